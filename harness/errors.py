@@ -1,0 +1,29 @@
+"""One error class for everything a user can put right, and did-you-mean hints for names."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Wrong input, a missing file or a missing extra: the message ends with what mends it.
+
+    The `implicit-if` command prints the message without a traceback and exits with status 2.
+    """
+
+
+def unknown_name(kind: str, found: str, known: Iterable[str], *, fix: str = "") -> UserError:
+    """An error for a name that is not in `known`, with the nearest ones.
+
+    Args:
+        kind: What the name should have named, e.g. "judge".
+        found: What the user typed.
+        known: Every accepted name.
+        fix: A last sentence, e.g. another way to give the value.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(found, names, n=3, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    listing = ", ".join(names) or "none"
+    return UserError(f"unknown {kind} {found!r}.{hint} Known: {listing}. {fix}".rstrip())

@@ -1,0 +1,194 @@
+"""The outputs contract: one answer per instruction by one system, and the readers of files users already have.
+
+An outputs file is a JSON list, a superset of alpaca-eval's `model_outputs.json`; its sidecar `<name>.meta.json`
+says how the answers were made. Instruction texts may be absent (`instruction: null`) where a licence forbids
+shipping them; `join_instructions` puts them back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.files import sha256_text, write_json
+
+FinishReason = Literal["eos", "length", "stop"]
+
+
+def instruction_id(text: str) -> str:
+    """An instruction's id: the first 16 hex digits of the sha256 of its stripped text."""
+    return sha256_text(text.strip())[:16]
+
+
+class Output(BaseModel):
+    """One answer.
+
+    Attributes:
+        instruction_id: See `instruction_id`.
+        instruction: The text, or None where only the id may be stored.
+        output: The answer, without prompt and end-of-sequence token; may be empty.
+        generator: The system's name.
+        dataset: The instruction set's name, or alpaca-eval's subset name.
+        finish_reason: "eos" (ended by itself), "stop" (a stop string) or "length" (cut); None if unknown.
+        n_tokens: Response tokens without the final EOS; None if unknown.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    instruction_id: str
+    instruction: str | None = None
+    output: str
+    generator: str
+    dataset: str | None = None
+    finish_reason: FinishReason | None = None
+    n_tokens: int | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_id(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("instruction"), str):
+            expected = instruction_id(data["instruction"])
+            if data.setdefault("instruction_id", expected) != expected:
+                raise ValueError(
+                    f"instruction_id is {data['instruction_id']!r}, but the instruction's text hashes to {expected!r}"
+                )
+        return data
+
+    @property
+    def sha256(self) -> str:
+        """The hash by which annotations refer to this answer's text."""
+        return sha256_text(self.output)
+
+
+class OutputsMeta(BaseModel):
+    """The sidecar: how the answers were made. Unknown keys are kept."""
+
+    model_config = ConfigDict(extra="allow")
+
+    generator: str
+    instruction_set: str | None = None
+    instruction_revision: str | None = None
+    model: dict[str, Any] = {}
+    template: dict[str, str] = {}
+    generation: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+
+
+def save_outputs(path: str | Path, outputs: Sequence[Output], meta: OutputsMeta | None = None) -> None:
+    """Writes an outputs file, and its sidecar if given, each atomically, the sidecar first."""
+    target = Path(path)
+    if meta is not None:
+        write_json(target.with_suffix(".meta.json"), meta.model_dump())
+    write_json(target, [o.model_dump() for o in outputs])
+
+
+def load_outputs(path: str | Path) -> list[Output]:
+    """Reads our outputs, alpaca-eval's `model_outputs.json`, or lm-eval's `samples_*.jsonl` of `alpaca_winrate`.
+
+    Raises:
+        UserError: If the file is missing, malformed, empty, or holds an instruction twice.
+    """
+    source = Path(path)
+    rows = _rows(source)
+    outputs = []
+    for position, row in enumerate(rows):
+        try:
+            outputs.append(Output.model_validate(_from_sample(row) if "resps" in row else row))
+        except ValidationError as error:
+            detail = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'row'}: {e['msg']}" for e in error.errors())
+            raise UserError(
+                f"{source}, row {position}: {detail}. Expected a JSON list of objects with `instruction`, `output` "
+                f"and `generator`, as alpaca-eval writes it, or lm-eval's samples of alpaca_winrate."
+            ) from error
+    if not outputs:
+        raise UserError(f"{source}: no outputs found. Expected at least one answer.")
+    _refuse_duplicates(outputs, source)
+    return outputs
+
+
+def load_meta(path: str | Path) -> OutputsMeta | None:
+    """The sidecar of an outputs file, or None if it has none."""
+    sidecar = Path(path).with_suffix(".meta.json")
+    if not sidecar.exists():
+        return None
+    try:
+        return OutputsMeta.model_validate_json(sidecar.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise UserError(f"{sidecar}: not a valid sidecar of outputs ({error}). Delete it, or write it anew.") from error
+
+
+def join_instructions(outputs: Iterable[Output], texts: dict[str, str]) -> list[Output]:
+    """Puts the texts of an instruction set back into outputs that were stored by id only.
+
+    Args:
+        outputs: Outputs, some with `instruction` None.
+        texts: Instruction text by id.
+
+    Raises:
+        UserError: If an id without text is not in `texts`.
+    """
+    joined = []
+    for output in outputs:
+        if output.instruction is None:
+            text = texts.get(output.instruction_id)
+            if text is None:
+                raise UserError(
+                    f"output of {output.generator!r}: no instruction with id {output.instruction_id} in the "
+                    f"instruction set. Expected the set the outputs were made with; choose it with instructions=."
+                )
+            output = output.model_copy(update={"instruction": text})
+        joined.append(output)
+    return joined
+
+
+def _rows(source: Path) -> list[dict[str, Any]]:
+    try:
+        text = source.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UserError(f"{source}: no such file. Expected a file of outputs.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{source}: cannot be read ({error}). Expected UTF-8 JSON.") from error
+    try:
+        if source.suffix == ".jsonl":
+            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+        else:
+            rows = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{source}: not JSON ({error}). Expected a JSON list of outputs, or .jsonl.") from error
+    if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
+        raise UserError(f"{source}: found {type(rows).__name__}, expected a JSON list of objects.")
+    return rows
+
+
+def _from_sample(row: dict[str, Any]) -> dict[str, Any]:
+    """One line of lm-eval's samples: the document with the answer's text and what the task noted about it."""
+    doc = row.get("doc")
+    resps = row.get("filtered_resps") or row.get("resps")
+    if not isinstance(doc, dict) or "instruction" not in doc or not resps:
+        return row
+    answer = resps[0][0] if isinstance(resps[0], list) else resps[0]
+    noted = doc.get("output") if isinstance(doc.get("output"), dict) else {}
+    return {
+        "instruction": doc["instruction"],
+        "output": answer,
+        "generator": noted.get("generator", "model"),
+        "dataset": doc.get("dataset"),
+        "finish_reason": noted.get("finish_reason"),
+        "n_tokens": noted.get("n_tokens"),
+    }
+
+
+def _refuse_duplicates(outputs: Sequence[Output], source: Path) -> None:
+    seen: dict[str, int] = {}
+    for position, output in enumerate(outputs):
+        if output.instruction_id in seen:
+            raise UserError(
+                f"{source}: rows {seen[output.instruction_id]} and {position} answer the same instruction "
+                f"(id {output.instruction_id}). Expected one answer per instruction; remove one of them."
+            )
+        seen[output.instruction_id] = position
