@@ -1,0 +1,43 @@
+"""Which model is it? A stable identity of the weights, for caches that must never serve another model's answers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from implicit_if.harness.files import cache_dir, sha256_file, sha256_json
+from implicit_if.harness.records import append_records, read_records
+
+_WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
+_SETTINGS = ("config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "adapter_config.json")
+
+
+def model_identity(pretrained: str, commit: str | None = None, **settings: Any) -> str:
+    """Hex sha256 of a model: of its files if it is a local folder, else of its hub name and commit.
+
+    Args:
+        pretrained: A local folder or a hub name.
+        commit: The resolved commit of a hub model; without one the name alone counts.
+        **settings: Whatever else changes the function computed: data type, adapters, library versions.
+    """
+    folder = Path(pretrained)
+    if folder.is_dir():
+        files = sorted({path for pattern in (*_WEIGHTS, *_SETTINGS) for path in folder.glob(pattern)})
+        weights: Any = [[path.name, _file_hash(path)] for path in files]
+    else:
+        weights = [pretrained, commit]
+    return sha256_json([weights, {key: str(value) for key, value in settings.items()}])
+
+
+def _file_hash(path: Path) -> str:
+    """The file's sha256, remembered by path, size and modification time: weights are gigabytes."""
+    stat = os.stat(path)
+    key = sha256_json([os.path.realpath(path), stat.st_size, stat.st_mtime_ns])
+    memory = cache_dir() / "file-hashes.jsonl"
+    for record in read_records(memory):
+        if record.get("key") == key:
+            return str(record["sha256"])
+    digest = sha256_file(path)
+    append_records(memory, [{"key": key, "sha256": digest}])
+    return digest

@@ -1,0 +1,191 @@
+"""`--model rules_poe`: a pretrained base model multiplied with the rules (Hewitt et al. 2024, section 5)."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from lm_eval.api.instance import Instance
+from lm_eval.api.registry import register_model
+from lm_eval.models.utils import has_bos_prefix
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+from torch import Tensor
+from tqdm import tqdm
+from transformers import LogitsProcessorList
+
+from implicit_if.harness.errors import UserError
+from implicit_if.model_wrappers.base import ImplicitLM
+from implicit_if.model_wrappers.decoding import ProcessorFactory, Prompts
+from implicit_if.model_wrappers.product import BoundRules, RulesProcessor
+from implicit_if.model_wrappers.rule_presets import Preset, customise, load_preset
+from implicit_if.model_wrappers.scoring import Head, Text, TextScore, score_texts
+
+
+@register_model("rules_poe")
+class RulesPoE(ImplicitLM):
+    """A base model whose next-token distribution is multiplied with that of the rules."""
+
+    def __init__(
+        self,
+        pretrained: Any = None,
+        rules: str | None = "paper",
+        drop: str | None = None,
+        missing: str = "error",
+        **kwargs: Any,
+    ) -> None:
+        """Checks the rules, then loads the model.
+
+        Args:
+            pretrained: See `ImplicitLM`; None is the embedded base model.
+            rules: A preset's name, the path of a YAML file, or None ("none" on the command line): no rules.
+            drop: Rules to leave out, joined by "+", e.g. "eos+diversity".
+            missing: What to do with a rule's string that is no single token: "error" or "ignore".
+            **kwargs: `<rule>.<option>=value` changes one option or one string's weight, e.g. `eos.maximum=10` or
+                `uniform.!=0`; everything else goes to `ImplicitLM`.
+
+        Raises:
+            UserError: On any fault in the rules, before the model is loaded.
+        """
+        overrides = {key: kwargs.pop(key) for key in list(kwargs) if "." in key}
+        if missing not in {"error", "ignore"}:
+            raise UserError(f"missing={missing}: expected 'error' or 'ignore'.")
+        self.preset = customise(load_preset(rules), drop, overrides)
+        self._ignore_missing = missing == "ignore"
+        super().__init__(pretrained, **kwargs)
+        self.rules = self._bind(self.preset)
+
+    def _bind(self, preset: Preset) -> BoundRules:
+        bound = BoundRules.bind(preset, self.tokenizer, self.eos_ids.tolist(), ignore_missing=self._ignore_missing)
+        if bound.missing:
+            print(f"rules_poe: no token for {', '.join(map(repr, bound.missing))}: left out (missing=ignore)")
+        return bound.to(self.device)
+
+    @functools.lru_cache(maxsize=64)  # noqa: B019 - a process holds one or two wrappers
+    def _preset_rules(self, spec: str | None) -> BoundRules:
+        return self._bind(load_preset(spec))
+
+    def _rules(self, spec: Any) -> BoundRules:
+        return self.rules if spec is ... else self._preset_rules(spec)
+
+    @property
+    def product_name(self) -> str:
+        """The preset with its changes, and a hash of what it does."""
+        return f"rules:{self.preset.name}@{self.preset.sha256[:8]}"
+
+    def get_model_info(self) -> dict[str, Any]:
+        """Adds the strings for which the tokenizer has no token."""
+        return super().get_model_info() | {"rules_missing": list(self.rules.missing)}
+
+    def is_plain(self, rules: Any) -> bool:
+        """Whether no rule is left."""
+        return not self._rules(rules)
+
+    def processors_for(self, rules: Any, contexts: list[str], prompts: Prompts) -> ProcessorFactory | None:
+        """The rules' processor for the rows that are still growing."""
+        bound = self._rules(rules)
+        if not bound:
+            return None
+        scope = self._scope_starts(bound.prompt_after, contexts, prompts) if bound.prompt_after else None
+        return lambda width, rows: LogitsProcessorList(
+            [RulesProcessor(bound, width, None if scope is None else scope[rows])]
+        )
+
+    def _scope_starts(self, marker: str, contexts: list[str], prompts: Prompts) -> Tensor:
+        """First column of each row's prompt that counts as used: after the last `marker`, else after special tokens."""
+        if not self.tokenizer.is_fast:
+            raise UserError("rules that look at the prompt need a fast tokenizer; use rules=paper.")
+        width = prompts.ids.shape[1]
+        starts = []
+        for context, kept in zip(contexts, prompts.mask.sum(1).tolist(), strict=True):
+            own_bos = has_bos_prefix(context, getattr(self.tokenizer, "bos_token", None))
+            special = {"add_special_tokens": False} if own_bos else _if_given(add_special_tokens=self.add_bos_token)
+            encoding = self.tokenizer(context, return_offsets_mapping=True, **special)
+            at = context.rfind(marker)
+            if at >= 0:  # added special tokens end at 0
+                outside = sum(end <= at + len(marker) for _, end in encoding["offset_mapping"])
+            else:
+                outside = self._leading_special(encoding["input_ids"])
+            cut = len(encoding["input_ids"]) - kept  # truncated on the left
+            starts.append(width - kept + max(0, outside - cut))
+        return torch.tensor(starts, device=prompts.ids.device)
+
+    def _leading_special(self, ids: list[int]) -> int:
+        special = set(self.tokenizer.all_special_ids)
+        return next((n for n, i in enumerate(ids) if i not in special), len(ids))
+
+    # ------------------------------------------------------------------ likelihood
+    @functools.cached_property
+    def _head(self) -> Head:
+        return Head(self.model)
+
+    def _loglikelihood_tokens(
+        self, requests: list[Any], disable_tqdm: bool = False, override_bs: int | None = None
+    ) -> list[tuple[float, bool]]:
+        """Exact log-likelihood of each continuation as a response under base times rules, and whether it is greedy.
+
+        lm-eval's own method is not used: it shares logits between requests that split a text differently, and under
+        rules the split decides where the response begins.
+        """
+        texts = []
+        for key, context, continuation in requests:
+            scope = self._prompt_scope(key[0] if key else None, context)
+            texts.append(Text(context, continuation, prompt_scope=scope))
+        scores = self._score(texts, disable_tqdm, override_bs)
+        answers = [(score.log_prob, score.greedy) for score in scores]
+        for (key, _, _), answer in zip(requests, answers, strict=True):
+            if key is not None:
+                self.cache_hook.add_partial("loglikelihood", key, answer)
+        return answers
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """Exact log-likelihood of whole texts, each a response to nothing; index and used tokens span the windows."""
+        texts, owners = [], []
+        for owner, request in enumerate(requests):
+            tokens = self.tok_encode(request.args[0])
+            windows = get_rolling_token_windows(
+                token_list=tokens, prefix_token=self.prefix_token_id, max_seq_len=self.max_length, context_len=1
+            )
+            done = 0
+            for context, continuation in map(make_disjoint_window, windows):
+                texts.append(Text(context, continuation, past=tokens[:done]))
+                owners.append(owner)
+                done += len(continuation)
+        totals = [0.0] * len(requests)
+        for owner, score in zip(owners, self._score(texts, disable_tqdm), strict=True):
+            totals[owner] += score.log_prob
+        for request, total in zip(requests, totals, strict=True):
+            self.cache_hook.add_partial("loglikelihood_rolling", request.args, total)
+        return totals
+
+    def _score(self, texts: list[Text], disable_tqdm: bool, batch_size: int | None = None) -> list[TextScore]:
+        size = batch_size or self.batch_size
+        if size == "auto":
+            size = self._detect_batch_size([(None, t.context, t.continuation) for t in texts], 0) if texts else 1
+        scores: dict[int, TextScore] = {}
+        with tqdm(total=len(texts), desc="scoring", disable=disable_tqdm or self.rank != 0) as bar:
+            for i, score in score_texts(
+                self._head,
+                self.rules,
+                texts,
+                max_length=self.max_length,
+                batch_size=int(size) if self._head.splits else 1,
+                pad_id=int(self.eos_ids[0]),
+                on_done=bar.update,
+            ):
+                scores[i] = score
+        return [scores[i] for i in range(len(texts))]
+
+    def _prompt_scope(self, context: str | None, ids: list[int]) -> list[int]:
+        """The tokens of a context that count as used; see `_scope_starts`."""
+        marker = self.rules.prompt_after
+        if marker is None:
+            return []
+        at = (context or "").rfind(marker)
+        if context is None or at < 0:
+            return ids[self._leading_special(ids) :]
+        return ids[len(self.tok_encode(context[: at + len(marker)])) :]
+
+
+def _if_given(**arguments: Any) -> dict[str, Any]:
+    return {key: value for key, value in arguments.items() if value is not None}

@@ -1,0 +1,116 @@
+"""Metrics of the task: what each answer contributes, and how contributions become one number.
+
+lm-eval hands an aggregation the list of one metric's per-answer values. Values are None where a verdict is missing:
+they are left out and shown as `n_judged` below `n_expected`, never counted as losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from implicit_if.harness import stats
+from implicit_if.harness.outputs import Output
+from implicit_if.harness.stats.estimate import Estimate
+
+NOT_AVAILABLE = "N/A"
+"""What lm-eval prints where there is no number."""
+
+
+def answer_metrics(
+    output: Output, reference: Output, preference: float | None, tags: Iterable[str], n_expected: int
+) -> dict[str, Any]:
+    """One answer's contributions, by metric.
+
+    Args:
+        output: The system's answer.
+        reference: The reference's answer.
+        preference: Of the judge for the system, in [0, 1]; None if unjudged.
+        tags: Role tags of the chat template.
+        n_expected: Instructions in the whole set.
+    """
+    pair = pair_lengths(output, reference, preference)
+    percent = None if preference is None else 100 * preference
+    metrics = {
+        "win_rate": percent,
+        "win_rate_stderr": percent,
+        "length_controlled_win_rate": pair,
+        "length_controlled_win_rate_stderr": pair,
+        "finish_rate": None if output.finish_reason is None else 100.0 * (output.finish_reason == "eos"),
+        "format_leak_rate": 100.0 * stats.format_leak(output.output, tuple(tags)),
+        "repetition": 100.0 * stats.repeated_ngram_share(output.output),
+        "avg_length": float(len(output.output)),
+        "n_judged": int(preference is not None),
+        "n_expected": n_expected,
+    }
+    if output.finish_reason is None:  # another model class: it does not say how its answers ended
+        del metrics["finish_rate"]
+    return metrics
+
+
+def pair_lengths(output: Output, reference: Output, preference: float | None) -> dict[str, Any]:
+    """What length control needs of one pair; lengths are characters, as alpaca-eval counts them."""
+    return {
+        "instruction_id": output.instruction_id,
+        "preference": preference,
+        "system_length": len(output.output),
+        "reference_length": len(reference.output),
+    }
+
+
+def length_controlled(pairs: Sequence[dict[str, Any]]) -> Estimate:
+    """The length-controlled win rate of judged pairs; the same for any order of the rows."""
+    judged = sorted((p for p in pairs if p["preference"] is not None), key=lambda p: str(p["instruction_id"]))
+    return stats.length_controlled_win_rate(
+        np.array([p["preference"] for p in judged], dtype=float),
+        np.array([p["system_length"] for p in judged], dtype=float),
+        np.array([p["reference_length"] for p in judged], dtype=float),
+        ids=[p["instruction_id"] for p in judged],
+        n_expected=len(pairs),
+    )
+
+
+def _judged(values: Iterable[float | None]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.array([v for v in values if v is not None], dtype=float)
+
+
+def _win_rate(values: list[float | None]) -> float | str:
+    return _or_na(stats.win_rate(_judged(values) / 100).value)
+
+
+def _win_rate_stderr(values: list[float | None]) -> float | str:
+    return _or_na(stats.win_rate(_judged(values) / 100).standard_error)
+
+
+def _length_controlled(pairs: list[dict[str, Any]]) -> float | str:
+    return _or_na(length_controlled(pairs).value)
+
+
+def _length_controlled_stderr(pairs: list[dict[str, Any]]) -> float | str:
+    return _or_na(length_controlled(pairs).standard_error)
+
+
+def _or_na(value: float | None) -> float | str:
+    return NOT_AVAILABLE if value is None else value
+
+
+def average(values: list[float]) -> float:
+    """The mean; there is at least one answer."""
+    return float(np.mean(values))
+
+
+METRICS: list[tuple[str, Callable[[list[Any]], Any], bool]] = [
+    ("win_rate", _win_rate, True),
+    ("win_rate_stderr", _win_rate_stderr, False),
+    ("length_controlled_win_rate", _length_controlled, True),
+    ("length_controlled_win_rate_stderr", _length_controlled_stderr, False),
+    ("finish_rate", average, True),
+    ("format_leak_rate", average, False),
+    ("repetition", average, False),
+    ("avg_length", average, True),
+    ("n_judged", sum, True),
+    ("n_expected", max, True),
+]
+"""Metric, aggregation, whether higher is better; a standard error stands after its metric and fills lm-eval's ± column."""

@@ -1,0 +1,214 @@
+"""The task: lm-eval generates, this judges every answer against the reference's as soon as all are there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lm_eval.api.instance import Instance
+from lm_eval.api.task import ConfigurableTask
+
+from implicit_if.harness import live
+from implicit_if.harness.chat import ChatTemplate
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.files import cache_dir
+from implicit_if.harness.instructions import to_documents
+from implicit_if.harness.judging.judgement import Judgement
+from implicit_if.harness.judging.pairs import make_pairs
+from implicit_if.harness.judging.runner import annotate
+from implicit_if.harness.outputs import Output, OutputsMeta, save_outputs
+from implicit_if.harness.signature import outputs_sha256
+from implicit_if.tasks.alpaca_winrate.metrics import METRICS, answer_metrics, length_controlled, pair_lengths
+from implicit_if.tasks.alpaca_winrate.settings import BASE, Settings
+from implicit_if.tasks.alpaca_winrate.summary import summary_table, task_signature
+
+DEFAULT_MAX_GEN_TOKS = 512
+
+
+def load_data(**metadata: Any) -> dict[str, Any]:
+    """The instruction set as a dataset with the split "eval"; lm-eval passes all of `--model_args` and `--metadata`."""
+    from datasets import Dataset
+
+    instructions = Settings.from_metadata(metadata).load_instructions()
+    return {"eval": Dataset.from_list(to_documents(instructions))}
+
+
+class AlpacaWinrate(ConfigurableTask):  # type: ignore[misc]
+    """Win rate against a reference, with length control and measures of form; see README.md."""
+
+    def __init__(self, config: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """Builds the task and its judge.
+
+        Raises:
+            UserError: On a bad `--metadata` argument.
+        """
+        config = {k: v for k, v in (config or {}).items() if k != "class"}
+        config["metric_list"] = [{"metric": m, "aggregation": a, "higher_is_better": h} for m, a, h in METRICS]
+        config["process_results"] = self._judged_elsewhere  # lm-eval looks metric names up unless this is callable
+        super().__init__(config=config, **kwargs)
+        self.settings = Settings.from_metadata(self.config.metadata or {})
+        self.judge = self.settings.build_judge()
+        self.template = self.settings.load_template()
+        self.instructions = self.settings.load_instructions()
+        self._reference: dict[str, Output] = {}
+        if self.settings.reference != BASE:
+            self._reference = self.settings.load_reference(self.instructions)
+        self._outputs: dict[str, Output] = {}
+        self._preferences: dict[str, float | None] = {}
+        self._model_template = False
+
+    @staticmethod
+    def _judged_elsewhere(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
+        raise AssertionError("process_results of the class is called, not this")
+
+    # ------------------------------------------------------------------ requests
+    def build_all_requests(
+        self, *, rank: int = 0, world_size: int = 1, apply_chat_template: bool = False, **kwargs: Any
+    ) -> None:
+        """Builds one request per instruction, and a second one where the reference is the model's own base.
+
+        Raises:
+            UserError: If the reference is "base" under a model class that cannot answer as its base.
+        """
+        self._rank, self._world_size = rank, world_size
+        self._model_template = apply_chat_template
+        model = live.newest()
+        if self.settings.reference == BASE and model is None and not self._bypassed:
+            raise UserError(
+                "reference=base: this model class cannot answer as its own base. Expected --model rules_poe "
+                "(rules=none is the plain model), or --metadata reference=<outputs file>."
+            )
+        if self.settings.save and world_size > 1:
+            raise UserError("save=: needs one process. Leave it out and use --log_samples --output_path.")
+        generation = self.config.generation_kwargs
+        if not generation.keys() & {"max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens"}:
+            limit = model.max_gen_toks if model is not None else DEFAULT_MAX_GEN_TOKS
+            self.set_config("generation_kwargs", {"max_gen_toks": limit}, update=True)
+        super().build_all_requests(
+            rank=rank, world_size=world_size, apply_chat_template=apply_chat_template, **kwargs
+        )
+
+    def doc_to_text(self, doc: dict[str, Any], doc_to_text: Any = None) -> str:
+        """The prompt; under `--apply_chat_template` the bare instruction, which the model's own template wraps."""
+        if getattr(self, "_model_template", True):
+            return str(doc["instruction"])
+        return self.template.render_prompt(doc["instruction"])
+
+    def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
+        """The system's request and, for reference "base", the reference's."""
+        own = super().construct_requests(doc, ctx, **kwargs)
+        if self.settings.reference != BASE or self._bypassed:
+            return [own]
+        generation = {**own.arguments[1], "rules": "none"}
+        reference = Instance(
+            request_type=own.request_type, doc=doc, arguments=(ctx, generation), idx=1, metadata=own.metadata
+        )
+        return [own, reference]
+
+    # ------------------------------------------------------------------ judging
+    @property
+    def _bypassed(self) -> bool:
+        """Whether `--predict_only` is on."""
+        return "bypass" in self._metric_fn_list
+
+    def apply_filters(self) -> None:
+        """Judges this process's answers: the one moment when all are there and no sample is scored yet."""
+        super().apply_filters()
+        replica = self._world_size == 1 and int(os.environ.get("LOCAL_RANK", 0)) > 0
+        if self._bypassed or replica:  # a tensor-parallel replica's results are thrown away
+            return
+        name = next(iter(self.instances[0].filtered_resps))
+        for instance in self.instances:
+            output = self._output(instance.doc, instance.filtered_resps[name], reference=instance.idx == 1)
+            target = self._reference if instance.idx == 1 else self._outputs
+            target[output.instruction_id] = output
+        system = list(self._outputs.values())
+        reference = [self._reference[o.instruction_id] for o in self._outputs.values()]
+        pairs = make_pairs(list(self._outputs.values()), reference)
+        judgement = annotate(pairs, self.judge, self._store, progress=self._rank == 0)
+        self._preferences = {verdict.instruction_id: verdict.preference for verdict in judgement}
+        self._record(judgement, list(self._outputs.values()), reference)
+
+    def _output(self, doc: dict[str, Any], answer: str, *, reference: bool) -> Output:
+        model = live.newest()
+        own = model.product_name if model is not None else "model"
+        return Output(
+            instruction_id=doc["instruction_id"],
+            instruction=doc["instruction"],
+            output=str(answer),
+            generator=BASE if reference else own,
+            dataset=doc.get("dataset"),
+            finish_reason=getattr(answer, "finish_reason", None),
+            n_tokens=getattr(answer, "n_tokens", None),
+        )
+
+    @property
+    def _store(self) -> Path:
+        if self.settings.save:
+            return Path(self.settings.save) / "annotations.jsonl"
+        return cache_dir() / "annotations" / f"{self.judge.fingerprint[:16]}.jsonl"
+
+    def _record(self, judgement: Judgement, system: list[Output], reference: list[Output]) -> None:
+        """Puts what shaped the numbers into the results, and prints system and reference side by side."""
+        metadata = self.config.metadata
+        name = BASE if self.settings.reference == BASE else reference[0].generator
+        digest = outputs_sha256(reference)
+        evaluated = len(self.eval_docs) if self._world_size > 1 else len(system)
+        metadata |= {
+            "instruction_set": self.instructions.signature,
+            "instructions_chosen_because": self.instructions.chosen_because,
+            "template": "model" if self._model_template else self.template.name,
+            "judge": self.judge.name,
+            "judge_fingerprint": self.judge.fingerprint,
+            "reference": self.settings.reference,
+            "reference_sha256": digest,
+            "signature": str(task_signature(self.instructions, name, digest, judgement, evaluated)),
+        }
+        if not self._model_template:  # lm-eval itself records the model's own template
+            metadata["template_sha256"] = self.template.sha256
+        if self.settings.save:
+            self._save(Path(self.settings.save), system, reference)
+        if self._world_size == 1:
+            pairs = [
+                pair_lengths(s, r, self._preferences[s.instruction_id]) for s, r in zip(system, reference, strict=True)
+            ]
+            expected = len(self.instructions.items)
+            table = summary_table(system, reference, judgement, length_controlled(pairs), self.template.tags, expected)
+            print(f"\n{table}\n{metadata['signature']}\n")
+
+    def _save(self, folder: Path, system: list[Output], reference: list[Output]) -> None:
+        model = live.newest()
+        meta = OutputsMeta(
+            generator=system[0].generator,
+            instruction_set=self.instructions.name,
+            instruction_revision=self.instructions.revision,
+            model=model.get_model_info() if model is not None else {},
+            template={k: v for k, v in self.config.metadata.items() if k in {"template", "template_sha256"}},
+            generation=dict(self.config.generation_kwargs),
+        )
+        if not self.instructions.shippable:
+            system = [o.model_copy(update={"instruction": None}) for o in system]
+            reference = [o.model_copy(update={"instruction": None}) for o in reference]
+        save_outputs(folder / "outputs.json", system, meta)
+        save_outputs(folder / "reference.json", reference)
+
+    # ------------------------------------------------------------------ scores
+    def process_results(self, doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
+        """One answer's metrics; notes finish reason and verdict in the logged document."""
+        if self._bypassed:
+            return dict(super().process_results(doc, results))
+        key = doc["instruction_id"]
+        output, preference = self._outputs[key], self._preferences[key]
+        noted = {"generator", "finish_reason", "n_tokens"}
+        doc["output"] = output.model_dump(include=noted)
+        doc["reference"] = self._reference[key].model_dump(include=noted | {"output"})
+        doc["preference"] = preference
+        return answer_metrics(
+            output, self._reference[key], preference, self.template.tags, len(self.instructions.items)
+        )
+
+    def aggregation(self) -> dict[str, Callable[[list[Any]], Any]]:
+        """Aggregation by metric."""
+        return dict(self._aggregation_list)

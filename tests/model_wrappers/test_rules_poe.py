@@ -1,0 +1,198 @@
+"""The wrapper as lm-eval drives it, on a tiny model in a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import CachingLM
+from lm_eval.models.huggingface import HFLM
+
+from implicit_if.harness.errors import UserError
+from implicit_if.model_wrappers.rules_poe import RulesPoE
+
+PROMPTS = [f"<|user|>\n{text}\n<|assistant|>\n" for text in ("What", "a list of I", "x", "the man", "!")]
+
+
+def requests(kind: str, arguments: list[tuple[Any, ...]]) -> list[Instance]:
+    return [Instance(kind, {}, a, i, metadata=("t", i, 1)) for i, a in enumerate(arguments)]
+
+
+def generate(model: Any, **kwargs: Any) -> list[Any]:
+    settings = {"until": [], "max_gen_toks": 24, "do_sample": False} | kwargs
+    return list(model.generate_until(requests("generate_until", [(p, settings) for p in PROMPTS])))
+
+
+@pytest.fixture(scope="module")
+def wrapper(tiny_model_folder: str) -> RulesPoE:
+    return RulesPoE(tiny_model_folder, device="cpu", dtype="float32", batch_size=4)
+
+
+def test_rules_none_generates_what_hf_generates(tiny_model_folder: str) -> None:
+    plain = HFLM(tiny_model_folder, device="cpu", dtype="float32", batch_size=2)
+    none = RulesPoE(tiny_model_folder, rules=None, device="cpu", dtype="float32", batch_size=3)
+    assert generate(none) == generate(plain)
+    assert generate(none, until=["a"]) == generate(plain, until=["a"])
+
+
+@pytest.mark.parametrize("rules", ["paper", "reference"])
+def test_batch_size_and_order_change_no_token(tiny_model_folder: str, rules: str) -> None:
+    answers = [
+        generate(RulesPoE(tiny_model_folder, rules=rules, device="cpu", dtype="float32", batch_size=size))
+        for size in (1, 4, "auto")
+    ]
+    assert answers[0] == answers[1] == answers[2]
+    assert [a.n_tokens for a in answers[0]] == [a.n_tokens for a in answers[2]]
+
+
+def test_a_request_may_choose_its_rules(wrapper: RulesPoE, tiny_model_folder: str) -> None:
+    for rules in ("none", "reference"):
+        own = RulesPoE(tiny_model_folder, rules=rules, device="cpu", dtype="float32", batch_size=4)
+        assert generate(wrapper, rules=rules) == generate(own)
+    assert generate(wrapper) != generate(wrapper, rules="none")
+
+
+def test_base_answers_are_remembered_by_content(wrapper: RulesPoE, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = generate(wrapper, rules="none")
+    monkeypatch.setattr(wrapper, "_answer", lambda *_: pytest.fail("generated anew"))
+    again = generate(wrapper, rules="none")
+    assert again == first
+    assert [a.finish_reason for a in again] == [a.finish_reason for a in first]
+    monkeypatch.undo()
+    assert generate(wrapper, rules="none", max_gen_toks=5) != first, "other arguments, other answers"
+
+
+def test_memory_of_another_model_is_never_used(wrapper: RulesPoE, tiny_model_folder: str, tmp_path: Path) -> None:
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    generate(wrapper, rules="none")
+    folder = tmp_path / "other"
+    shutil.copytree(tiny_model_folder, folder)
+    weights = {k: v.flip(0).contiguous() for k, v in load_file(folder / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    other = RulesPoE(str(folder), device="cpu", dtype="float32", batch_size=4)
+    assert other.base_identity != wrapper.base_identity
+    assert generate(other, rules="none") != generate(wrapper, rules="none")
+
+
+def test_use_cache_keeps_finish_reasons_and_refuses_another_product(
+    wrapper: RulesPoE, tiny_model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "cache.db")
+    first = generate(CachingLM(wrapper, path))
+    monkeypatch.setattr(wrapper, "_answer", lambda *_: pytest.fail("generated anew"))
+    cached = generate(CachingLM(wrapper, path))
+    assert cached == first
+    assert [a.finish_reason for a in cached] == [a.finish_reason for a in first]
+    other = RulesPoE(tiny_model_folder, rules="reference", device="cpu", dtype="float32")
+    with pytest.raises(UserError, match="filled by another model or product"):
+        CachingLM(other, path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rules": "papr"}, "Did you mean 'paper'"),
+        ({"drop": "eso"}, "Did you mean 'eos'"),
+        ({"eos.maximun": 1}, "Did you mean 'maximum'"),
+        ({"missing": "skip"}, "expected 'error' or 'ignore'"),
+    ],
+)
+def test_faults_in_rules_are_found_before_the_model_loads(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        RulesPoE("no/such-model", **arguments)
+    assert message in str(caught.value)
+
+
+def test_a_string_without_a_token_is_an_error_unless_ignored(tiny_model_folder: str, tmp_path: Path) -> None:
+    preset = tmp_path / "mine.yaml"
+    preset.write_text("name: mine\nrules: {u: {function: token_bias, weights: [{weight: 1, strings: [' absent', '!']}]}}")
+    with pytest.raises(UserError, match="' absent' is no single token"):
+        RulesPoE(tiny_model_folder, rules=str(preset), device="cpu")
+    ignoring = RulesPoE(tiny_model_folder, rules=str(preset), missing="ignore", device="cpu")
+    assert ignoring.get_model_info()["rules_missing"] == [" absent"]
+
+
+def test_the_products_name_and_identity_stand_in_the_results(wrapper: RulesPoE) -> None:
+    info = wrapper.get_model_info()
+    assert info["product"].startswith("rules:paper@")
+    assert info["model_identity"] == wrapper.base_identity
+
+
+# ---------------------------------------------------------------------- likelihood
+CONTINUATIONS = [("What is", " the"), ("a\n", "What! I should"), ("x", " < # | !"), ("!!", "a" * 80)]
+
+
+def independent(model: Any, context: list[int], continuation: list[int], with_rules: bool) -> float:
+    """The definition, token by token, in float64; `paper` rules of the byte-level tokenizer."""
+    total = 0.0
+    for i, token in enumerate(continuation):
+        with torch.no_grad():
+            logits = model.model(torch.tensor([context + continuation[:i]])).logits[0, -1].double()
+        if with_rules:
+            vocabulary = model.tokenizer.get_vocab()
+            logits[1] += 15.0 * min(i, 250) / 250
+            for weight, pieces in [
+                (-4, ["<", "Ġ<", "|"]),
+                (-5, ["ĠI", "I"]),
+                (-3, ["ĠWe", "What"]),
+                (-6, ["Ġshould"]),
+                (1, ["Ġ*", "Ġ-", "ĠĠĠ", "Ġ#", "Ġ##", "Ċ", "!"]),
+            ]:
+                for piece in pieces:
+                    logits[vocabulary[piece]] += weight
+            for used in set(continuation[:i]):
+                logits[used] -= 1.5
+        total += float(torch.log_softmax(logits, -1)[token])
+    return total
+
+
+def test_loglikelihood_equals_the_definition(wrapper: RulesPoE) -> None:
+    answers = wrapper.loglikelihood(requests("loglikelihood", CONTINUATIONS), disable_tqdm=True)
+    for (context, continuation), (value, _) in zip(CONTINUATIONS, answers, strict=True):
+        ids = wrapper._encode_pair(context, continuation)
+        assert value == pytest.approx(independent(wrapper, *ids, with_rules=True), abs=1e-4)
+
+
+def test_loglikelihood_without_rules_equals_hf(tiny_model_folder: str) -> None:
+    none = RulesPoE(tiny_model_folder, rules=None, device="cpu", dtype="float32", batch_size=3)
+    plain = HFLM(tiny_model_folder, device="cpu", dtype="float32", batch_size=1)
+    for a, b in zip(
+        none.loglikelihood(requests("loglikelihood", CONTINUATIONS), disable_tqdm=True),
+        plain.loglikelihood(requests("loglikelihood", CONTINUATIONS), disable_tqdm=True),
+        strict=True,
+    ):
+        assert a[0] == pytest.approx(b[0], abs=1e-3)
+        assert a[1] == b[1]
+
+
+def test_rolling_likelihood_spans_windows(wrapper: RulesPoE, tiny_model_folder: str) -> None:
+    text = "the man " * 40  # 320 bytes, longer than the model's 256 positions
+    value = wrapper.loglikelihood_rolling(requests("loglikelihood_rolling", [(text,)]), disable_tqdm=True)[0]
+    tokens = wrapper.tok_encode(text)
+    whole = wrapper.max_length
+    first = independent(wrapper, [wrapper.prefix_token_id], tokens[:whole], with_rules=True)
+    assert value < first, "the rest of the text must count, too"
+    short = "I should < !"
+    ids = wrapper.tok_encode(short)
+    value = wrapper.loglikelihood_rolling(requests("loglikelihood_rolling", [(short,)]), disable_tqdm=True)[0]
+    assert value == pytest.approx(independent(wrapper, [wrapper.prefix_token_id], ids, with_rules=True), abs=1e-4)
+
+
+def test_reference_preset_counts_the_prompt_after_the_user_tag(tiny_model_folder: str) -> None:
+    model = RulesPoE(tiny_model_folder, rules="reference", device="cpu", dtype="float32", batch_size=2)
+    context, continuation = "zq<|user|>\nman\n<|assistant|>\n", "man"
+    ids, _ = model._encode_pair(context, continuation)  # lm-eval moves white space at the end to the continuation
+    assert model.tokenizer.decode(model._prompt_scope(context, ids)) == "man\n<|assistant|>"
+    assert model._prompt_scope("no tag", model.tok_encode("no tag")) == model.tok_encode("no tag")[1:], "BOS is no used token"
+    prompts = model.tok_batch_encode([context, "<|user|>\nlonger than the other by far\n<|assistant|>\n"])
+    from implicit_if.model_wrappers.decoding import Prompts
+
+    starts = model._scope_starts("<|user|>\n", [context, "<|user|>\nlonger than the other by far\n<|assistant|>\n"], Prompts(*prompts))
+    assert model.tokenizer.decode(prompts[0][0, starts[0] :]) == "man\n<|assistant|>\n"
+    assert model.tokenizer.decode(prompts[0][1, starts[1] :]).startswith("longer than")
