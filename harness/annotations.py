@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -81,16 +81,24 @@ class AnnotationStore:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
+    def __iter__(self) -> Iterator[Annotation]:
+        """Yields every complete line in the file's order, holding one at a time.
+
+        Raises:
+            UserError: If a line is not an annotation; names the file and the line.
+        """
+        for number, record in enumerate(read_records(self.path), start=1):
+            yield _parse(record, self.path, number)
+
     def read(self) -> StoreContent:
-        """Reads every complete line; a later line of the same key replaces an earlier one.
+        """Reads the whole file; a later line of the same key replaces an earlier one.
 
         Raises:
             UserError: If a line is not an annotation; names the file and the line.
         """
         verdicts: dict[str, Annotation] = {}
         failures: dict[str, Annotation] = {}
-        for number, record in enumerate(read_records(self.path), start=1):
-            annotation = _parse(record, self.path, number)
+        for annotation in self:
             if annotation.error is None:
                 verdicts[annotation.key] = annotation
                 failures.pop(annotation.key, None)
@@ -108,4 +116,6 @@ def _parse(record: dict[str, Any], path: Path, number: int) -> Annotation:
         return Annotation.model_validate(record)
     except ValidationError as error:
         detail = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'line'}: {e['msg']}" for e in error.errors())
-        raise UserError(f"{path}, line {number}: not an annotation ({detail}). Delete that line to judge it anew.") from error
+        raise UserError(
+            f"{path}, line {number}: not an annotation ({detail}). Delete that line to judge it anew."
+        ) from error

@@ -30,11 +30,11 @@ def cache_dir() -> Path:
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
-    """Opens a temporary file beside `path` that replaces it only if the block ends without an error.
+    r"""Opens a temporary file beside `path` that replaces it only if the block ends without an error.
 
     Args:
         path: The file to write; its folder is created.
-        mode: "w" (UTF-8 text, `\\n` line ends) or "wb".
+        mode: "w" (UTF-8 text, `\n` line ends) or "wb".
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -57,9 +57,9 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Writes `value` atomically as indented UTF-8 JSON with a final newline; NaN is refused."""
-    with atomic_write(path) as file:
-        json.dump(value, file, ensure_ascii=False, indent=2, allow_nan=False)
-        file.write("\n")
+    text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    with atomic_write(path, "wb") as file:
+        file.write(text.encode("utf-8", "backslashreplace"))  # a lone surrogate becomes its JSON escape
 
 
 @contextlib.contextmanager

@@ -155,7 +155,7 @@ def _rows(source: Path) -> list[dict[str, Any]]:
         raise UserError(f"{source}: cannot be read ({error}). Expected UTF-8 JSON.") from error
     try:
         if source.suffix == ".jsonl":
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+            rows: Any = [json.loads(line) for line in text.split("\n") if line.strip()]
         else:
             rows = json.loads(text)
     except ValueError as error:
@@ -168,11 +168,12 @@ def _rows(source: Path) -> list[dict[str, Any]]:
 def _from_sample(row: dict[str, Any]) -> dict[str, Any]:
     """One line of lm-eval's samples: the document with the answer's text and what the task noted about it."""
     doc = row.get("doc")
-    resps = row.get("filtered_resps") or row.get("resps")
+    resps = row.get("filtered_resps") or row["resps"]
     if not isinstance(doc, dict) or "instruction" not in doc or not resps:
         return row
     answer = resps[0][0] if isinstance(resps[0], list) else resps[0]
-    noted = doc.get("output") if isinstance(doc.get("output"), dict) else {}
+    noted = doc.get("output")
+    noted = noted if isinstance(noted, dict) else {}
     return {
         "instruction": doc["instruction"],
         "output": answer,

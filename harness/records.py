@@ -19,12 +19,18 @@ def read_records(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
     `append_records` later cuts it off. Any other broken line is damage, and is an error.
 
     Raises:
-        UserError: If a complete line is not a JSON object; names the file and the line.
+        UserError: If the file cannot be read, or a complete line is not a JSON object; names the file and the line.
     """
     file_path = Path(path)
     if not file_path.exists():
         return
-    with open(file_path, "rb") as file:
+    try:
+        opened = open(file_path, "rb")  # noqa: SIM115  only errors of opening are the file's
+    except OSError as error:
+        raise UserError(
+            f"{file_path}: cannot be read ({error}). Expected a JSON Lines file; name another one."
+        ) from error
+    with opened as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 return

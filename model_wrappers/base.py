@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from torch import Tensor
 from tqdm import tqdm
 
+from implicit_if import __version__
 from implicit_if.harness import live
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.files import cache_dir, sha256_json
-from implicit_if.harness.records import append_records, read_records
+from implicit_if.model_wrappers.answers import AnswerMemory
 from implicit_if.model_wrappers.decoding import Generation, ProcessorFactory, Prompts, decode_batch
-from implicit_if.model_wrappers.identity import model_identity
+from implicit_if.model_wrappers.identity import claim_request_cache, model_identity
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +32,7 @@ CPU_BATCH = 32
 """Rows at once on a CPU: beyond, tokens per second no longer grow."""
 
 
-class ImplicitLM(HFLM):  # type: ignore[misc]
+class ImplicitLM(HFLM):
     """A causal language model of transformers whose answers carry finish reason and token count.
 
     Subclasses say how next-token scores are changed (`processors_for`) and what names the change (`product_name`).
@@ -68,9 +70,7 @@ class ImplicitLM(HFLM):  # type: ignore[misc]
             dtype = ("bfloat16" if gpu or _fast_bfloat16() else "float32") if self.embedded else "auto"
         if not isinstance(pretrained, str):
             device, dtype = str(pretrained.device), pretrained.dtype
-        super().__init__(
-            pretrained=pretrained, device=device, dtype=dtype, batch_size=batch_size or "auto", **kwargs
-        )
+        super().__init__(pretrained=pretrained, device=device, dtype=dtype, batch_size=batch_size or "auto", **kwargs)
         if self.backend != "causal":
             raise UserError(f"pretrained={pretrained}: an encoder-decoder model; expected a decoder-only model.")
         self._shard_without_gpus()
@@ -79,7 +79,7 @@ class ImplicitLM(HFLM):  # type: ignore[misc]
 
     def _shard_without_gpus(self) -> None:
         accelerator = getattr(self, "accelerator", None)
-        if accelerator is not None and self._world_size == 1:  # HFLM shards only where it sees several GPUs
+        if accelerator is not None and self.world_size == 1:  # HFLM shards only where it sees several GPUs
             self._rank, self._world_size = accelerator.process_index, accelerator.num_processes
 
     # ------------------------------------------------------------------ construction by lm-eval
@@ -119,6 +119,10 @@ class ImplicitLM(HFLM):  # type: ignore[misc]
         """Whether requests with this `rules` argument are answered by the unchanged base model."""
         return True
 
+    def product_key(self, rules: Any) -> Any:
+        """What distinguishes the products of requests with this `rules` argument, as JSON can hold it."""
+        return self.product_name
+
     # ------------------------------------------------------------------ identity
     @property
     def max_gen_toks(self) -> int:
@@ -145,25 +149,19 @@ class ImplicitLM(HFLM):  # type: ignore[misc]
     def get_model_info(self) -> dict[str, Any]:
         """lm-eval's description of the model, with identity and product; stands in the results' config."""
         info: dict[str, Any] = super().get_model_info()
-        return info | {"model_identity": self.base_identity, "product": self.product_name}
+        return info | {
+            "model_dtype": str(self.model.dtype),
+            "model_identity": self.base_identity,
+            "product": self.product_name,
+        }
 
     def set_cache_hook(self, cache_hook: Any) -> None:
-        """Refuses a `--use_cache` file that another model or product filled: lm-eval's keys hold the request only.
+        """Refuses a `--use_cache` file that another model or product filled.
 
         Raises:
             UserError: If the cache belongs to another model or product.
         """
-        if cache_hook.dbdict is not None:
-            mine = sha256_json([self.base_identity, self.product_name])
-            found = cache_hook.dbdict.get("implicit_if", None)
-            if found is None and len(cache_hook.dbdict):
-                raise UserError("--use_cache: this cache was filled by another model; choose another path.")
-            if found not in (None, mine):
-                raise UserError(
-                    f"--use_cache: this cache was filled by another model or product than {self.product_name} "
-                    f"(found {found[:12]}, expected {mine[:12]}); choose another path."
-                )
-            cache_hook.dbdict["implicit_if"] = mine
+        claim_request_cache(cache_hook, self.base_identity, self.product_name)
         super().set_cache_hook(cache_hook)
 
     # ------------------------------------------------------------------ generation
@@ -183,51 +181,105 @@ class ImplicitLM(HFLM):  # type: ignore[misc]
         groups: dict[str, list[int]] = {}
         for position, request in enumerate(requests):
             groups.setdefault(json.dumps(request.args[1], sort_keys=True, default=str), []).append(position)
-        size = self._detect_batch_size() if self.batch_size == "auto" else int(self.batch_size)
         for number, positions in enumerate(groups.values(), start=1):
             kwargs = dict(requests[positions[0]].args[1])
             rules = kwargs.pop("rules", ...)
-            settings: dict[str, Any] = dict(normalize_gen_kwargs(kwargs, self.max_gen_toks))
-            memory = self._memory(rules, settings)
-            for position in positions:
-                answers[position] = memory.get(requests[position].args[0])
-            todo = sorted(
-                (p for p in positions if answers[p] is None), key=lambda p: (-len(requests[p].args[0]), requests[p].args[0])
-            )
-            if len(todo) < len(positions):
-                log.info("%d answers of the plain base model are taken from %s", len(positions) - len(todo), memory.path)
+            settings = self.generation_settings(kwargs)
+            memory = self._base_memory(rules, settings)
+            prompts = [requests[p].args[0] for p in positions]
+            todo = sum(map(len, self.batches(prompts, memory)))
+            if todo < len(positions):
+                log.info("%d answers of the plain base model are taken from %s", len(positions) - todo, memory.path)
             with tqdm(
-                total=len(todo) * settings["max_gen_toks"],
+                total=todo * settings["max_gen_toks"],
                 desc=f"generating {number}/{len(groups)} ({self._label(rules)})",
                 unit="tok",
                 disable=disable_tqdm or self.rank != 0 or not todo,
             ) as bar:
-                for at in range(0, len(todo), size):
-                    batch = todo[at : at + size]
-                    contexts = [requests[p].args[0] for p in batch]
-                    done = self._answer(contexts, rules, settings, bar)
-                    for position, answer in zip(batch, done, strict=True):
-                        answers[position] = answer
-                        self.cache_hook.add_partial("generate_until", requests[position].args, answer)
-                    memory.add(contexts, done)
+                for i, answer in self.answer(prompts, rules, settings, memory, on_tokens=bar.update):
+                    answers[positions[i]] = answer
+                    self.cache_hook.add_partial("generate_until", requests[positions[i]].args, answer)
         return [answer for answer in answers if answer is not None]
+
+    def generation_settings(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """lm-eval's generation arguments in their one form, `max_gen_toks` filled in."""
+        return dict(normalize_gen_kwargs(dict(arguments), self.max_gen_toks))
+
+    @functools.cached_property
+    def rows_at_once(self) -> int:
+        """Rows of a batch."""
+        return self._detect_batch_size() if self.batch_size == "auto" else int(self.batch_size)
+
+    def batches(self, prompts: Sequence[str], memory: AnswerMemory) -> list[list[int]]:
+        """Positions of the prompts to generate for, in batches of similar length.
+
+        A batch is taken from memory as a whole or not at all: in bfloat16 a row's tokens can depend on the rows
+        beside it, so a run that was cut off goes on with the batches of one that was not.
+        """
+        order = sorted(range(len(prompts)), key=lambda p: (-len(prompts[p]), prompts[p]))
+        size = self.rows_at_once
+        chunks = [order[at : at + size] for at in range(0, len(order), size)]
+        return [chunk for chunk in chunks if any(memory.get(prompts[p]) is None for p in chunk)]
+
+    def answer(
+        self,
+        prompts: Sequence[str],
+        rules: Any,
+        settings: Mapping[str, Any],
+        memory: AnswerMemory,
+        on_tokens: Callable[[int], object] = lambda tokens: None,
+    ) -> Iterator[tuple[int, Generation]]:
+        """Answers prompts, those in memory first; every batch is in memory before its answers are yielded.
+
+        Args:
+            prompts: Texts as the model is to see them.
+            rules: See `processors_for`.
+            settings: See `generation_settings`.
+            memory: See `memory`.
+            on_tokens: Called with numbers of tokens; they add up to `max_gen_toks` a prompt that is generated for.
+
+        Yields:
+            The prompt's position, and its answer.
+
+        Raises:
+            UserError: If the model cannot hold so many tokens.
+        """
+        todo = self.batches(prompts, memory)
+        for position in sorted(set(range(len(prompts))).difference(*todo)):
+            remembered = memory.get(prompts[position])
+            assert remembered is not None
+            yield position, remembered
+        for batch in todo:
+            contexts = [prompts[p] for p in batch]
+            done = self._answer(contexts, rules, settings, on_tokens)
+            memory.add(contexts, done)
+            yield from zip(batch, done, strict=True)
+
+    def memory(self, path: Path, rules: Any, settings: Mapping[str, Any]) -> AnswerMemory:
+        """A file of answers to requests with these arguments; answers of another model or version do not count."""
+        made_by = [self.base_identity, self.product_key(rules), dict(settings), __version__]
+        return AnswerMemory(path if self.base_identity else None, made_by)
 
     def _label(self, rules: Any) -> str:
         return self.product_name if rules is ... else f"rules {rules}"
 
-    def _answer(self, contexts: list[str], rules: Any, settings: Mapping[str, Any], bar: Any) -> list[Generation]:
+    def _answer(
+        self, contexts: list[str], rules: Any, settings: Mapping[str, Any], on_tokens: Callable[[int], object]
+    ) -> list[Generation]:
         generation = dict(settings)
         stop = [s for s in generation.pop("until", None) or [] if s]
         new = int(generation.pop("max_gen_toks"))
         if not generation.get("do_sample"):
             generation["do_sample"] = False
             generation.pop("temperature", None)
-        room = self.max_length - new
-        if room <= 0:
-            raise UserError(f"max_gen_toks={new}: the model holds {self.max_length} tokens in all; ask for fewer.")
-        ids, mask = self.tok_batch_encode(contexts, left_truncate_len=room, truncation=self.truncation)
-        prompts = Prompts(ids.to(self.device), mask.to(self.device))
-        seen = bar.n
+        prompts = self.encode_prompts(contexts, new)
+        counted = 0
+
+        def on_step(rows: int) -> None:
+            nonlocal counted
+            counted += rows
+            on_tokens(rows)
+
         with torch.autocast(self.device.type, self.mixed_precision_dtype, enabled=bool(self.mixed_precision_dtype)):
             answers = decode_batch(
                 self.model,
@@ -237,11 +289,23 @@ class ImplicitLM(HFLM):  # type: ignore[misc]
                 eos_ids=self.eos_ids.to(self.device),
                 stop=stop,
                 processors=self.processors_for(rules, contexts, prompts),
-                on_step=bar.update,
+                on_step=on_step,
                 **generation,
             )
-        bar.update(len(contexts) * new - (bar.n - seen))  # rows that ended early
+        on_tokens(len(contexts) * new - counted)  # rows that ended early
         return answers
+
+    def encode_prompts(self, contexts: list[str], new: int) -> Prompts:
+        """Prompts on the model's device, cut on the left so that `new` tokens have room.
+
+        Raises:
+            UserError: If `new` tokens alone are too many.
+        """
+        room = self.max_length - new
+        if room <= 0:
+            raise UserError(f"max_gen_toks={new}: the model holds {self.max_length} tokens in all; ask for fewer.")
+        ids, mask = self.tok_batch_encode(contexts, left_truncate_len=room, truncation=self.truncation)
+        return Prompts(ids.to(self.device), mask.to(self.device))
 
     @property
     def eos_ids(self) -> Tensor:
@@ -250,34 +314,12 @@ class ImplicitLM(HFLM):  # type: ignore[misc]
         ids = set(found if isinstance(found, list) else [found]) - {None}
         return torch.tensor(sorted(ids | {self.eot_token_id}), dtype=torch.long)
 
-    def _memory(self, rules: Any, settings: Mapping[str, Any]) -> _Memory:
-        greedy = not settings.get("do_sample")
-        if not (greedy and self.is_plain(rules) and self.base_identity):
-            return _Memory(None)
-        key = sha256_json([self.base_identity, dict(settings)])
-        return _Memory(cache_dir() / "base-answers" / f"{key}.jsonl")
-
-
-class _Memory:
-    """Answers of the plain base model under one set of generation arguments, by prompt."""
-
-    def __init__(self, path: Path | None) -> None:
-        self.path = path
-        records: Iterable[dict[str, Any]] = read_records(path) if path else ()
-        self._answers = {r["prompt"]: Generation.of(r["text"], r["finish_reason"], r["n_tokens"]) for r in records}
-
-    def get(self, prompt: str) -> Generation | None:
-        return self._answers.get(sha256_json(prompt))
-
-    def add(self, prompts: list[str], answers: list[Generation]) -> None:
-        if self.path is None:
-            return
-        records = [
-            {"prompt": sha256_json(p), "text": str(a), "finish_reason": a.finish_reason, "n_tokens": a.n_tokens}
-            for p, a in zip(prompts, answers, strict=True)
-        ]
-        append_records(self.path, records)
-        self._answers.update({r["prompt"]: a for r, a in zip(records, answers, strict=True)})
+    def _base_memory(self, rules: Any, settings: Mapping[str, Any]) -> AnswerMemory:
+        """Greedy answers of the plain model, in the user's cache folder."""
+        if settings.get("do_sample") or not self.is_plain(rules) or not self.base_identity:
+            return AnswerMemory(None)
+        made_by = [self.base_identity, dict(settings)]
+        return AnswerMemory(cache_dir() / "base-answers" / f"{sha256_json(made_by)}.jsonl", made_by)
 
 
 def _fast_bfloat16() -> bool:

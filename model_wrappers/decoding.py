@@ -51,11 +51,17 @@ class Prompts:
     mask: Tensor
 
 
-class _Watch(StoppingCriteria):  # type: ignore[misc]
+class _Watch(StoppingCriteria):
     """Notes which rows are done, and ends `generate` when half of those it began with are."""
 
     def __init__(
-        self, tokenizer: Any, eos_ids: Tensor, stop: Sequence[str], width: int, rows: int, on_step: Callable[[int], None]
+        self,
+        tokenizer: Any,
+        eos_ids: Tensor,
+        stop: Sequence[str],
+        width: int,
+        rows: int,
+        on_step: Callable[[int], None],
     ) -> None:
         self.tokenizer, self.eos_ids, self.stop, self.width, self.on_step = tokenizer, eos_ids, stop, width, on_step
         self.done = torch.zeros(rows, dtype=torch.bool, device=eos_ids.device)

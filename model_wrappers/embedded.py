@@ -62,8 +62,8 @@ def ensure_embedded_model(progress: bool = True) -> Path:
             process, and the reason for a second conversion are printed in any case.
 
     Raises:
-        UserError: If the extra is missing, its packages are damaged, the disk is too small or the cache folder
-            cannot be written.
+        UserError: If the extra is missing, its packages are damaged, the installed transformers converts them
+            wrongly, the disk is too small or the cache folder cannot be written.
     """
     return _ensure(progress=progress, hashes=False)
 
@@ -145,8 +145,8 @@ def _run(stages: Sequence[_Stage], work: Path, files: _Files, progress: bool) ->
     from tqdm import tqdm
 
     total = sum(stage.seconds for stage in stages)
-    layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
-    with _quiet_single_parse(), tqdm(total=total, bar_format=layout, disable=not progress) as bar:
+    layout = "{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+    with _quiet_single_parse(), tqdm(desc="starting", total=total, bar_format=layout, disable=not progress) as bar:
         for stage in stages:
             bar.set_description(f"{stage.what} (about {stage.seconds} s)")
             stage.make(work)
@@ -180,7 +180,8 @@ def _convert_weights(work: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(work, gguf_file=_GGUF, dtype=torch.float32, local_files_only=True)
+    source: dict[str, Any] = {"gguf_file": _GGUF, "local_files_only": True}
+    model: Any = AutoModelForCausalLM.from_pretrained(work, dtype=torch.float32, **source)
     ids = torch.tensor([_PROBE_IDS])
     with torch.inference_mode():
         _require_probe(round(float(model(ids, labels=ids).loss), 2), _PROBE_LOSS)
@@ -209,13 +210,14 @@ def _quiet_single_parse() -> Iterator[None]:
     """Hides the inner bars, and keeps the parsed GGUF: transformers parses it three times, for 12 CPU-seconds each."""
     gguf: Any = import_module("gguf")
     logging: Any = import_module("transformers.utils.logging")
-    reader, bars = gguf.GGUFReader, logging.is_progress_bar_enabled()
-    gguf.GGUFReader = functools.lru_cache(maxsize=1)(reader)
+    loader: Any = import_module("transformers.modeling_gguf_pytorch_utils")
+    reader, bar, bars = gguf.GGUFReader, loader.tqdm, logging.is_progress_bar_enabled()
+    gguf.GGUFReader, loader.tqdm = functools.lru_cache(maxsize=1)(reader), functools.partial(bar, disable=True)
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        gguf.GGUFReader = reader
+        gguf.GGUFReader, loader.tqdm = reader, bar
         if bars:
             logging.enable_progress_bar()
 

@@ -5,7 +5,8 @@ Shapes: `b` rows, `s` sequence, `t` scored positions, `v` vocabulary, `u` ids th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -70,7 +71,8 @@ class BoundRules:
         """Where the prompt's scope begins, if some rule looks at the prompt; see `used_token_penalty`."""
         for function, options in self.calls:
             if options.get("scope") == "prompt+response":
-                return str(options.get("prompt_after", RULES[function].__kwdefaults__["prompt_after"]))
+                default = inspect.signature(RULES[function]).parameters["prompt_after"].default
+                return str(options.get("prompt_after", default))
         return None
 
     def apply_(self, scores: Tensor, step: Step) -> None:
@@ -86,13 +88,14 @@ class BoundRules:
         """Sorted unique ids int64 `[u]` whose scores the rules may change, given all ids that may be `used`."""
         ids = [self.eos_ids, used.flatten()]
         ids += [value.ids for _, options in self.calls for value in options.values() if isinstance(value, TokenWeights)]
-        return torch.unique(torch.cat(ids))
+        unique: Tensor = torch.unique(torch.cat(ids))
+        return unique
 
     def compact(self, ids: Tensor) -> BoundRules:
         """The same rules over the little vocabulary `ids [u]` (sorted), whose columns are counted from 0."""
         return self._map(lambda own: torch.searchsorted(ids, own), lambda weights: weights)
 
-    def _map(self, on_ids: Any, on_weights: Any) -> BoundRules:
+    def _map(self, on_ids: Callable[[Tensor], Tensor], on_weights: Callable[[Tensor], Tensor]) -> BoundRules:
         calls = tuple(
             (
                 function,
@@ -113,7 +116,7 @@ def _token_weights(by_id: dict[int, float]) -> TokenWeights:
     return TokenWeights(torch.tensor(ids, dtype=torch.long), torch.tensor([by_id[i] for i in ids], dtype=torch.float32))
 
 
-class RulesProcessor(LogitsProcessor):  # type: ignore[misc]
+class RulesProcessor(LogitsProcessor):
     """Turns the base model's scores into the product's during `generate`: greedy, sampling and beams.
 
     It keeps no state, so reordered rows need no care, and it changes the scores in place.
@@ -144,10 +147,11 @@ class RulesProcessor(LogitsProcessor):  # type: ignore[misc]
         """Adds the rules to `scores [b, v]` given `input_ids [b, s]`; scores below float32 are widened first."""
         if scores.dtype not in (torch.float32, torch.float64):
             scores = scores.float()
-        self.rules.apply_(scores, self._step(input_ids))
+        self.rules.apply_(scores, self.step(input_ids))
         return scores
 
-    def _step(self, input_ids: Tensor) -> Step:
+    def step(self, input_ids: Tensor) -> Step:
+        """What the rules may look at, given `input_ids [b, s]`."""
         history = mask = None
         if self.scope_start is not None:
             # beam search repeats each prompt's row
@@ -242,4 +246,6 @@ def _argmax(outside: Tensor, inside: Tensor, ids: Tensor) -> Tensor:
     inside_best, column = inside.max(-1)
     inside_id = ids[column]
     tied = torch.minimum(inside_id, outside_id)
-    return torch.where(inside_best == outside_best, tied, torch.where(inside_best > outside_best, inside_id, outside_id))
+    return torch.where(
+        inside_best == outside_best, tied, torch.where(inside_best > outside_best, inside_id, outside_id)
+    )

@@ -70,7 +70,9 @@ def load_preset(name_or_path: str | None) -> Preset:
         if path.suffix not in {".yaml", ".yml"}:
             raise unknown_name("rules preset", spec, preset_names(), fix="Or give the path of a YAML file.")
         if not path.is_file():
-            raise UserError(f"rules={spec}: no such file. Expected a preset ({', '.join(preset_names())}) or a YAML file.")
+            raise UserError(
+                f"rules={spec}: no such file. Expected a preset ({', '.join(preset_names())}) or a YAML file."
+            )
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -79,13 +81,13 @@ def load_preset(name_or_path: str | None) -> Preset:
 
 
 def customise(preset: Preset, drop: str | None = None, overrides: Mapping[str, Any] | None = None) -> Preset:
-    """Leaves rules out and changes single options.
+    r"""Leaves rules out and changes single options.
 
     Args:
         preset: What to start from.
         drop: Names of rules joined by "+", e.g. "eos+diversity".
         overrides: Values by "rule.option", e.g. {"eos.maximum": 10}; a single string's weight is "uniform.<string>",
-            with `\\n` for a newline. Overriding a rule that is dropped is an error.
+            with `\n` for a newline. Overriding a rule that is dropped is an error.
 
     Returns:
         A preset whose name tells what was changed, e.g. "paper-eos,uniform.!=0".
@@ -194,7 +196,11 @@ def _string_weights(value: Any, where: str) -> StringWeights:
         raise UserError(f"{where}: found {type(value).__name__}, {expected}.")
     pairs: dict[str, float] = {}
     for group in value:
-        if not isinstance(group, dict) or group.keys() != {"weight", "strings"} or not isinstance(group["strings"], list):
+        if (
+            not isinstance(group, dict)
+            or group.keys() != {"weight", "strings"}
+            or not isinstance(group["strings"], list)
+        ):
             raise UserError(f"{where}: found {group!r}, {expected}.")
         weight = _convert(group["weight"], float, f"{where}: weight")
         for string in group["strings"]:

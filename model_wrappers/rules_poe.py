@@ -52,6 +52,7 @@ class RulesPoE(ImplicitLM):
             raise UserError(f"missing={missing}: expected 'error' or 'ignore'.")
         self.preset = customise(load_preset(rules), drop, overrides)
         self._ignore_missing = missing == "ignore"
+        self._bound: dict[str | None, BoundRules] = {}
         super().__init__(pretrained, **kwargs)
         self.rules = self._bind(self.preset)
 
@@ -61,12 +62,21 @@ class RulesPoE(ImplicitLM):
             print(f"rules_poe: no token for {', '.join(map(repr, bound.missing))}: left out (missing=ignore)")
         return bound.to(self.device)
 
-    @functools.lru_cache(maxsize=64)  # noqa: B019 - a process holds one or two wrappers
-    def _preset_rules(self, spec: str | None) -> BoundRules:
-        return self._bind(load_preset(spec))
+    def bound_rules(self, spec: Any = ...) -> BoundRules:
+        """The rules that a request names.
 
-    def _rules(self, spec: Any) -> BoundRules:
-        return self.rules if spec is ... else self._preset_rules(spec)
+        Args:
+            spec: A `Preset`, a preset's name or path, or None for no rules; `...` for the wrapper's own.
+
+        Raises:
+            UserError: If there is no such preset, or a string of it is no single token.
+        """
+        if spec is ...:
+            return self.rules
+        key = spec.sha256 if isinstance(spec, Preset) else spec
+        if key not in self._bound:
+            self._bound[key] = self._bind(spec if isinstance(spec, Preset) else load_preset(spec))
+        return self._bound[key]
 
     @property
     def product_name(self) -> str:
@@ -79,11 +89,16 @@ class RulesPoE(ImplicitLM):
 
     def is_plain(self, rules: Any) -> bool:
         """Whether no rule is left."""
-        return not self._rules(rules)
+        return not self.bound_rules(rules)
+
+    def product_key(self, rules: Any) -> Any:
+        """What the rules do, and the strings that were left out."""
+        bound = self.bound_rules(rules)
+        return [bound.preset.sha256, list(bound.missing)]
 
     def processors_for(self, rules: Any, contexts: list[str], prompts: Prompts) -> ProcessorFactory | None:
         """The rules' processor for the rows that are still growing."""
-        bound = self._rules(rules)
+        bound = self.bound_rules(rules)
         if not bound:
             return None
         scope = self._scope_starts(bound.prompt_after, contexts, prompts) if bound.prompt_after else None

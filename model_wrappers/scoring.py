@@ -18,6 +18,10 @@ HEAD_ROWS = 64
 """Positions whose logits exist at once: 64 rows of a 262,144-token vocabulary are 64 MiB in float32."""
 
 
+Logits = Callable[[int, int], Tensor]
+"""Gives a row's float32 logits `[t, v]` from a first to before a last position, which the caller may overwrite."""
+
+
 @dataclass(frozen=True)
 class Text:
     """One text to score.
@@ -59,7 +63,7 @@ class Head:
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self.backbone = getattr(model, "base_model", None)
+        self.backbone: Any = getattr(model, "base_model", None)
         self.head = model.get_output_embeddings()
         self.splits = self.backbone is not None and self.backbone is not model and self._agrees()
 
@@ -69,13 +73,22 @@ class Head:
         split = self.head(self.backbone(input_ids=probe).last_hidden_state)
         return bool(torch.allclose(split, self.model(input_ids=probe).logits, rtol=1e-3, atol=1e-3))
 
-    def rows(self, batch: Tensor) -> list[Callable[[int, int], Tensor]]:
-        """For each row of int64 `[b, s]`, a function of first and last position that gives float32 logits `[t, v]`."""
+    def rows(self, batch: Tensor) -> Sequence[Logits]:
+        """The logits of each row of int64 `[b, s]`."""
         if self.splits:
-            hidden = self.backbone(input_ids=batch).last_hidden_state
-            return [lambda a, z, row=row: self.head(row[a:z]).float() for row in hidden]
-        logits = self.model(input_ids=batch).logits
-        return [lambda a, z, row=row: row[a:z].float().clone() for row in logits]
+            return [_Rows(row, self.head) for row in self.backbone(input_ids=batch).last_hidden_state]
+        return [_Rows(row, torch.clone) for row in self.model(input_ids=batch).logits]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A row's `Logits`: the head is run when they are asked for."""
+
+    positions: Tensor
+    head: Callable[[Tensor], Tensor]
+
+    def __call__(self, first: int, last: int) -> Tensor:
+        return self.head(self.positions[first:last]).float()
 
 
 @torch.no_grad()
@@ -115,7 +128,7 @@ def score_texts(
             on_done()
 
 
-def _score_text(rules: BoundRules, text: Text, length: int, logits: Callable[[int, int], Tensor]) -> TextScore:
+def _score_text(rules: BoundRules, text: Text, length: int, logits: Logits) -> TextScore:
     device = rules.eos_ids.device
     n, offset = len(text.continuation), len(text.past)
     response = torch.tensor([*text.past, *text.continuation], dtype=torch.long, device=device)
@@ -125,7 +138,9 @@ def _score_text(rules: BoundRules, text: Text, length: int, logits: Callable[[in
     greedy = True
     for at in range(0, n, HEAD_ROWS):
         end = min(at + HEAD_ROWS, n)
-        scores = response_log_probs(rules, logits(first + at, first + end), response[: offset + end], offset + at, prompt)
+        scores = response_log_probs(
+            rules, logits(first + at, first + end), response[: offset + end], offset + at, prompt
+        )
         product += float(scores.product.sum())
         base += float(scores.base.sum())
         greedy &= bool(scores.greedy.all())

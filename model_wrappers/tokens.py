@@ -88,7 +88,9 @@ def _nearest(string: str, surfaces: dict[int, bytes]) -> str:
     texts = {surface.decode("utf-8", "ignore") for surface in surfaces.values()}
     core = string.strip()
     same_core = sorted(t for t in texts if core and t.strip() == core)
-    near = same_core or difflib.get_close_matches(string, sorted(t for t in texts if abs(len(t) - len(string)) <= 2), n=3)
+    near = same_core or difflib.get_close_matches(
+        string, sorted(t for t in texts if abs(len(t) - len(string)) <= 2), n=3
+    )
     return ", ".join(map(repr, near[:5])) or "none"
 
 

@@ -113,4 +113,4 @@ METRICS: list[tuple[str, Callable[[list[Any]], Any], bool]] = [
     ("n_judged", sum, True),
     ("n_expected", max, True),
 ]
-"""Metric, aggregation, whether higher is better; a standard error stands after its metric and fills lm-eval's ± column."""
+"""Metric, aggregation, whether higher is better. A standard error follows its metric: it fills lm-eval's ± column."""

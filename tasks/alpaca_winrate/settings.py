@@ -100,8 +100,8 @@ class Settings:
         missing = [i.id for i in instructions.items if i.id not in outputs]
         if missing:
             raise UserError(
-                f"--metadata reference={self.reference}: {len(missing)} of the {len(instructions.items)} instructions of "
-                f"{instructions.name!r} have no answer there (first: {missing[0]}). Expected answers to the same "
+                f"--metadata reference={self.reference}: {len(missing)} of the {len(instructions.items)} instructions "
+                f"of {instructions.name!r} have no answer there (first: {missing[0]}). Expected answers to the same "
                 f"instruction set; choose it with --metadata instructions=."
             )
         return outputs

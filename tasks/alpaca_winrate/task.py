@@ -11,18 +11,17 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
 from implicit_if.harness import live
-from implicit_if.harness.chat import ChatTemplate
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.files import cache_dir
+from implicit_if.harness.files import cache_dir, write_json
 from implicit_if.harness.instructions import to_documents
 from implicit_if.harness.judging.judgement import Judgement
-from implicit_if.harness.judging.pairs import make_pairs
+from implicit_if.harness.judging.pairs import Pair, make_pairs
 from implicit_if.harness.judging.runner import annotate
+from implicit_if.harness.judging.scoring import score_judgement
 from implicit_if.harness.outputs import Output, OutputsMeta, save_outputs
-from implicit_if.harness.signature import outputs_sha256
-from implicit_if.tasks.alpaca_winrate.metrics import METRICS, answer_metrics, length_controlled, pair_lengths
+from implicit_if.tasks.alpaca_winrate.metrics import METRICS, answer_metrics
 from implicit_if.tasks.alpaca_winrate.settings import BASE, Settings
-from implicit_if.tasks.alpaca_winrate.summary import summary_table, task_signature
+from implicit_if.tasks.alpaca_winrate.summary import summary_table
 
 DEFAULT_MAX_GEN_TOKS = 512
 
@@ -35,7 +34,7 @@ def load_data(**metadata: Any) -> dict[str, Any]:
     return {"eval": Dataset.from_list(to_documents(instructions))}
 
 
-class AlpacaWinrate(ConfigurableTask):  # type: ignore[misc]
+class AlpacaWinrate(ConfigurableTask):
     """Win rate against a reference, with length control and measures of form; see README.md."""
 
     def __init__(self, config: dict[str, Any] | None = None, **kwargs: Any) -> None:
@@ -86,9 +85,7 @@ class AlpacaWinrate(ConfigurableTask):  # type: ignore[misc]
         if not generation.keys() & {"max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens"}:
             limit = model.max_gen_toks if model is not None else DEFAULT_MAX_GEN_TOKS
             self.set_config("generation_kwargs", {"max_gen_toks": limit}, update=True)
-        super().build_all_requests(
-            rank=rank, world_size=world_size, apply_chat_template=apply_chat_template, **kwargs
-        )
+        super().build_all_requests(rank=rank, world_size=world_size, apply_chat_template=apply_chat_template, **kwargs)
 
     def doc_to_text(self, doc: dict[str, Any], doc_to_text: Any = None) -> str:
         """The prompt; under `--apply_chat_template` the bare instruction, which the model's own template wraps."""
@@ -125,11 +122,10 @@ class AlpacaWinrate(ConfigurableTask):  # type: ignore[misc]
             target = self._reference if instance.idx == 1 else self._outputs
             target[output.instruction_id] = output
         system = list(self._outputs.values())
-        reference = [self._reference[o.instruction_id] for o in self._outputs.values()]
-        pairs = make_pairs(list(self._outputs.values()), reference)
+        pairs = make_pairs(system, [self._reference[o.instruction_id] for o in system])
         judgement = annotate(pairs, self.judge, self._store, progress=self._rank == 0)
         self._preferences = {verdict.instruction_id: verdict.preference for verdict in judgement}
-        self._record(judgement, list(self._outputs.values()), reference)
+        self._record(judgement, pairs)
 
     def _output(self, doc: dict[str, Any], answer: str, *, reference: bool) -> Output:
         model = live.newest()
@@ -150,12 +146,9 @@ class AlpacaWinrate(ConfigurableTask):  # type: ignore[misc]
             return Path(self.settings.save) / "annotations.jsonl"
         return cache_dir() / "annotations" / f"{self.judge.fingerprint[:16]}.jsonl"
 
-    def _record(self, judgement: Judgement, system: list[Output], reference: list[Output]) -> None:
+    def _record(self, judgement: Judgement, pairs: list[Pair]) -> None:
         """Puts what shaped the numbers into the results, and prints system and reference side by side."""
         metadata = self.config.metadata
-        name = BASE if self.settings.reference == BASE else reference[0].generator
-        digest = outputs_sha256(reference)
-        evaluated = len(self.eval_docs) if self._world_size > 1 else len(system)
         metadata |= {
             "instruction_set": self.instructions.signature,
             "instructions_chosen_because": self.instructions.chosen_because,
@@ -163,20 +156,23 @@ class AlpacaWinrate(ConfigurableTask):  # type: ignore[misc]
             "judge": self.judge.name,
             "judge_fingerprint": self.judge.fingerprint,
             "reference": self.settings.reference,
-            "reference_sha256": digest,
-            "signature": str(task_signature(self.instructions, name, digest, judgement, evaluated)),
         }
         if not self._model_template:  # lm-eval itself records the model's own template
             metadata["template_sha256"] = self.template.sha256
+        if self._world_size > 1:  # each process holds a part: `implicit-if judge` scores and signs the logged samples
+            return
+        system, reference = [p.system for p in pairs], [p.reference for p in pairs]
+        scores = score_judgement(
+            judgement, pairs, self.instructions.name, self.instructions.revision, reference[0].generator
+        )
+        metadata["signature"] = scores["length_controlled_win_rate"].signature
         if self.settings.save:
             self._save(Path(self.settings.save), system, reference)
-        if self._world_size == 1:
-            pairs = [
-                pair_lengths(s, r, self._preferences[s.instruction_id]) for s, r in zip(system, reference, strict=True)
-            ]
-            expected = len(self.instructions.items)
-            table = summary_table(system, reference, judgement, length_controlled(pairs), self.template.tags, expected)
-            print(f"\n{table}\n{metadata['signature']}\n")
+            write_json(
+                Path(self.settings.save) / "scores.json", {name: score.model_dump() for name, score in scores.items()}
+            )
+        table = summary_table(system, reference, scores, self.template.tags, len(self.instructions.items))
+        print(f"\n{table}\n{metadata['signature']}\n")
 
     def _save(self, folder: Path, system: list[Output], reference: list[Output]) -> None:
         model = live.newest()
@@ -188,9 +184,6 @@ class AlpacaWinrate(ConfigurableTask):  # type: ignore[misc]
             template={k: v for k, v in self.config.metadata.items() if k in {"template", "template_sha256"}},
             generation=dict(self.config.generation_kwargs),
         )
-        if not self.instructions.shippable:
-            system = [o.model_copy(update={"instruction": None}) for o in system]
-            reference = [o.model_copy(update={"instruction": None}) for o in reference]
         save_outputs(folder / "outputs.json", system, meta)
         save_outputs(folder / "reference.json", reference)
 

@@ -146,5 +146,5 @@ def test_steps_are_reported_with_the_rows_still_growing(eager_to_stop: Any, toke
 def test_a_generation_is_a_string_that_survives_pickling() -> None:
     import pickle
 
-    answer = pickle.loads(pickle.dumps(Generation.of("text", "eos", 3)))  # what lm-eval's cache does
+    answer = pickle.loads(pickle.dumps(Generation.of("text", "eos", 3)))  # noqa: S301  what lm-eval's cache does
     assert (answer, answer.finish_reason, answer.n_tokens) == ("text", "eos", 3)

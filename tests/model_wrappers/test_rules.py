@@ -99,7 +99,9 @@ def test_likelihood_equals_the_definition(
         expected = expected_scores(logits[i], prompt, response[:i], preset, drop)
         scale = max(1.0, float(logits[i].abs().max()))
         assert float(product[i]) == pytest.approx(float(expected[token]), abs=1e-5 * scale)
-        assert float(base[i]) == pytest.approx(float(torch.log_softmax(logits[i].double(), -1)[token]), abs=1e-5 * scale)
+        assert float(base[i]) == pytest.approx(
+            float(torch.log_softmax(logits[i].double(), -1)[token]), abs=1e-5 * scale
+        )
         if bool(greedy[i]):
             assert expected[token] >= expected.max() - 1e-5 * scale
         else:
@@ -124,7 +126,14 @@ def step(index: Any = 0, response: list[list[int]] | None = None, mask: Any = No
 
 @pytest.mark.parametrize(
     ("after", "index", "weight"),
-    [("hold", 0, 0.0), ("hold", 125, 7.5), ("hold", 250, 15.0), ("hold", 999, 15.0), ("zero", 249, 14.94), ("zero", 250, 0.0)],
+    [
+        ("hold", 0, 0.0),
+        ("hold", 125, 7.5),
+        ("hold", 250, 15.0),
+        ("hold", 999, 15.0),
+        ("zero", 249, 14.94),
+        ("zero", 250, 0.0),
+    ],
 )
 def test_eos_ramp(after: Any, index: int, weight: float) -> None:
     scores = torch.zeros(2, V)
@@ -141,7 +150,9 @@ def test_eos_ramp_takes_one_index_a_row() -> None:
 
 def test_used_tokens_count_once_and_masked_repeats_not_at_all() -> None:
     scores = torch.zeros(2, V)
-    used_token_penalty(scores, step(0, [[5, 5, 9], [5, 9, 9]], [[True, False, True], [False, False, False]]), weight=-2.0)
+    used_token_penalty(
+        scores, step(0, [[5, 5, 9], [5, 9, 9]], [[True, False, True], [False, False, False]]), weight=-2.0
+    )
     assert scores.tolist() == [[-2.0 if i in (5, 9) else 0.0 for i in range(V)], [0.0] * V]
     used_token_penalty(scores, step(0, [[5, 6, 6], [7, 7, 7]], [[False, True, True], [True] * 3]), weight=+1.0)
     assert scores[0, 6] == 1.0

@@ -111,7 +111,9 @@ def test_faults_in_rules_are_found_before_the_model_loads(arguments: dict[str, A
 
 def test_a_string_without_a_token_is_an_error_unless_ignored(tiny_model_folder: str, tmp_path: Path) -> None:
     preset = tmp_path / "mine.yaml"
-    preset.write_text("name: mine\nrules: {u: {function: token_bias, weights: [{weight: 1, strings: [' absent', '!']}]}}")
+    preset.write_text(
+        "name: mine\nrules: {u: {function: token_bias, weights: [{weight: 1, strings: [' absent', '!']}]}}"
+    )
     with pytest.raises(UserError, match="' absent' is no single token"):
         RulesPoE(tiny_model_folder, rules=str(preset), device="cpu")
     ignoring = RulesPoE(tiny_model_folder, rules=str(preset), missing="ignore", device="cpu")
@@ -189,10 +191,14 @@ def test_reference_preset_counts_the_prompt_after_the_user_tag(tiny_model_folder
     context, continuation = "zq<|user|>\nman\n<|assistant|>\n", "man"
     ids, _ = model._encode_pair(context, continuation)  # lm-eval moves white space at the end to the continuation
     assert model.tokenizer.decode(model._prompt_scope(context, ids)) == "man\n<|assistant|>"
-    assert model._prompt_scope("no tag", model.tok_encode("no tag")) == model.tok_encode("no tag")[1:], "BOS is no used token"
+    assert model._prompt_scope("no tag", model.tok_encode("no tag")) == model.tok_encode("no tag")[1:], (
+        "BOS is no used token"
+    )
     prompts = model.tok_batch_encode([context, "<|user|>\nlonger than the other by far\n<|assistant|>\n"])
     from implicit_if.model_wrappers.decoding import Prompts
 
-    starts = model._scope_starts("<|user|>\n", [context, "<|user|>\nlonger than the other by far\n<|assistant|>\n"], Prompts(*prompts))
+    starts = model._scope_starts(
+        "<|user|>\n", [context, "<|user|>\nlonger than the other by far\n<|assistant|>\n"], Prompts(*prompts)
+    )
     assert model.tokenizer.decode(prompts[0][0, starts[0] :]) == "man\n<|assistant|>\n"
     assert model.tokenizer.decode(prompts[0][1, starts[1] :]).startswith("longer than")

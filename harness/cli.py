@@ -1,0 +1,159 @@
+"""The `implicit-if` command: finds its sub-commands as entry points, loads the one that was asked for, reports errors.
+
+A sub-command is an entry point of the group `implicit_if.commands` that leads to a module or an object with `HELP`,
+`add_arguments` and `run` (see `Command`). Other distributions may add some. `implicit-if --help` loads all of them
+for their one line of help, so such a module imports nothing heavy at its top.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.metadata
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.metadata import EntryPoint
+from typing import Protocol
+
+from implicit_if import __version__
+from implicit_if.harness.errors import UserError, unknown_name
+
+PROGRAM = "implicit-if"
+GROUP = "implicit_if.commands"
+DESCRIPTION = "Evaluates whether language models follow instructions, tuned for it or not."
+EPILOG = "Evaluation itself runs through lm_eval: lm_eval --model rules_poe --tasks alpaca_winrate"
+
+
+class Command(Protocol):
+    """A sub-command: a module or an object with these three names.
+
+    Attributes:
+        HELP: One line for `implicit-if --help`.
+    """
+
+    HELP: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Adds the sub-command's arguments to its parser."""
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Does the work and returns the exit status.
+
+        Raises:
+            UserError: For anything the user can put right.
+        """
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line.
+
+    Args:
+        argv: The arguments after the program's name; None takes the process's.
+
+    Returns:
+        The sub-command's exit status; 2 for a UserError or wrong usage, 130 after Ctrl-C, 141 if the reader of our
+        output went away (the statuses a shell reports for these signals).
+
+    Raises:
+        SystemExit: From argparse, after `--help`, `--version` and wrong usage.
+    """
+    try:
+        with _flushed_stdout():
+            return _dispatch(list(sys.argv[1:] if argv is None else argv))
+    except UserError as error:
+        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
+        return 141
+
+
+def find_commands() -> dict[str, EntryPoint]:
+    """Every declared sub-command by name, sorted.
+
+    Of two with one name ours wins, else the first by distribution; the other is named on stderr.
+    """
+    points = importlib.metadata.entry_points(group=GROUP)
+    commands: dict[str, EntryPoint] = {}
+    for point in sorted(points, key=lambda p: (p.name, _distribution(p) != PROGRAM, _distribution(p))):
+        if point.name in commands:
+            print(
+                f"{PROGRAM}: warning: the command {point.name!r} of {_distribution(point)} is not used, "
+                f"{_distribution(commands[point.name])} has one of that name",
+                file=sys.stderr,
+            )
+        else:
+            commands[point.name] = point
+    return commands
+
+
+def load_command(point: EntryPoint) -> Command:
+    """Imports a sub-command.
+
+    Raises:
+        UserError: If it cannot be imported, or lacks one of the three names.
+    """
+    distribution = _distribution(point)
+    remedy = f"Reinstall it: pip install --force-reinstall --no-deps {distribution}"
+    try:
+        command: Command = point.load()
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"the command {point.name!r} of {distribution} ({point.value}) cannot be loaded: {error}. {remedy}"
+        ) from error
+    missing = [name for name in ("HELP", "add_arguments", "run") if not hasattr(command, name)]
+    if missing:
+        raise UserError(f"the command {point.name!r} of {distribution} has no {', '.join(missing)}. {remedy}")
+    return command
+
+
+def _dispatch(argv: list[str]) -> int:
+    commands = find_commands()
+    name = argv[0] if argv and not argv[0].startswith("-") else None
+    if name is None:
+        parser = _parser({n: _help_line(p) for n, p in commands.items()})
+        parser.parse_args(argv or ["--help"])
+        parser.error("expected a command")
+    if name not in commands:
+        raise unknown_name("command", name, commands, fix=f"See {PROGRAM} --help.")
+    command = load_command(commands[name])
+    parser = argparse.ArgumentParser(prog=f"{PROGRAM} {name}", description=command.HELP)
+    command.add_arguments(parser)
+    return command.run(parser.parse_args(argv[1:]))
+
+
+def _parser(help_lines: dict[str, str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION, epilog=EPILOG)
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    group = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for name, line in help_lines.items():
+        group.add_parser(name, help=line.replace("%", "%%"))
+    return parser
+
+
+def _help_line(point: EntryPoint) -> str:
+    try:
+        return load_command(point).HELP
+    except UserError as error:  # one broken command must not take the others' help away
+        return f"(broken: {error.__cause__ or error})"
+
+
+def _distribution(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else "an unknown distribution"
+
+
+@contextlib.contextmanager
+def _flushed_stdout() -> Iterator[None]:
+    """Flushes while a broken pipe can still be handled, argparse's own exits included."""
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

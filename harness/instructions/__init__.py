@@ -1,0 +1,94 @@
+"""Instruction sets: named lists of instructions at a pinned revision.
+
+`load_instructions` takes what a user gives as `instructions=`: `builtin`, `alpaca_eval`, `auto`, or a path.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from implicit_if.harness.errors import UserError, unknown_name
+from implicit_if.harness.instructions import alpaca_eval
+from implicit_if.harness.instructions.local import load_builtin, load_file
+from implicit_if.harness.instructions.sets import Instruction, InstructionSet, content_sha256, to_documents
+
+__all__ = ["Instruction", "InstructionSet", "content_sha256", "load_instructions", "to_documents"]
+
+logger = logging.getLogger(__name__)
+
+NAMES = ("alpaca_eval", "auto", "builtin")
+
+ASKED_PATIENCE = 15.0
+AUTO_PATIENCE = 2.0
+
+
+def load_instructions(spec: str) -> InstructionSet:
+    """Loads an instruction set.
+
+    Args:
+        spec: One of
+            `builtin`: the 80 instructions of this package;
+            `alpaca_eval`: the 805 of AlpacaEval, from the hub at a pinned revision or its cache;
+            `auto`: AlpacaEval if it is cached or the hub answers within two seconds, else builtin; announced, and
+                decided once per process. Processes that must agree pass the chosen set's name on;
+            a path: a JSON list (alpaca-eval's files too) or JSON Lines of objects with `instruction`. A file with
+                exactly the instructions of AlpacaEval or builtin, in any order, is that set under its own name.
+
+    Raises:
+        UserError: If there is no such set or file, the file is malformed, or the hub does not give AlpacaEval.
+    """
+    if spec == "builtin":
+        return load_builtin()
+    if spec == "alpaca_eval":
+        return _alpaca_eval()
+    if spec == "auto":
+        return _auto()
+    path = Path(spec).expanduser()
+    if path.suffix not in (".json", ".jsonl") and os.sep not in spec:
+        raise unknown_name("instruction set", spec, NAMES, fix="A path to a .json or .jsonl file is accepted too.")
+    return _recognised(load_file(path), path)
+
+
+def _alpaca_eval() -> InstructionSet:
+    try:
+        return alpaca_eval.load_alpaca_eval(ASKED_PATIENCE)
+    except alpaca_eval.HubUnavailableError as error:
+        raise UserError(
+            f"instruction set 'alpaca_eval' cannot be had from the hub ({error}). Use instructions=<path> with a copy "
+            f"of {alpaca_eval.FILE} from the dataset {alpaca_eval.REPOSITORY}, or instructions=builtin."
+        ) from error
+
+
+@functools.cache
+def _auto() -> InstructionSet:
+    """Cached, so that one run never sees two sets because the network came or went."""
+    try:
+        found = alpaca_eval.load_alpaca_eval(AUTO_PATIENCE)
+    except alpaca_eval.HubUnavailableError as error:
+        reason = f"instructions=auto: AlpacaEval cannot be had ({error})"
+        logger.warning(
+            "%s, so the 80 builtin instructions are used. For AlpacaEval give instructions=<path>; "
+            "instructions=builtin silences this.",
+            reason,
+        )
+        return replace(load_builtin(), chosen_because=reason)
+    reason = "instructions=auto: AlpacaEval could be had"
+    logger.info("%s; its %d instructions are used.", reason, len(found.items))
+    return replace(found, chosen_because=reason)
+
+
+def _recognised(found: InstructionSet, path: Path) -> InstructionSet:
+    """A local file under the name and licence of the known set that it holds; else never under a known set's name."""
+    if found.content_sha256 == alpaca_eval.CONTENT_SHA256:
+        known = alpaca_eval.alpaca_eval_set(found.items)
+    elif found.content_sha256 == (builtin := load_builtin()).content_sha256:
+        known = replace(builtin, items=found.items)
+    else:
+        return replace(found, name=f"{found.name}-local") if found.name in NAMES else found
+    reason = f"{path.name} holds exactly the instructions of {known.name}"
+    logger.info("%s and is used as that set.", reason)
+    return replace(known, chosen_because=reason)

@@ -1,0 +1,183 @@
+"""The judge `human:<sheet.csv>`: people compare answers on a blind, shuffled sheet, and their verdicts are read back.
+
+`export_sheet` writes the sheet twice: as CSV for a spreadsheet, and as one HTML page that works without a network
+and saves the same CSV. A row's key is a hash of the instruction and the two answers as shown; it tells neither the
+system nor the order, and is all that reading back needs.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.files import atomic_write, sha256_json
+from implicit_if.harness.judging.backends._sheet_page import render_page
+from implicit_if.harness.judging.backends._text import cut, neutralise
+from implicit_if.harness.judging.protocol import Comparison, Estimate, Verdict
+
+COLUMNS = ("key", "instruction", "answer_1", "answer_2", "verdict", "comment")
+PREFERENCES = {"1": 1.0, "2": 0.0, "tie": 0.5, "=": 0.5}
+"""What may stand in the column `verdict`, as a preference for the answer shown as number 1."""
+
+MAX_CHARS = 24_000
+"""Characters of a text that the sheet shows: a spreadsheet's cell holds 32,767."""
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a sheet, as raters see it."""
+
+    key: str
+    instruction: str
+    answer_1: str
+    answer_2: str
+
+
+def export_sheet(comparisons: Iterable[Comparison], path: str | Path, seed: int) -> int:
+    """Writes a sheet: `path` (CSV) and a page of the same name (HTML), each atomically.
+
+    Every pair stands on it once, whichever orders are given. Rows, and the two answers within each, are shuffled.
+    Equal comparisons and seed give equal bytes. Texts are shown up to `MAX_CHARS` characters.
+
+    Args:
+        comparisons: What is to be judged.
+        path: The CSV file; its suffix is .csv.
+        seed: Of the shuffling.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        UserError: If the path does not end in .csv, or the sheet exists (people may have worked on it).
+    """
+    target = Path(path)
+    page = target.with_suffix(".html")
+    if target.suffix != ".csv":
+        raise UserError(f"the sheet is {str(target)!r}, expected a name that ends in .csv.")
+    if target.exists() or page.exists():
+        raise UserError(f"{target} or {page.name} exists already and may hold verdicts. Give another name, or move it.")
+    rows = _rows(comparisons, random.Random(seed))
+    with atomic_write(page) as file:
+        file.write(render_page(rows, title=target.stem))
+    with atomic_write(target) as file:
+        file.write("\ufeff")  # else spreadsheets take UTF-8 for something else
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for row in rows:
+            writer.writerow([row.key, as_cell(row.instruction), as_cell(row.answer_1), as_cell(row.answer_2), "", ""])
+    return len(rows)
+
+
+def as_cell(text: str) -> str:
+    """The text as a spreadsheet shows it without running it: an apostrophe before anything it takes for a formula."""
+    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
+
+
+def row_key(instruction: str, answer_1: str, answer_2: str) -> str:
+    """A row's key: 20 hex digits of the hash of its full texts in the order shown."""
+    return sha256_json([instruction, answer_1, answer_2])[:20]
+
+
+class HumanJudge:
+    """Verdicts read from a sheet; see `Judge`. A row without verdict is an error, "not judged yet".
+
+    Attributes:
+        name: "human:" and the sheet's name.
+        fingerprint: Hash over the verdicts on the sheet: a changed verdict never meets a stale one.
+    """
+
+    ordered = False
+    paid = False
+
+    def __init__(self, name: str, verdicts: Mapping[str, str]) -> None:
+        self.name = name
+        self._verdicts = verdicts
+        self.fingerprint = sha256_json({"judge": "human", "version": 1, "verdicts": dict(verdicts)})
+
+    def judge(self, comparisons: Iterable[Comparison]) -> Iterator[Verdict]:
+        """Yields the verdict of each comparison's row, whichever answer the row shows first."""
+        for c in comparisons:
+            shown = row_key(c.instruction, c.first, c.second)
+            flipped = row_key(c.instruction, c.second, c.first)
+            key = next((k for k in (shown, flipped) if k in self._verdicts), None)
+            said = self._verdicts[key] if key is not None else ""
+            if said not in PREFERENCES:
+                error = "not judged yet" if key is not None else "not on the sheet"
+                yield Verdict(c.key, None, error=error, cost=0.0)
+                continue
+            preference = PREFERENCES[said]
+            yield Verdict(c.key, preference if key == shown else 1 - preference, raw=f"{key}: {said}", cost=0.0)
+
+    def estimate(self, comparisons: Iterable[Comparison]) -> Estimate:
+        """No calls and no cost: reading a file."""
+        return Estimate(calls=0, cost=0.0)
+
+
+def build(argument: str | None, options: Mapping[str, Any]) -> HumanJudge:
+    """The judge.
+
+    Args:
+        argument: The sheet, as CSV.
+        options: None are known.
+
+    Raises:
+        UserError: If there is no such sheet, or a verdict on it is none.
+    """
+    if not argument or options:
+        raise UserError(f"judge 'human' takes a sheet and no options, found {argument!r} and {sorted(options)}.")
+    path = Path(argument).expanduser()
+    return HumanJudge(f"human:{path.stem}", read_sheet(path))
+
+
+def read_sheet(path: Path) -> dict[str, str]:
+    """Verdicts by row key; empty where there is none yet. Separators `,`, `;` and tab are understood.
+
+    Raises:
+        UserError: If the file is no sheet; names the row.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"sheet {path}: cannot be read ({error}). Expected UTF-8 CSV as exported.") from error
+    header = text.partition("\n")[0]
+    separator = max(",;\t", key=header.count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
+    if not {"key", "verdict"} <= set(reader.fieldnames or ()):
+        raise UserError(f"sheet {path}: found columns {reader.fieldnames}, expected key and verdict among them.")
+    verdicts: dict[str, str] = {}
+    for number, row in enumerate(_records(reader, path), start=2):
+        key, said = (row["key"] or "").strip(), (row["verdict"] or "").strip().lower()
+        if said and said not in PREFERENCES:
+            known = ", ".join(PREFERENCES)
+            raise UserError(f"sheet {path}, record {number}: verdict {said!r}, expected {known} or nothing.")
+        before = verdicts.get(key, "")
+        if before and said and before != said:
+            raise UserError(f"sheet {path}, record {number}: key {key} comes twice with different verdicts. Keep one.")
+        verdicts[key] = said or before
+    return verdicts
+
+
+def _records(reader: csv.DictReader[str], path: Path) -> Iterator[dict[str, str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise UserError(f"sheet {path}: not CSV ({error}). Export it anew as UTF-8 CSV.") from error
+
+
+def _rows(comparisons: Iterable[Comparison], rng: random.Random) -> list[Row]:
+    pairs = {(*sorted((c.first, c.second)), c.instruction) for c in comparisons}
+    rows = []
+    for low, high, instruction in sorted(pairs):
+        first, second = (low, high) if rng.random() < 0.5 else (high, low)
+        shown = (neutralise(cut(text, MAX_CHARS)[0]) for text in (instruction, first, second))
+        rows.append(Row(row_key(instruction, first, second), *shown))
+    rng.shuffle(rows)
+    return rows

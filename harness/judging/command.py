@@ -1,0 +1,190 @@
+"""`implicit-if judge`: judges stored outputs against a reference's, on any machine, without the models."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.files import sha256_json, write_json
+from implicit_if.harness.judging.judgement import Judgement
+from implicit_if.harness.judging.pairs import Pair, make_pairs
+from implicit_if.harness.judging.registry import check_judge_spec, get_judge, known_judges
+from implicit_if.harness.judging.runner import annotate
+from implicit_if.harness.judging.scoring import score_judgement
+from implicit_if.harness.outputs import Output, join_instructions, load_meta, load_outputs
+from implicit_if.harness.scores import Score
+
+if TYPE_CHECKING:
+    from implicit_if.harness.instructions import InstructionSet
+
+HELP = "judge stored outputs against a reference's and print win rates"
+
+_SHOWN_ERRORS = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    add = parser.add_argument
+    add("outputs", type=Path, metavar="OUTPUTS", help="outputs: ours, alpaca-eval's JSON, or lm-eval's samples_*.jsonl")
+    add("--reference", type=Path, required=True, metavar="OUTPUTS", help="the outputs they are judged against")
+    add(
+        "--judge",
+        required=True,
+        metavar="NAME",
+        help=f"a judge, NAME or NAME:ARGUMENT ({', '.join(known_judges())}), or a YAML",
+    )
+    add("--option", action="append", default=[], metavar="K=V", help="an option of the judge; may be repeated")
+    add("--annotations", type=Path, metavar="FILE", help="verdicts, kept and reused (OUTPUTS' stem.annotations.jsonl)")
+    add("--instructions", metavar="SPEC", help="the instruction set, for outputs that hold no texts")
+    add("--out", type=Path, metavar="FILE", help="write the scores as JSON")
+    add("--limit", type=_positive, metavar="N", help="judge the first N outputs only")
+    add("--allow-missing", action="store_true", help="the reference may answer more instructions than OUTPUTS")
+    add("--max-cost", type=_dollars, metavar="USD", help="stop a paid judge at this cost")
+    add("--dry-run", action="store_true", help="print calls and estimated cost, judge nothing")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Judges, prints the scores and writes them.
+
+    Returns:
+        0; 1 if a verdict is missing.
+
+    Raises:
+        UserError: On wrong arguments or files, a permanent fault of the judge, or the cost limit.
+    """
+    check_judge_spec(args.judge)
+    options = parse_options(args.option)
+    given = _load_set(args.instructions)
+    system, reference = load_outputs(args.outputs)[: args.limit], load_outputs(args.reference)
+    if given is not None:
+        system, reference = (join_instructions(outputs, given.texts()) for outputs in (system, reference))
+    names = _generator(system, args.outputs), _generator(reference, args.reference)
+    pairs = make_pairs(system, reference, allow_missing=args.allow_missing or args.limit is not None)
+    instruction_set = _identify(pairs, given, args.outputs)
+    judge = get_judge(args.judge, **options)
+    store = args.annotations or args.outputs.with_suffix(".annotations.jsonl")
+    judgement = annotate(pairs, judge, store, max_cost=args.max_cost, dry_run=args.dry_run)
+    if args.dry_run:
+        return 0
+    scores = score_judgement(judgement, pairs, *instruction_set, names[1])
+    print(render(judgement, scores, *names))
+    if args.out is not None:
+        write_json(args.out, report(judgement, scores, *names))
+    return 0 if judgement.complete else 1
+
+
+def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """`k=v` strings as options; a value that is JSON (a number, true, null, a list) is taken as such, else as text.
+
+    Raises:
+        UserError: If one has no "=", or a name comes twice.
+    """
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.isidentifier() or name in options:
+            wrong = "given twice" if name in options else "not of the form name=value"
+            raise UserError(f"--option {pair!r}: {wrong}. Expected e.g. --option temperature=0.")
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return options
+
+
+def render(judgement: Judgement, scores: dict[str, Score], system: str, reference: str) -> str:
+    """The table people read, the signatures, and what is missing."""
+    from tabulate import tabulate
+
+    rows = [(metric.replace("_", " "), score.render()) for metric, score in scores.items()]
+    level = next((s.interval.level for s in scores.values() if s.interval is not None), None)
+    head = "score" if level is None else f"score, {level:.0%} interval"
+    lines = [
+        f"{system} against {reference}, judged by {_printable(judgement.judge)}",
+        tabulate(rows, headers=["metric", head], disable_numparse=True),
+        f"judged: {judgement.n_judged} of {judgement.n_expected}",
+        *(f"signature: {signature}" for signature in dict.fromkeys(s.signature for s in scores.values())),
+    ]
+    if judgement.cost:
+        lines.append(f"cost: ${judgement.cost:.2f}, of which this run ${judgement.spent:.2f}")
+    for missing in judgement.unjudged[:_SHOWN_ERRORS]:
+        lines.append(f"not judged: {_printable(missing.instruction_id)} ({missing.order}): {_printable(missing.error)}")
+    if not judgement.complete:
+        lines.append(f"{len(judgement.unjudged)} verdicts are missing; run the same command again to retry them.")
+    return "\n".join(lines)
+
+
+def report(judgement: Judgement, scores: dict[str, Score], system: str, reference: str) -> dict[str, Any]:
+    """What `--out` writes; the same verdicts give the same bytes."""
+    return {
+        "system": system,
+        "reference": reference,
+        "judge": {"name": judgement.judge, "fingerprint": judgement.fingerprint},
+        "scores": {metric: score.model_dump() for metric, score in scores.items()},
+        "unjudged": [{**u._asdict(), "error": _printable(u.error)} for u in judgement.unjudged],
+        "cost": judgement.cost,
+        "latency": None if judgement.latency is None else judgement.latency._asdict(),
+    }
+
+
+def _load_set(spec: str | None) -> InstructionSet | None:
+    if spec is None:
+        return None
+    from implicit_if.harness.instructions import load_instructions
+
+    return load_instructions(spec)
+
+
+def _identify(pairs: Sequence[Pair], given: InstructionSet | None, outputs: Path) -> tuple[str, str | None]:
+    """Name and revision of the instructions: the given set's, a known set's, the sidecar's, else "custom"."""
+    from implicit_if.harness.instructions import alpaca_eval, load_instructions
+
+    ids = {pair.instruction_id for pair in pairs}
+    if given is not None:
+        strange = sorted(ids - given.texts().keys())
+        if strange:
+            raise UserError(
+                f"--instructions: {len(strange)} of {len(pairs)} outputs answer no instruction of {given.name!r} "
+                f"(first: {strange[0]}). Expected the set they were made with; leave it out if they hold the texts."
+            )
+        return given.name, given.revision
+    if sha256_json(sorted(ids)) == alpaca_eval.CONTENT_SHA256:
+        return "alpaca_eval", alpaca_eval.REVISION
+    builtin = load_instructions("builtin")
+    if ids <= builtin.texts().keys():
+        return builtin.name, builtin.revision
+    meta = load_meta(outputs)
+    return (meta.instruction_set, meta.instruction_revision) if meta and meta.instruction_set else ("custom", None)
+
+
+def _generator(outputs: Sequence[Output], path: Path) -> str:
+    names = sorted({output.generator for output in outputs})
+    if len(names) > 1:
+        raise UserError(
+            f"{path}: answers of {len(names)} systems in one file ({', '.join(map(_printable, names[:3]))}). "
+            f"Expected one `generator`; split the file."
+        )
+    return _printable(names[0]) or path.stem
+
+
+def _printable(text: str) -> str:
+    """Text from outside, without what could steer a terminal or cannot be encoded."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value}: expected at least 1")
+    return value
+
+
+def _dollars(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: expected US dollars, 0 or more")
+    return value

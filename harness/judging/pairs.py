@@ -1,0 +1,107 @@
+"""Pairs: a system's and a reference's answer to the same instruction, aligned by the instruction's id."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.outputs import Output
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two answers to one instruction.
+
+    Attributes:
+        instruction_id: The id both answers carry.
+        instruction: The instruction's text.
+        system: The answer that is scored.
+        reference: The answer it is judged against.
+    """
+
+    instruction_id: str
+    instruction: str
+    system: Output
+    reference: Output
+
+
+def make_pairs(
+    system_outputs: Sequence[Output], reference_outputs: Sequence[Output], *, allow_missing: bool = False
+) -> list[Pair]:
+    """Aligns two systems' outputs by instruction id, in the system's order.
+
+    Args:
+        system_outputs: The answers that are scored.
+        reference_outputs: The answers they are judged against; may be the same, which is warned of.
+        allow_missing: Lets the reference answer more instructions than the system, as after `--limit`. The system
+            may never answer more than the reference.
+
+    Raises:
+        UserError: If the sets of instructions do not match, an instruction comes twice, or its text is unknown.
+    """
+    system = _by_id(system_outputs, "system")
+    reference = _by_id(reference_outputs, "reference")
+    _check_match(system, reference, allow_missing)
+    pairs = [Pair(i, _text(s, reference[i]), s, reference[i]) for i, s in system.items()]
+    if pairs and all(p.system.output == p.reference.output for p in pairs):
+        warnings.warn(
+            "the system's answers are the reference's, so every comparison is a tie; give other outputs as reference",
+            stacklevel=2,
+        )
+    return pairs
+
+
+def _by_id(outputs: Sequence[Output], side: str) -> dict[str, Output]:
+    found: dict[str, Output] = {}
+    for output in outputs:
+        if found.setdefault(output.instruction_id, output) is not output:
+            raise UserError(
+                f"{side} outputs: instruction {output.instruction_id} is answered twice. "
+                f"Expected one answer per instruction; remove one of them."
+            )
+    return found
+
+
+def _check_match(system: dict[str, Output], reference: dict[str, Output], allow_missing: bool) -> None:
+    if not system or not reference:
+        raise UserError(
+            f"found {len(system)} system and {len(reference)} reference outputs, expected at least one each."
+        )
+    only_system = [i for i in system if i not in reference]
+    only_reference = [i for i in reference if i not in system]
+    if len(only_system) == len(system):
+        raise UserError(
+            f"the {len(system)} system and {len(reference)} reference outputs share no instruction. "
+            f"Expected answers to the same instruction set; generate one side anew with the other's instructions."
+        )
+    if not only_system and (allow_missing or not only_reference):
+        return
+    found = "; ".join(
+        f"{len(ids)} only in the {side} outputs ({_first(ids)})"
+        for side, ids in (("system", only_system), ("reference", only_reference))
+        if ids
+    )
+    fix = (
+        "Generate the reference's missing answers."
+        if only_system
+        else "Generate the system's missing answers, or judge those there are with --allow-missing."
+    )
+    raise UserError(f"the instruction sets do not match: {len(system) - len(only_system)} shared, {found}. {fix}")
+
+
+def _first(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
+
+
+def _text(system: Output, reference: Output) -> str:
+    text = system.instruction if system.instruction is not None else reference.instruction
+    if text is None:
+        raise UserError(
+            f"instruction {system.instruction_id}: neither side's outputs hold its text. "
+            f"Name the instruction set they were made with: --instructions NAME."
+        )
+    return text

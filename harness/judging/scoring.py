@@ -1,0 +1,89 @@
+"""From verdicts to scores: the one place where a judgement gets its numbers, for the command and the task alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from implicit_if.harness.files import sha256_json
+from implicit_if.harness.judging.judgement import Judgement
+from implicit_if.harness.judging.pairs import Pair
+from implicit_if.harness.scores import Interval, Score
+from implicit_if.harness.signature import Signature, make_signature, outputs_sha256
+
+if TYPE_CHECKING:
+    from implicit_if.harness.stats.estimate import Estimate
+
+
+def score_judgement(
+    judgement: Judgement,
+    pairs: Sequence[Pair],
+    instruction_set: str,
+    instruction_revision: str | None,
+    reference: str,
+    *,
+    seed: int = 0,
+) -> dict[str, Score]:
+    """The scores of a judgement, over the pairs with a verdict in every order.
+
+    Args:
+        judgement: What `annotate` returned for these pairs.
+        pairs: The pairs, in the same order.
+        instruction_set: The instruction set's name.
+        instruction_revision: Its revision; None takes a hash over the instructions judged.
+        reference: The reference's name.
+        seed: Seed of the resampling.
+
+    Returns:
+        `win_rate`, `discrete_win_rate` and `length_controlled_win_rate` in percent, lengths in characters; for
+        judges that see an order also `position_bias` in percentage points, positive if the first answer gains.
+    """
+    from implicit_if.harness import stats
+
+    keep = judgement.judged
+    judged = [pair for pair, kept in zip(pairs, keep, strict=True) if kept]
+    preferences, n = judgement.preferences[keep], judgement.n_expected
+    controlled = stats.length_controlled_win_rate(
+        preferences,
+        [len(pair.system.output) for pair in judged],
+        [len(pair.reference.output) for pair in judged],
+        ids=[pair.instruction_id for pair in judged],
+        n_expected=n,
+        seed=seed,
+    )
+    plain = make_signature(
+        instruction_set=instruction_set,
+        instruction_revision=instruction_revision or sha256_json(sorted(judgement.instruction_ids)),
+        n=n,
+        reference=reference,
+        reference_sha256=outputs_sha256(pair.reference for pair in pairs),
+        judge=judgement.judge,
+        fingerprint=judgement.fingerprint,
+        orders=len(judgement.orders),
+    )
+    lc = replace(plain, lc=controlled.method.split(";")[0])
+    scores = {
+        "win_rate": as_score(stats.win_rate(preferences, n_expected=n), plain),
+        "discrete_win_rate": as_score(stats.discrete_win_rate(preferences, n_expected=n), plain),
+        "length_controlled_win_rate": as_score(controlled, lc),
+    }
+    if len(judgement.orders) == 2:
+        first, second = (judgement.in_order(order)[keep] for order in ("system_first", "reference_first"))
+        scores["position_bias"] = as_score(stats.position_bias(first, second, n_expected=n), plain)
+    return scores
+
+
+def as_score(estimate: Estimate, signature: Signature) -> Score:
+    """A statistic under its signature."""
+    interval = None
+    if estimate.interval is not None and estimate.level is not None:
+        low, high = estimate.interval
+        interval = Interval(low=low, high=high, method=estimate.method, level=estimate.level, seed=estimate.seed)
+    return Score(
+        value=estimate.value,
+        interval=interval,
+        n_judged=estimate.n,
+        n_expected=estimate.n_expected,
+        signature=str(signature),
+    )

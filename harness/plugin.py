@@ -1,0 +1,186 @@
+"""How lm_eval finds us: what our entry points name is registered right after lm_eval's own modules ran.
+
+lm_eval 0.4.13 discovers no external models or tasks. The start-up hook (build_backend/_implicit_if_autoload.py) sends
+the imports of `lm_eval.models` and `lm_eval.tasks` here; a process whose start-up ran no `.pth` files (a folder made
+by `pip install --target`, `python -S`) calls `activate()` instead. Where a newer lm_eval discovers entry points by
+itself, nothing is registered twice.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+DISTRIBUTION = "implicit-if"
+MODELS = "lm_eval.models"  # lm_eval named its entry-point groups after these modules
+TASKS = "lm_eval.tasks"
+PREFLIGHT = "implicit_if.preflight"
+
+_MARK = "_implicit_if"
+_search = threading.local()
+
+
+def find_spec(name: str, path: Sequence[str] | None, target: ModuleType | None) -> ModuleSpec | None:
+    """Returns the spec any other finder has for `name`; its loader calls `register` once the module has run.
+
+    Args:
+        name: `lm_eval.models` or `lm_eval.tasks`.
+        path: The parent package's `__path__`, as for any meta-path finder.
+        target: As for any meta-path finder.
+    """
+    if getattr(_search, "active", False):
+        return None  # another package's hook of this kind asked all finders, us included
+    _search.active = True
+    try:
+        spec = _ask_other_finders(name, path, target)
+    finally:
+        _search.active = False
+    if spec is not None and hasattr(spec.loader, "exec_module"):
+        _call_after_execution(spec.loader, name)
+    return spec
+
+
+def activate() -> None:
+    """Registers models and tasks now, for a process that did not run the start-up hook. May be called again.
+
+    Raises:
+        ImportError: If lm_eval cannot be imported.
+    """
+    for name, extend in _EXTEND.items():
+        importlib.import_module(name)
+        extend()
+
+
+def register(module_name: str) -> None:
+    """Registers what belongs to one of lm_eval's modules; a failure is one line on stderr, lm_eval goes on."""
+    try:
+        _EXTEND[module_name]()
+    except Exception as error:  # whatever is wrong with us must not stop a run that does not use us
+        print(
+            f"implicit-if: not registered with {module_name}: {error!r}. "
+            f"Mend it with `pip install --force-reinstall --no-deps {DISTRIBUTION}`.",
+            file=sys.stderr,
+        )
+
+
+def task_folders() -> list[Path]:
+    """The folders our `lm_eval.tasks` entry points name.
+
+    Raises:
+        ModuleNotFoundError: If a package an entry point names is not there.
+    """
+    folders = []
+    for point in _own_entry_points(TASKS):
+        spec = importlib.util.find_spec(point.value)
+        if spec is None or not spec.submodule_search_locations:
+            raise ModuleNotFoundError(f"no package {point.value}", name=point.value)
+        folders.append(Path(next(iter(spec.submodule_search_locations))))
+    return folders
+
+
+def _own_entry_points(group: str) -> list[importlib.metadata.EntryPoint]:
+    """Our distribution's only: other packages' plugins are not ours to load."""
+    points = importlib.metadata.distribution(DISTRIBUTION).entry_points
+    return [point for point in points if point.group == group]
+
+
+def _ask_other_finders(name: str, path: Sequence[str] | None, target: ModuleType | None) -> ModuleSpec | None:
+    for finder in list(sys.meta_path):
+        if getattr(finder, "__name__", "") == "ImplicitIfFinder" or not hasattr(finder, "find_spec"):
+            continue
+        spec = finder.find_spec(name, path, target)
+        if spec is not None:
+            return spec
+    return None
+
+
+def _call_after_execution(loader: Any, name: str) -> None:
+    execute: Callable[[ModuleType], None] = loader.exec_module
+
+    def exec_module(module: ModuleType) -> None:
+        execute(module)
+        if module.__name__ == name:  # a zip file's loader serves other modules, too
+            register(name)
+
+    loader.exec_module = exec_module
+
+
+def _extend_models() -> None:
+    """Adds our models after the built-in ones: lm_eval loads those only into an empty registry."""
+    from lm_eval.api.registry import model_registry
+
+    for point in _own_entry_points(MODELS):
+        if point.name not in model_registry:
+            model_registry.register(point.name, target=point.value)
+
+
+def _extend_tasks() -> None:
+    """Gives every TaskManager our folder, and checks our tasks' arguments when they are chosen for a run."""
+    from lm_eval.tasks import TaskManager, manager
+
+    if hasattr(TaskManager, _MARK):
+        return
+    folders = task_folders()
+    if not hasattr(manager, "discover_plugin_task_paths"):  # lm_eval's own discovery, from its pull request 4015
+        _add_folders(TaskManager, folders)
+    _check_on_match(TaskManager, folders)
+    setattr(TaskManager, _MARK, True)
+
+
+def _add_folders(manager_class: Any, folders: list[Path]) -> None:
+    """Puts our folders between lm_eval's and the user's; later ones win, so a user's task hides ours of that name."""
+    construct = manager_class.__init__
+    signature = inspect.signature(construct)
+
+    @functools.wraps(construct)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        given = bound.arguments["include_path"]
+        if bound.arguments["include_defaults"]:
+            users = [given] if isinstance(given, str | os.PathLike) else list(given or ())
+            bound.arguments["include_path"] = [*folders, *users]
+        construct(*bound.args, **bound.kwargs)
+        self.include_path = given
+
+    manager_class.__init__ = __init__
+
+
+def _check_on_match(manager_class: Any, folders: list[Path]) -> None:
+    """Makes `match_tasks` run the preflight checks: a run calls it before it loads the model."""
+    match = manager_class.match_tasks
+
+    @functools.wraps(match)
+    def match_tasks(self: Any, task_list: list[str]) -> list[str]:
+        names: list[str] = match(self, task_list)
+        if self.metadata is not None:  # `lm_eval ls` and `lm_eval validate` give none: no run follows
+            _preflight(self, names, folders)
+        return names
+
+    manager_class.match_tasks = match_tasks
+
+
+def _preflight(task_manager: Any, names: list[str], folders: list[Path]) -> None:
+    """Calls the check of each matched task that is ours, once a TaskManager; its UserError is the user's to see."""
+    checked: set[str] = task_manager.__dict__.setdefault(f"{_MARK}_checked", set())
+    for point in _own_entry_points(PREFLIGHT):
+        if point.name in checked or point.name not in names:
+            continue
+        source = task_manager.task_index[point.name].yaml_path
+        if source is not None and any(Path(source).is_relative_to(folder) for folder in folders):
+            point.load()(dict(task_manager.metadata))
+            checked.add(point.name)
+
+
+_EXTEND: dict[str, Callable[[], None]] = {MODELS: _extend_models, TASKS: _extend_tasks}

@@ -1,0 +1,96 @@
+"""The scores contract: a number with its interval, its coverage and its signature."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from implicit_if.harness.signature import Signature
+
+
+class Interval(BaseModel):
+    """A confidence interval.
+
+    Attributes:
+        low: Lower end, in the score's unit.
+        high: Upper end.
+        method: How it was made, e.g. "mean;score".
+        level: Nominal coverage, between 0 and 1.
+        seed: Seed of the resampling; None if nothing was drawn.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    low: float = Field(allow_inf_nan=False)
+    high: float = Field(allow_inf_nan=False)
+    method: str = Field(min_length=1)
+    level: float = Field(gt=0, lt=1)
+    seed: int | None = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Interval:
+        if self.low > self.high:
+            raise ValueError(f"low is {self.low}, high is {self.high}: expected low <= high")
+        return self
+
+
+class Score(BaseModel):
+    """A number that may be shown.
+
+    Attributes:
+        value: The number, in its metric's unit (win rates: percent); None if and only if nothing was judged.
+        interval: Its confidence interval, or None if there is none (e.g. one instruction).
+        n_judged: Instructions with a verdict, all of which are in `value`.
+        n_expected: Instructions that should have one.
+        signature: See `implicit_if.harness.signature`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    value: float | None = Field(allow_inf_nan=False)
+    interval: Interval | None
+    n_judged: int = Field(ge=0)
+    n_expected: int = Field(ge=0)
+    signature: str
+
+    @field_validator("signature")
+    @classmethod
+    def _readable(cls, signature: str) -> str:
+        Signature.parse(signature)
+        return signature
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Score:
+        if self.n_judged > self.n_expected:
+            raise ValueError(f"n_judged is {self.n_judged}, n_expected is {self.n_expected}: expected at most as many")
+        if (self.value is None) != (self.n_judged == 0):
+            raise ValueError(
+                f"value is {self.value} with n_judged {self.n_judged}: expected a value if and only if judged"
+            )
+        if self.value is None and self.interval is not None:
+            raise ValueError("found an interval without a value")
+        return self
+
+    @property
+    def complete(self) -> bool:
+        """True if every expected instruction was judged; only then may the score be submitted."""
+        return self.n_judged == self.n_expected
+
+    def render(self, digits: int = 1) -> str:
+        """The score as people read it.
+
+        Returns:
+            "45.2 ± 1.7 (n 80)" where the interval reaches equally far up and down (after rounding), "2.5 [0.8, 6.1]
+            (n 80)" where it does not, "(78 of 80 judged)" instead of "(n 80)" where verdicts are missing, and
+            "- (0 of 80 judged)" without any.
+        """
+        coverage = f"(n {self.n_judged})" if self.complete else f"({self.n_judged} of {self.n_expected} judged)"
+        if self.value is None:
+            return f"- {coverage}"
+        return f"{self.value:.{digits}f}{self._margin(self.value, digits)} {coverage}"
+
+    def _margin(self, value: float, digits: int) -> str:
+        if self.interval is None:
+            return ""
+        low, high = self.interval.low, self.interval.high
+        below, above = f"{value - low:.{digits}f}", f"{high - value:.{digits}f}"
+        return f" ± {above}" if below == above else f" [{low:.{digits}f}, {high:.{digits}f}]"

@@ -1,0 +1,165 @@
+"""The signature: a short string naming every setting that produced a number, after sacrebleu's.
+
+    set:alpaca_eval@2edc6fad|n:805|ref:llama2-lima-s1@1f0c…|judge:embedded@9ab4…|orders:2|lc:offline|v:0.3.0
+
+Two numbers may be compared only if their signatures are equal but for `v`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import quote, unquote
+
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.files import sha256_json
+from implicit_if.harness.outputs import Output
+
+_REQUIRED = ("set", "n", "ref", "judge", "orders", "v")
+_OPTIONAL = ("lc",)
+_SPECIAL = re.compile(r"[%|@\s\x00-\x1f\x7f]")
+_LONG_HASH = re.compile(r"[0-9a-f]{32,}")
+_SHORT_HASH = re.compile(r"[0-9a-f]{8}")
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The settings behind a number. `str(signature)` and `Signature.parse` are inverse.
+
+    Attributes:
+        instruction_set: Name of the instruction set.
+        instruction_revision: Its revision; None if it has none.
+        n: Instructions that should have been judged.
+        reference: Name of the system judged against.
+        reference_hash: First 8 hex digits of `outputs_sha256` of its answers.
+        judge: Name of the judge.
+        judge_hash: First 8 hex digits of its fingerprint.
+        orders: Presentation orders per pair: 2, or 1 for a judge that cannot depend on the order.
+        lc: Method of length control; None for a number that is not length-controlled.
+        version: Version of implicit-if.
+    """
+
+    instruction_set: str
+    instruction_revision: str | None
+    n: int
+    reference: str
+    reference_hash: str
+    judge: str
+    judge_hash: str
+    orders: int
+    lc: str | None
+    version: str
+
+    def __post_init__(self) -> None:
+        for name in ("instruction_set", "instruction_revision", "reference", "judge", "lc", "version"):
+            if getattr(self, name) == "":
+                raise UserError(f"signature: {name} is empty. Expected a name.")
+        for name in ("reference_hash", "judge_hash"):
+            if not _SHORT_HASH.fullmatch(getattr(self, name)):
+                raise UserError(f"signature: {name} is {getattr(self, name)!r}, expected 8 hex digits.")
+        if self.n < 0 or self.orders not in (1, 2):
+            raise UserError(f"signature: n is {self.n}, orders is {self.orders}. Expected n >= 0 and 1 or 2 orders.")
+
+    def __str__(self) -> str:
+        revision = "" if self.instruction_revision is None else f"@{_escape(self.instruction_revision)}"
+        fields = [
+            f"set:{_escape(self.instruction_set)}{revision}",
+            f"n:{self.n}",
+            f"ref:{_escape(self.reference)}@{self.reference_hash}",
+            f"judge:{_escape(self.judge)}@{self.judge_hash}",
+            f"orders:{self.orders}",
+            *([] if self.lc is None else [f"lc:{_escape(self.lc)}"]),
+            f"v:{_escape(self.version)}",
+        ]
+        return "|".join(fields)
+
+    @classmethod
+    def parse(cls, text: str) -> Signature:
+        """Reads a signature back.
+
+        Raises:
+            UserError: If a field is missing, unknown, twice, malformed or out of place.
+        """
+        fields = [part.partition(":") for part in text.split("|")]
+        values = {name: value for name, _, value in fields}
+        missing = [name for name in _REQUIRED if name not in values]
+        unknown = [name for name in values if name not in _REQUIRED + _OPTIONAL]
+        if missing or unknown:
+            wrong = "; ".join(
+                f"{what} {', '.join(map(repr, names))}"
+                for what, names in (("missing", missing), ("unknown", unknown))
+                if names
+            )
+            raise _malformed(text, wrong)
+        set_name, at, revision = values["set"].partition("@")
+        reference, _, reference_hash = values["ref"].partition("@")
+        judge, _, judge_hash = values["judge"].partition("@")
+        try:
+            signature = cls(
+                instruction_set=unquote(set_name),
+                instruction_revision=unquote(revision) if at else None,
+                n=int(values["n"]),
+                reference=unquote(reference),
+                reference_hash=reference_hash,
+                judge=unquote(judge),
+                judge_hash=judge_hash,
+                orders=int(values["orders"]),
+                lc=unquote(values["lc"]) if "lc" in values else None,
+                version=unquote(values["v"]),
+            )
+        except ValueError as error:
+            raise _malformed(text, str(error)) from error
+        if str(signature) != text:
+            raise _malformed(text, f"the canonical form is {str(signature)!r}")
+        return signature
+
+
+def make_signature(
+    *,
+    instruction_set: str,
+    instruction_revision: str | None,
+    n: int,
+    reference: str,
+    reference_sha256: str,
+    judge: str,
+    fingerprint: str,
+    orders: int,
+    lc: str | None = None,
+) -> Signature:
+    """A signature of this version of implicit-if; long hex hashes are cut to 8 digits."""
+    from implicit_if import __version__
+
+    return Signature(
+        instruction_set=instruction_set,
+        instruction_revision=None if instruction_revision is None else _short(instruction_revision),
+        n=n,
+        reference=reference,
+        reference_hash=_short(reference_sha256),
+        judge=judge,
+        judge_hash=_short(fingerprint),
+        orders=orders,
+        lc=lc,
+        version=__version__,
+    )
+
+
+def outputs_sha256(outputs: Iterable[Output]) -> str:
+    """Hex sha256 over the answers of a system, whatever their order in the file; generator names do not matter."""
+    return sha256_json(sorted([o.instruction_id, o.sha256] for o in outputs))
+
+
+def _short(value: str) -> str:
+    return value[:8] if _LONG_HASH.fullmatch(value) else value
+
+
+def _escape(value: str) -> str:
+    return _SPECIAL.sub(lambda match: quote(match.group(), safe=""), value)
+
+
+def _malformed(text: str, wrong: str) -> UserError:
+    return UserError(
+        f"not a signature: {text!r} ({wrong}). Expected "
+        f"set:NAME@REV|n:N|ref:NAME@HASH|judge:NAME@HASH|orders:N|v:VERSION, with lc:METHOD before v where length is "
+        f"controlled."
+    )

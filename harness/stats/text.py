@@ -1,0 +1,77 @@
+"""Measures of an answer's form that tell a following system from one that runs on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+
+_SPACELESS = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+"""Thai, Lao, Burmese, Khmer, kana and Chinese characters: scripts that put no spaces between words."""
+
+_TOKEN = re.compile(rf"[{_SPACELESS}]|[^\s{_SPACELESS}]+")
+_TAG = re.compile(r"(?P<left>[^\w\s]*)(?P<word>\w+)(?P<right>[^\w\s]*)")
+_ECHO_WORDS = 20
+
+
+def format_leak(text: str, tags: Iterable[str]) -> bool:
+    """Whether a role tag of the chat template, or part of one, stands in the answer.
+
+    Args:
+        text: The answer.
+        tags: The template's tags, e.g. "<|user|>"; surrounding white space is ignored.
+
+    Returns:
+        True for a whole tag; for a tag without its closing or opening marks, if the marks left are two or more
+        ("<|user", "user|>"), so that an ordinary "user" is no leak; and for an answer that ends amid a tag ("<|us").
+    """
+    return any(_leak_pattern(tag.strip()).search(text) for tag in tags if tag.strip())
+
+
+def repeated_ngram_share(text: str, n: int = 4) -> float:
+    """Share of n-grams that are repeats: 1 - distinct / total, between 0 and 1.
+
+    Tokens are white-space separated, and single characters in scripts without spaces. A text of one token only (a
+    loop without spaces) is taken character by character. 0 for fewer than n tokens.
+    """
+    tokens: list[str] | str = _TOKEN.findall(text)
+    if len(tokens) == 1:
+        tokens = text.strip()
+    total = len(tokens) - n + 1
+    if total < 1:
+        return 0.0
+    return 1 - len({tuple(tokens[i : i + n]) for i in range(total)}) / total
+
+
+def echoes_instruction(text: str, instruction: str) -> bool:
+    """Whether the answer repeats the instruction word for word.
+
+    Case, punctuation and white space do not count. Of a long instruction its first 20 words are looked for, anywhere
+    in the answer; one of fewer than three words is only an echo if the answer starts with it and goes on.
+    """
+    wanted, said = _words(instruction)[:_ECHO_WORDS], _words(text)
+    if not wanted:
+        return False
+    if len(wanted) < 3:
+        return said[: len(wanted)] == wanted and len(said) > len(wanted)
+    return f" {' '.join(wanted)} " in f" {' '.join(said)} "
+
+
+@lru_cache(maxsize=256)
+def _leak_pattern(tag: str) -> re.Pattern[str]:
+    forms = [re.escape(tag)]
+    match = _TAG.fullmatch(tag)
+    if match:
+        left, word, right = (re.escape(match[part]) for part in ("left", "word", "right"))
+        if len(match["left"]) >= 2:
+            forms.append(rf"{left}{word}\b")
+            forms += [re.escape(tag[:cut]) + r"\Z" for cut in range(3, len(match["left"] + match["word"]))]
+        if len(match["right"]) >= 2:
+            forms.append(rf"\b{word}{right}")
+    return re.compile("|".join(forms))
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())

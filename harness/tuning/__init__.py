@@ -1,0 +1,1 @@
+"""Tuning: recipes as data, one runner on TRL's SFTTrainer."""

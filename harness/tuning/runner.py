@@ -1,0 +1,256 @@
+"""Running a recipe: checkpoints in `<out>.work`, the finished model in `<out>`, nothing in between.
+
+A run that was interrupted continues from its last whole checkpoint when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.files import locked, write_json
+from implicit_if.harness.tuning import artefact
+from implicit_if.harness.tuning.base import resolve_base
+from implicit_if.harness.tuning.checks import check_train, fill_note
+from implicit_if.harness.tuning.prepare import Prepared, prepare
+from implicit_if.harness.tuning.recipe import save_recipe
+from implicit_if.harness.tuning.rephrasing import Ask
+from implicit_if.harness.tuning.schema import Recipe
+
+if TYPE_CHECKING:
+    from trl.trainer.sft_config import SFTConfig
+
+    from implicit_if.harness.tuning.trainer import RecipeTrainer
+
+
+def tune(recipe: Recipe, out: str | Path, *, ask: Ask | None = None, keep_checkpoints: bool = False) -> Path:
+    """Trains a recipe and writes the tuned model; continues a run that was interrupted.
+
+    In a distributed launch every process calls this; the first one writes.
+
+    Args:
+        recipe: The resolved recipe.
+        out: Folder of the finished model. It appears only when everything in it is written.
+        ask: A language model for the rephrasing detector.
+        keep_checkpoints: Keep `<out>.work`.
+
+    Returns:
+        `out`.
+
+    Raises:
+        UserError: For bad data, a missing package, a folder that holds another run, a run that another process is
+            working on, a full disk, or a loss that is no number.
+    """
+    import torch
+    from accelerate import PartialState
+
+    target = Path(out)
+    # Not told, accelerate takes every process on a CPU for the only one.
+    state = PartialState(cpu=not torch.cuda.is_available())
+    main = state.is_main_process
+    check_train(recipe.train, state.num_processes)
+    with state.main_process_first():
+        base = resolve_base(recipe.base)
+    prepared = prepare(recipe, base.path, ask)
+    identity = {"recipe": recipe.fingerprint, "data": prepared.sha256}
+    if _finished(target, identity):
+        _say(main, f"{target} is already tuned with this recipe and data")
+        return target
+    if note := fill_note(len(prepared.encoded), recipe.train, state.num_processes):
+        prepared.notes.append(note)
+    for note in prepared.notes:
+        _say(main, f"note: {note}")
+    work = target.with_name(f"{target.name}.work")
+    with _only_run(work) if main else contextlib.nullcontext():
+        if main:
+            _open_work(work, prepared, identity)
+        state.wait_for_everyone()
+        with _clear_disk_errors(work):
+            trainer = build_trainer(prepared, base.path, work, state.num_processes)
+            _train(trainer, work)
+            artefact.save(trainer, prepared, base, identity, work, target)
+        if main and not keep_checkpoints:
+            shutil.rmtree(work)
+    _say(main, f"tuned model: {target}")
+    return target
+
+
+def build_trainer(prepared: Prepared, model_path: str, work: Path, processes: int = 1) -> RecipeTrainer:
+    """The trainer of a recipe, its model loaded, ready to train; `processes` of them train together."""
+    from datasets import Dataset
+    from transformers.trainer_callback import PrinterCallback
+
+    from implicit_if.harness.tuning.trainer import Progress, RecipeTrainer
+
+    train = prepared.recipe.train
+    rows = [{"input_ids": row.input_ids, "labels": row.labels} for row in prepared.encoded]
+    trainer = RecipeTrainer(
+        rows=prepared.encoded,
+        per_example=train.loss_average == "example",
+        model=model_path,
+        args=_config(prepared.recipe, work, processes),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=prepared.tokenizer,
+        peft_config=_peft_config(prepared.recipe),
+        callbacks=[Progress()],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def last_checkpoint(work: Path) -> Path | None:
+    """The newest whole checkpoint, or None. A checkpoint is whole once it has `trainer_state.json`, written last."""
+    whole = [p.parent for p in work.glob("checkpoint-*/trainer_state.json")]
+    return max(whole, key=_step, default=None)
+
+
+def _config(recipe: Recipe, work: Path, processes: int) -> SFTConfig:
+    import torch
+    from trl.trainer.sft_config import SFTConfig
+
+    train = recipe.train
+    model = {"dtype": train.weights, "use_safetensors": True, "revision": recipe.base_revision}
+    if train.attention:
+        model["attn_implementation"] = train.attention
+    return SFTConfig(
+        output_dir=str(work),
+        model_init_kwargs=model,
+        trust_remote_code=False,
+        # Rows arrive encoded and cut; only packing is TRL's.
+        dataset_kwargs={"skip_prepare_dataset": train.packing != "packed"},
+        max_length=recipe.encoding.max_length if train.packing == "packed" else None,
+        packing=train.packing == "packed",
+        padding_free=train.packing == "padding_free",
+        num_train_epochs=train.epochs,
+        max_steps=train.max_steps or -1,
+        per_device_train_batch_size=train.micro_batch,
+        gradient_accumulation_steps=train.batch // (train.micro_batch * processes),
+        learning_rate=train.learning_rate,
+        lr_scheduler_type=train.schedule,
+        warmup_steps=train.warmup,  # a number below 1 is a share of the steps
+        weight_decay=train.weight_decay,
+        max_grad_norm=train.clip,
+        optim=train.optimizer,
+        optim_args="bf16_stochastic_round=True" if train.stochastic_rounding else None,
+        seed=train.seed,
+        data_seed=train.seed,
+        bf16=train.autocast and train.weights == "float32",
+        activation_checkpointing=train.gradient_checkpointing,
+        use_cpu=not torch.cuda.is_available(),
+        save_strategy="steps" if train.save_steps else "epoch",
+        save_steps=train.save_steps or 500,
+        save_total_limit=1,
+        logging_steps=1,
+        logging_nan_inf_filter=False,  # the filter logs 0.0 and goes on
+        report_to=train.report_to,
+        run_name=f"{recipe.name}-{train.seed}",
+        disable_tqdm=True,
+    )
+
+
+def _peft_config(recipe: Recipe) -> Any:
+    lora = recipe.train.lora
+    if lora is None:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.targets,
+        task_type="CAUSAL_LM",
+    )
+
+
+def _train(trainer: RecipeTrainer, work: Path) -> None:
+    checkpoint = last_checkpoint(work)
+    main = trainer.is_world_process_zero()
+    if checkpoint:
+        _say(main, f"continuing from {checkpoint}")
+    if trainer.head_on_loss_positions:
+        _say(main, "no GPU: the head scores trained positions only")
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+
+@contextlib.contextmanager
+def _only_run(work: Path) -> Iterator[None]:
+    from filelock import Timeout
+
+    try:
+        with locked(work / "run", timeout=0):
+            yield
+    except Timeout as error:
+        raise UserError(f"{work}: another process is tuning there. Wait for it, or choose another --out.") from error
+
+
+def _finished(target: Path, identity: dict[str, str]) -> bool:
+    if not target.exists():
+        return False
+    try:
+        found = json.loads((target / artefact.PROVENANCE).read_text(encoding="utf-8"))["identity"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{target}: exists and is no tuned model of ours. Expected a new folder; choose another --out."
+        ) from error
+    if found != identity:
+        raise UserError(
+            f"{target}: holds a model of another {_difference(found, identity)}. Choose another --out, or remove it."
+        )
+    return True
+
+
+def _open_work(work: Path, prepared: Prepared, identity: dict[str, str]) -> None:
+    """Makes the work folder, or takes up one of the same run; half-written checkpoints are removed."""
+    marker = work / "run.json"
+    if marker.exists():
+        found = json.loads(marker.read_text(encoding="utf-8"))
+        if found != identity:
+            raise UserError(
+                f"{work}: holds an unfinished run of another {_difference(found, identity)}. "
+                f"Choose another --out, or remove that folder to start anew."
+            )
+    save_recipe(work / "recipe.yaml", prepared.recipe)
+    write_json(marker, identity)
+    for folder in work.glob("checkpoint-*"):
+        if not (folder / "trainer_state.json").exists():
+            print(f"note: removing {folder}, which was not written to its end", file=sys.stderr)
+            shutil.rmtree(folder)
+
+
+def _difference(found: dict[str, str], identity: dict[str, str]) -> str:
+    return " and ".join(key for key in identity if found.get(key) != identity[key])
+
+
+@contextlib.contextmanager
+def _clear_disk_errors(work: Path) -> Iterator[None]:
+    """Says so where a disk is full: libraries below raise it as many things, whose text alone has it in common."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+        if not full and shutil.disk_usage(work).free > 1_000_000:
+            raise
+        kept = last_checkpoint(work)
+        raise UserError(
+            f"{work}: the disk is full ({error}). {f'{kept.name} is whole' if kept else 'No checkpoint is whole yet'}; "
+            f"make room and run the same command to continue."
+        ) from error
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def _say(main: bool, text: str) -> None:
+    if main:
+        print(text, file=sys.stderr, flush=True)

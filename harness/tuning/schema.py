@@ -1,0 +1,201 @@
+"""What a tuning recipe may say. Every value that shapes the tuned model stands here, none in the code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from implicit_if.harness.errors import UserError, unknown_name
+from implicit_if.harness.files import sha256_json
+
+Optimizer = Literal["adamw_torch", "adamw_torch_fused", "adamw_torch_8bit", "adamw_bnb_8bit", "paged_adamw_8bit"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(_Part):
+    """Which rows are trained on.
+
+    Attributes:
+        source: A name in `harness.tuning.sources`: lima, gsm8k, mbpp, kaggle_food_recipes, poetry, chess, or messages
+            and pairs for files of your own.
+        path: A local file of the same shape (jsonl, json, csv, parquet, txt); None reads the hub.
+        drop_instructions: Response tuning: every user text becomes empty, system messages are left out.
+        rephrasing: What happens to answers that begin by rephrasing their instruction: "keep", "cut" (that sentence
+            is removed) or "drop" (the conversation is left out).
+        rephrasing_model: Who finds them: `openai:<model>` at $OPENAI_BASE_URL; None uses a lexical rule.
+        limit: Only the first rows; None takes all.
+        max_tokens: Leave out conversations of more tokens; None keeps all (and cuts them at `encoding.max_length`).
+        licence: Licence of a file of your own, for the model card.
+    """
+
+    source: str
+    path: str | None = None
+    drop_instructions: bool = False
+    rephrasing: Literal["keep", "cut", "drop"] = "keep"
+    rephrasing_model: str | None = None
+    limit: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    licence: str | None = None
+
+
+class Encoding(_Part):
+    """How a conversation becomes tokens and labels.
+
+    Attributes:
+        template: A chat template: tulu, ab, tulu_no_user, or the path of a Jinja file.
+        max_length: Tokens; longer rows are cut and lose their end-of-sequence token.
+        newline_in_loss: The released code also trains the newline after an answer that is not the last.
+    """
+
+    template: str = "tulu"
+    max_length: int = Field(default=2048, ge=2)
+    newline_in_loss: bool = False
+
+
+class Lora(_Part):
+    """Low-rank adapters on the linear layers, merged into the weights at the end. `scale = alpha / r`."""
+
+    r: int = Field(default=16, ge=1)
+    alpha: int = Field(default=32, ge=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    targets: str | list[str] = "all-linear"
+
+
+class Train(_Part):
+    """How the weights are changed.
+
+    Attributes:
+        epochs: Passes over the rows; the schedule ends with the last one, so a checkpoint of a longer run is not the
+            same as a shorter run.
+        max_steps: Stop after so many optimiser steps instead; for trials.
+        learning_rate: The highest rate.
+        schedule: Its course after the warm-up.
+        warmup: Share of the steps in which it rises.
+        weight_decay: AdamW's.
+        batch: Conversations per optimiser step, over all processes.
+        micro_batch: Conversations per forward pass and process.
+        clip: Largest norm of the gradient.
+        loss_average: "example": the mean of each conversation's mean, as released; "token": every token the same.
+        weights: Type of the trained weights (with LoRA: of the frozen ones; adapters are float32).
+        autocast: Compute in bfloat16 where the weights are float32; on a GPU.
+        optimizer: AdamW, whole or in 8 bits (torchao or bitsandbytes).
+        stochastic_rounding: For bfloat16 weights, with adamw_torch_8bit.
+        gradient_checkpointing: Recompute activations: less memory, about a third more time.
+        packing: "packed" joins rows up to max_length, "padding_free" joins the rows of a micro batch; both need
+            loss_average=token and a FlashAttention `attention`.
+        attention: transformers' `attn_implementation`; None takes its default.
+        lora: Adapters; None trains every weight.
+        save_steps: Steps between checkpoints; None saves after each epoch.
+        save_dtype: Type of the finished model's weights; None keeps the trained type.
+        seed: Order of the rows, adapters' start.
+        report_to: Where the losses go besides the terminal and training_log.jsonl.
+    """
+
+    epochs: int = Field(ge=1)
+    max_steps: int | None = Field(default=None, ge=1)
+    learning_rate: float = Field(gt=0)
+    schedule: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
+    warmup: float = Field(default=0.03, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    batch: int = Field(default=64, ge=1)
+    micro_batch: int = Field(default=1, ge=1)
+    clip: float = Field(default=1.0, gt=0)
+    loss_average: Literal["example", "token"] = "example"
+    weights: Literal["float32", "bfloat16"] = "float32"
+    autocast: bool = True
+    optimizer: Optimizer = "adamw_torch"
+    stochastic_rounding: bool = False
+    gradient_checkpointing: bool = True
+    packing: Literal["none", "packed", "padding_free"] = "none"
+    attention: str | None = None
+    lora: Lora | None = None
+    save_steps: int | None = Field(default=None, ge=1)
+    save_dtype: Literal["float32", "bfloat16"] | None = None
+    seed: int = Field(default=42, ge=0)
+    report_to: Literal["none", "trackio", "wandb"] = "none"
+
+    @model_validator(mode="after")
+    def _agree(self) -> Train:
+        if self.loss_average == "example" and self.micro_batch != 1:
+            raise ValueError(
+                f"micro_batch is {self.micro_batch}, but loss_average=example needs 1, or long and short examples "
+                f"would not weigh the same; set train.micro_batch=1 or train.loss_average=token"
+            )
+        if self.packing != "none" and self.loss_average == "example":
+            raise ValueError(f"packing={self.packing} joins examples; it needs train.loss_average=token")
+        if self.packing != "none" and not (self.attention or "").startswith(("flash", "kernels-community/")):
+            raise ValueError(
+                f"packing={self.packing} with attention={self.attention} would let rows see each other; "
+                f"set train.attention=flash_attention_2 (needs flash-attn and a GPU) or train.packing=none"
+            )
+        if self.stochastic_rounding and (self.optimizer != "adamw_torch_8bit" or self.weights != "bfloat16"):
+            raise ValueError("stochastic_rounding needs train.optimizer=adamw_torch_8bit and train.weights=bfloat16")
+        if self.weights == "bfloat16" and self.lora is None and not self.stochastic_rounding:
+            raise ValueError(
+                "plain bfloat16 weights hardly move at such learning rates (an AdamW step of 1e-5 leaves 88 % of "
+                "them unchanged); set train.weights=float32, train.stochastic_rounding=true or train.lora.r=16"
+            )
+        return self
+
+
+class Recipe(_Part):
+    """A recipe with every choice made: what `recipe.yaml` beside a tuned model holds.
+
+    Attributes:
+        name: The recipe's name; goes into the model card.
+        summary: One line.
+        profile: The hyper-parameters it took, as `model/set`; None if it names all itself.
+        base: Hub name or folder of the base model, or a name registered under `implicit_if.models`.
+        base_revision: The hub revision; None takes the newest, which is then recorded.
+    """
+
+    name: str
+    summary: str = ""
+    profile: str | None = None
+    base: str
+    base_revision: str | None = None
+    data: Data
+    encoding: Encoding = Encoding()
+    train: Train
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex sha256 over every choice: runs of equal fingerprints may continue each other."""
+        return sha256_json(self.model_dump(mode="json"))
+
+
+def key_paths(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
+    """Every dotted key a recipe may have, e.g. `train.lora.r`."""
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        for part in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                yield from key_paths(part, f"{prefix}{name}.")
+
+
+def validate(values: dict[str, Any], origin: str) -> Recipe:
+    """Checks merged values against the schema.
+
+    Raises:
+        UserError: Names the key, the value found and what was expected; for an unknown key, the nearest ones.
+    """
+    try:
+        return Recipe.model_validate({"data": {}, "train": {}, **values})
+    except ValidationError as error:
+        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a misspelt key explains others
+        key = ".".join(map(str, first["loc"])) or "recipe"
+        if first["type"] == "extra_forbidden":
+            raise unknown_name(f"key in {origin}", key, key_paths()) from error
+        if first["type"] == "missing":
+            option = "--base MODEL" if key == "base" else f"--set {key}=..."
+            raise UserError(
+                f"{origin}: {key} is not set. Give it with {option}, or choose a profile that has it with --profile "
+                f"(see `implicit-if tune --list`)."
+            ) from error
+        found = "" if isinstance(first["input"], dict | BaseModel) else f" (found {first['input']!r})"
+        raise UserError(f"{origin}, {key}: {first['msg'].removeprefix('Value error, ')}{found}.") from error

@@ -1,0 +1,66 @@
+"""`implicit-if ablate`: what each rule is for, measured on one base model."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "answer and judge with every rule left out and every rule alone, and print the table"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    add = parser.add_argument
+    add(
+        "--model_args",
+        "--model-args",
+        default="",
+        metavar="K=V,...",
+        help="as for lm_eval --model rules_poe: pretrained=, dtype=, rules=, ... (the embedded model, rules=paper)",
+    )
+    add("--instructions", default="auto", metavar="SPEC", help="builtin, alpaca_eval, auto, or a path (auto)")
+    add("--template", default="tulu", metavar="NAME", help="chat template: a name, or a .jinja file (tulu)")
+    add("--judge", default="embedded", metavar="NAME", help="judge of the win rates against the base model (embedded)")
+    add("--option", action="append", default=[], metavar="K=V", help="an option of the judge; may be repeated")
+    add("--max-cost", type=float, metavar="USD", help="stop a paid judge at this cost")
+    add("--out", type=Path, default=Path("ablation"), metavar="DIR", help="answers, verdicts and tables (ablation)")
+    add("--tokens", action="store_true", help="also leave out each string of the rules' token lists")
+    add("--limit", type=_positive, metavar="N", help="the first N instructions only")
+    add("--batch-size", type=_positive, metavar="N", help="rows at once (chosen automatically)")
+    add("--max-gen-toks", type=_positive, metavar="N", help="tokens an answer may have (256 embedded, else 512)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Generates, judges, writes the tables and prints one; continues where an earlier run of it stopped.
+
+    Returns:
+        0; 1 if a verdict is missing.
+
+    Raises:
+        UserError: On wrong arguments, before a model is loaded; on a judge's permanent fault or the cost limit.
+    """
+    from implicit_if.harness.chat import load_template
+    from implicit_if.harness.instructions import load_instructions
+    from implicit_if.harness.judging.command import parse_options
+    from implicit_if.harness.judging.registry import get_judge
+    from implicit_if.model_wrappers.ablate import Ablation, alone_in
+
+    judge = get_judge(args.judge, **parse_options(args.option))
+    template = load_template(args.template)
+    instructions = load_instructions(args.instructions)
+    with alone_in(args.out):
+        from lm_eval.utils import simple_parse_args_string
+
+        from implicit_if.model_wrappers.rules_poe import RulesPoE
+
+        lm = RulesPoE(**{"batch_size": args.batch_size} | simple_parse_args_string(args.model_args))
+        generation = {} if args.max_gen_toks is None else {"max_gen_toks": args.max_gen_toks}
+        ablation = Ablation(lm, instructions, template, args.out, limit=args.limit, generation=generation)
+        return ablation.run(judge, tokens=args.tokens, max_cost=args.max_cost)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value}: expected at least 1")
+    return value

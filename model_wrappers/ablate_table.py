@@ -1,0 +1,172 @@
+"""The ablation's table: the columns of the paper's Table 4, measures of form, and the signatures of its numbers."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from implicit_if.harness import stats
+from implicit_if.harness.files import atomic_write, write_json
+from implicit_if.harness.outputs import Output
+from implicit_if.harness.scores import Score
+from implicit_if.model_wrappers.rule_presets import Preset
+
+_SCORES = ("win_rate", "length_controlled_win_rate")
+_FORM = {"finish_rate": 1, "format_leak_rate": 1, "repetition": 3, "avg_length": 0}
+"""Measure, and the decimals shown."""
+_HEAD = ("system", "win rate %", "LC win rate %", "finish %", "leak %", "repetition", "length", "judged")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One system.
+
+    Attributes:
+        system: Its name.
+        preset: Its rules.
+        form: See `form_of`.
+        scores: By metric, against the base model; none for the base model itself.
+    """
+
+    system: str
+    preset: Preset
+    form: Mapping[str, float]
+    scores: Mapping[str, Score]
+
+
+def form_of(outputs: Sequence[Output], tags: Iterable[str]) -> dict[str, float]:
+    """Measures that need no judge, averaged over at least one answer, in the units of the task `alpaca_winrate`.
+
+    Args:
+        outputs: Answers that say how they ended.
+        tags: Role tags of the chat template.
+
+    Returns:
+        `finish_rate` (ended by EOS) and `format_leak_rate` in percent, `repetition` as the share of repeated 4-grams,
+        `avg_length` in characters.
+    """
+    tags, n = tuple(tags), len(outputs)
+    return {
+        "finish_rate": 100 * sum(o.finish_reason == "eos" for o in outputs) / n,
+        "format_leak_rate": 100 * sum(stats.format_leak(o.output, tags) for o in outputs) / n,
+        "repetition": sum(stats.repeated_ngram_share(o.output) for o in outputs) / n,
+        "avg_length": sum(len(o.output) for o in outputs) / n,
+    }
+
+
+@dataclass(frozen=True)
+class Table:
+    """The ablation.
+
+    Attributes:
+        rows: The base model first.
+        setting: What all rows share: model, rules, template, generation arguments.
+        n_expected: Instructions in the whole set, also where only the first of them were answered.
+    """
+
+    rows: Sequence[Row]
+    setting: Mapping[str, Any]
+    n_expected: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether every answer was judged."""
+        return all(score.complete for row in self.rows for score in row.scores.values())
+
+    def as_text(self) -> str:
+        """The table for a terminal."""
+        return self._render("simple")
+
+    def as_markdown(self) -> str:
+        """The table for a page."""
+        return self._render("github")
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything in the table, unrounded."""
+        return {
+            "setting": dict(self.setting),
+            "n_expected": self.n_expected,
+            "rows": [
+                {
+                    "system": row.system,
+                    "preset": row.preset.name,
+                    "preset_sha256": row.preset.sha256,
+                    **row.form,
+                    "scores": {metric: score.model_dump() for metric, score in row.scores.items()},
+                }
+                for row in self.rows
+            ],
+        }
+
+    def as_csv(self) -> str:
+        """One line a system; empty cells where the base model has no score."""
+        file = io.StringIO()
+        head = [f"{metric}{end}" for metric in _SCORES for end in ("", "_low", "_high", "_signature")]
+        writer = csv.DictWriter(file, ["system", *head, *_FORM, "n_judged", "n_expected"], lineterminator="\n")
+        writer.writeheader()
+        for row in self.rows:
+            cells: dict[str, Any] = {"system": row.system, **row.form}
+            for metric in _SCORES:
+                if metric in row.scores:
+                    score = row.scores[metric]
+                    cells |= {metric: score.value, f"{metric}_signature": score.signature}
+                    cells |= {"n_judged": score.n_judged, "n_expected": self.n_expected}
+                    if score.interval is not None:
+                        cells |= {f"{metric}_low": score.interval.low, f"{metric}_high": score.interval.high}
+            writer.writerow(cells)
+        return file.getvalue()
+
+    def write(self, folder: Path) -> None:
+        """Writes `table.md`, `table.csv` and `table.json`; the same answers and verdicts give the same bytes."""
+        for name, text in (("table.md", self.as_markdown() + "\n"), ("table.csv", self.as_csv())):
+            with atomic_write(folder / name) as file:
+                file.write(text)
+        write_json(folder / "table.json", self.as_json())
+
+    def _render(self, style: str) -> str:
+        from tabulate import tabulate
+
+        page = style == "github"
+        rows = []
+        for row in self.rows:
+            name = _code(row.system).replace("|", "\\|") if page else row.system
+            form = [f"{row.form[measure]:.{digits}f}" for measure, digits in _FORM.items()]
+            if row.scores:
+                judged = f"{row.scores['win_rate'].n_judged} of {self.n_expected}"
+                rows.append([name, *(_interval(row.scores[metric]) for metric in _SCORES), *form, judged])
+            else:
+                rows.append([name, "reference", "reference", *form, ""])
+        table = tabulate(rows, headers=_HEAD, tablefmt=style, disable_numparse=True)
+        signatures = dict.fromkeys(row.scores[m].signature for m in _SCORES for row in self.rows if row.scores)
+        lines = [f"signature: {_code(signature) if page else signature}" for signature in signatures]
+        return ("\n\n" if page else "\n").join([table, self._notes(), *lines])
+
+    def _notes(self) -> str:
+        level = next((s.interval.level for r in self.rows for s in r.scores.values() if s.interval is not None), None)
+        interval = "" if level is None else f" Brackets: {level:.0%} intervals."
+        s = self.setting
+        return (
+            f"Win rates are against the base model.{interval} Finish: ended by EOS. Leak: a role tag in the answer. "
+            f"Repetition: share of repeated 4-grams. Length: mean characters. Model {s['model']} "
+            f"({s['model_identity'][:8]}, {s['dtype']}), rules {s['rules']}, template {s['template']}, greedy, at most "
+            f"{s['generation']['max_gen_toks']} tokens."
+        )
+
+
+def _interval(score: Score) -> str:
+    if score.value is None:
+        return "-"
+    if score.interval is None:
+        return f"{score.value:.1f}"
+    return f"{score.value:.1f} [{score.interval.low:.1f}, {score.interval.high:.1f}]"
+
+
+def _code(text: str) -> str:
+    """Text as Markdown code, so that nothing in it is markup."""
+    fence = "``" if "`" in text else "`"
+    pad = " " if "`" in text else ""
+    return f"{fence}{pad}{text}{pad}{fence}"

@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_server import FakeServer, Reply, Request, chat, error
+from hypothesis import given
+from hypothesis import strategies as st
+from judge_samples import KEY, comparisons
+
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.judging.backends._llm import parse_text, weigh_letters
+from implicit_if.harness.judging.backends.openai import AutoJudge, build
+from implicit_if.harness.judging.protocol import Comparison, JudgeError, Verdict
+
+
+def judge(server: FakeServer, model: str = "fake", **options: Any) -> Any:
+    return build(model, {"base_url": server.url, "backoff": 0.01, "logprobs": "required"} | options)
+
+
+def by_key(verdicts: Iterator[Verdict]) -> dict[str, Verdict]:
+    return {v.key: v for v in verdicts}
+
+
+# What a verdict is
+
+
+def test_letters_are_weighted_and_blanks_around_them_ignored(server: FakeServer) -> None:
+    server.respond = lambda _: chat("m", {"m": 0.3, " m": 0.2, "M": 0.1, "\u2581M": 0.05, "The": 0.3, "x": 0.05})
+    (verdict,) = judge(server).judge(comparisons(1))
+    assert verdict.prefers_first == pytest.approx(0.5 / 0.65)
+    assert verdict.error is None
+    assert verdict.latency is not None
+    assert verdict.latency < 5
+
+
+def test_the_first_token_that_is_not_blank_is_weighed(server: FakeServer) -> None:
+    answer = json.loads(chat("\nM", {"M": 0.9, "m": 0.1}).body)
+    blank = {"token": "\n", "logprob": 0.0, "top_logprobs": [{"token": "m", "logprob": 0.0}]}
+    answer["choices"][0]["logprobs"]["content"].insert(0, blank)
+    server.respond = lambda _: Reply(json.dumps(answer).encode())
+    (verdict,) = judge(server).judge(comparisons(1))
+    assert verdict.prefers_first == pytest.approx(0.1)
+
+
+def test_the_request_is_as_documented(server: FakeServer) -> None:
+    list(judge(server, "some/model").judge([Comparison("k", "Do it.", "One.", "Two.")]))
+    (request,) = server.requests
+    assert request.path == "/v1/chat/completions"
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+    body = request.body
+    assert (body["model"], body["temperature"], body["logprobs"], body["top_logprobs"]) == ("some/model", 0.0, True, 20)
+    assert [m["role"] for m in body["messages"]] == ["system", "user"]
+    assert request.prompt.index("Do it.") < request.prompt.index("One.") < request.prompt.index("Two.")
+
+
+@given(st.lists(st.tuples(st.sampled_from(["m", "M", " m", "M ", "x"]), st.floats(-20, 0)), min_size=1))
+def test_swapping_the_letters_swaps_the_probability(top: list[tuple[str, float]]) -> None:
+    there, error_there = weigh_letters(top, 0.0)
+    back, _ = weigh_letters([(token.swapcase(), logprob) for token, logprob in top], 0.0)
+    if there is None:
+        assert error_there
+        assert not any(token.strip() in "mM" for token, _ in top)
+    else:
+        assert back == pytest.approx(1 - there)
+        first = sum(math.exp(p) for t, p in top if t.strip() == "m")
+        assert there == pytest.approx(first / sum(math.exp(p) for t, p in top if t.strip() in "mM"))
+
+
+@pytest.mark.parametrize(
+    "text", ["m", " m\n", '"m"', "`m`", "**m**", "m.", "(m)", "Because.\n\nVerdict: m", "Verdict: **m**."]
+)
+def test_text_that_is_a_verdict(text: str) -> None:
+    assert parse_text(text) == (1.0, None)
+    swapped = text.replace("m", "M") if "Because" not in text else "Because.\n\nVerdict: M"
+    assert parse_text(swapped) == (0.0, None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " \n",
+        "M is better",
+        "The best is m",
+        "m or M",
+        "m\nM",
+        "m\nbecause it is right",
+        "Verdict: m\nVerdict: M",
+        "Verdict: m\nbut on reflection I am not sure",
+        "Verdict: neither",
+        "mM",
+        "m!",
+        "Verdict:",
+        "My verdict: m",
+        "A",
+        "<think>",
+    ],
+)
+def test_text_that_is_none(text: str) -> None:
+    preference, why = parse_text(text)
+    assert preference is None
+    assert why
+
+
+@given(st.text())
+def test_only_the_identifiers_are_verdicts(text: str) -> None:
+    preference, why = parse_text(text)
+    assert (preference is None) == (why is not None)
+    if preference is not None:
+        assert ("m" if preference == 1.0 else "M") in text
+
+
+# auto
+
+
+def test_auto_finds_logprobs_and_says_so(server: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
+    auto = judge(server, logprobs="auto")
+    assert isinstance(auto, AutoJudge)
+    assert not server.requests, "a judge was built, nothing was to be asked yet"
+    assert auto.fingerprint == judge(server).fingerprint
+    assert auto.fingerprint == auto.fingerprint
+    assert len(server.requests) == 1
+    assert "logprobs=required" in caplog.text
+    assert [v.prefers_first for v in auto.judge(comparisons(2))] == [0.75, 0.75]
+
+
+def _refuse_logprobs(request: Request) -> Reply:
+    return error(400, "logprobs are not supported") if "logprobs" in request.body else chat("M")
+
+
+@pytest.mark.parametrize("respond", [_refuse_logprobs, lambda _: chat("M")], ids=["refused", "left out"])
+def test_auto_falls_back_to_text_and_says_so(
+    server: FakeServer, respond: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.respond = respond
+    auto = judge(server, logprobs="auto")
+    assert auto.fingerprint == judge(server, logprobs="text").fingerprint
+    assert "logprobs=text" in caplog.text
+    assert [v.prefers_first for v in auto.judge(comparisons(2))] == [0.0, 0.0]
+    assert ["logprobs" in r.body for r in server.requests] == [True, False, False, False]
+
+
+def test_one_run_never_mixes_modes(server: FakeServer) -> None:
+    auto = judge(server, logprobs="auto")
+    _ = auto.fingerprint
+    server.respond = lambda r: chat("M") if "answer 1 of" in r.prompt else chat("M", {"M": 0.6, "m": 0.4})
+    verdicts = by_key(auto.judge(comparisons(3)))
+    assert [verdicts[k].prefers_first for k in "012"] == [pytest.approx(0.4), None, pytest.approx(0.4)]
+
+
+def test_auto_with_a_wrong_key_stops(server: FakeServer) -> None:
+    server.respond = lambda _: error(401)
+    with pytest.raises(JudgeError, match="OPENAI_API_KEY"):
+        _ = judge(server, logprobs="auto").fingerprint
+
+
+# Identity, options, cost
+
+
+def test_the_fingerprint_covers_what_shapes_a_verdict(server: FakeServer, tmp_path: Path) -> None:
+    from implicit_if.harness.judging.backends._prompts import load_prompt
+
+    other_prompt = tmp_path / "mine.jinja"
+    other_prompt.write_text(load_prompt("pairwise").source.replace("careful", "very careful"))
+    same = [{}, {"concurrency": 3}, {"timeout": 9}, {"rpm": 5}, {"price_in": 1, "price_out": 1}, {"key_env": "KEY"}]
+    different: list[dict[str, Any]] = [
+        {"model": "other"},
+        {"logprobs": "text"},
+        {"temperature": 0.5},
+        {"max_tokens": 7},
+        {"top_logprobs": 5},
+        {"min_mass": 0.5},
+        {"max_chars": 100},
+        {"revision": "abc"},
+        {"body": {"seed": 1}},
+        {"prompt": str(other_prompt)},
+    ]
+    prints = [judge(server, **options).fingerprint for options in same]
+    assert len(set(prints)) == 1
+    everywhere = {prints[0], *(judge(server, **options).fingerprint for options in different)}
+    assert len(everywhere) == 1 + len(different)
+    elsewhere = build("fake", {"base_url": "http://127.0.0.1:9/v1", "logprobs": "required"})
+    assert elsewhere.fingerprint == prints[0]
+
+
+def test_options_from_a_command_line_are_converted(server: FakeServer) -> None:
+    asked = judge(server, concurrency="3", temperature="0.5", body='{"seed": 1, "max_tokens": null}')
+    assert asked.limits.concurrency == 3
+    list(asked.judge(comparisons(1)))
+    body = server.requests[0].body
+    assert (body["temperature"], body["seed"], "max_tokens" in body) == (0.5, 1, False)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"concurency": 3}, "concurrency"),
+        ({"api_key": "sk-very-secret"}, "environment"),
+        ({"concurrency": 0}, "concurrency=0"),
+        ({"logprobs": "maybe"}, "logprobs"),
+        ({"base_url": "localhost:8000"}, "base_url"),
+        ({"base_url": "https://user:sk-very-secret@host/v1"}, "credentials"),
+        ({"prompt": "pairwize"}, "pairwise"),
+        ({"price_in": 1}, "price_out"),
+        ({"body": "{"}, "body"),
+    ],
+)
+def test_a_wrong_option_is_named_and_a_key_is_not_shown(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(UserError, match=named) as caught:
+        build("fake", options)
+    assert "sk-very-secret" not in str(caught.value)
+
+
+def test_a_missing_key_is_an_error_only_elsewhere(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert next(judge(server).judge(comparisons(1))).prefers_first == 0.75
+    assert "authorization" not in server.requests[0].headers
+    with pytest.raises(UserError, match="OPENAI_API_KEY is not set"):
+        build("gpt-4.1-mini", {})
+
+
+def test_a_placeholder_for_a_key_is_no_secret(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "m")
+    assert '"said": "m"' in next(judge(server).judge(comparisons(1))).raw
+
+
+def test_another_variable_can_hold_the_key(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTHER_KEY", "sk-other-0123456789")
+    list(judge(server, key_env="OTHER_KEY").judge(comparisons(1)))
+    assert server.requests[0].headers["authorization"] == "Bearer sk-other-0123456789"
+
+
+def test_the_address_comes_from_the_environment(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    list(build("fake", {"logprobs": "required"}).judge(comparisons(1)))
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    config = tmp_path / "clients.yaml"
+    config.write_text(f"fake:\n  - default\ndefault:\n  - base_url: {server.url}\n    api_key: sk-of-the-file\n")
+    monkeypatch.setenv("OPENAI_CLIENT_CONFIG_PATH", str(config))
+    list(build("fake", {"logprobs": "required"}).judge(comparisons(1)))
+    assert [r.headers["authorization"] for r in server.requests] == [f"Bearer {KEY}", "Bearer sk-of-the-file"]
+    config.write_text("other: []\n")
+    with pytest.raises(UserError, match="OPENAI_CLIENT_CONFIG_PATH"):
+        build("fake", {})
+
+
+def test_costs_are_estimated_and_counted(server: FakeServer) -> None:
+    priced = judge(server, price_in=2.0, price_out=8.0)
+    assert priced.paid
+    verdicts = list(priced.judge(comparisons(2)))
+    assert [v.cost for v in verdicts] == [pytest.approx((100 * 2.0 + 2 * 8.0) / 1e6)] * 2
+    tokens = sum(len(r.prompt.strip().encode()) for r in server.requests) / 4
+    estimate = priced.estimate(comparisons(2))
+    assert estimate.calls == 2
+    assert estimate.cost == pytest.approx((tokens * 2.0 + 2 * 4 * 8.0) / 1e6, rel=0.01)
+
+
+def test_prices_are_known_or_unknown_never_guessed(server: FakeServer) -> None:
+    local, listed, unlisted = judge(server), build("gpt-4.1-mini", {}), build("gpt-9-turbo", {})
+    assert (local.paid, local.estimate(comparisons(1)).cost) == (False, 0.0)
+    assert listed.paid
+    assert unlisted.paid
+    assert build("gpt-9-turbo", {"logprobs": "text"}).estimate(comparisons(1)).cost is None
+    assert (build("gpt-4.1-mini", {"logprobs": "text"}).estimate(comparisons(1)).cost or 0) > 0
+
+
+@pytest.mark.slow
+def test_memory_is_flat(server: FakeServer) -> None:
+    import tracemalloc
+
+    server.keep_requests = False
+    peaks = []
+    for n in (300, 3000):
+        tracemalloc.start()
+        for verdict in judge(server).judge(comparisons(n)):
+            assert verdict.prefers_first == 0.75
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]

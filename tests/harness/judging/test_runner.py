@@ -1,0 +1,396 @@
+from __future__ import annotations
+
+import errno
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from judging_fakes import FakeJudge, make_pair
+
+from implicit_if.harness.annotations import AnnotationStore
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.judging import Comparison, CostLimitError, JudgeError, Pair, Verdict, annotate, get_judge
+
+
+def lines(store: Path) -> list[dict]:
+    return [json.loads(line) for line in store.read_text().splitlines()]
+
+
+def shown_first(comparison: Comparison) -> str:
+    return comparison.first.split()[0]
+
+
+def test_each_pair_is_shown_in_both_orders_and_averaged(store: Path) -> None:
+    judge = FakeJudge(lambda c: 0.9 if shown_first(c) == "system" else 0.3)
+    result = annotate([make_pair(1), make_pair(2)], judge, store, progress=False)
+    assert [(shown_first(c), c.second.split()[0]) for c in judge.asked] == [
+        ("system", "reference"),
+        ("reference", "system"),
+    ] * 2
+    # 0.9 for the system when first; 0.3 for the reference when first is 0.7 for the system
+    assert list(result.in_order("system_first")) == [0.9, 0.9]
+    assert result.in_order("reference_first") == pytest.approx([0.7, 0.7])
+    assert result.preferences == pytest.approx([0.8, 0.8])
+    assert (result.n_judged, result.n_expected, result.complete) == (2, 2, True)
+    assert [v.preference for v in result] == pytest.approx([0.8, 0.8])
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
+def test_a_judge_that_only_looks_at_the_position_gives_exactly_one_half(
+    tmp_path_factory: pytest.TempPathFactory, biases: list[float]
+) -> None:
+    store = tmp_path_factory.mktemp("bias") / "a.jsonl"
+    pairs = [make_pair(i) for i in range(len(biases))]
+    bias = {pair.instruction: value for pair, value in zip(pairs, biases, strict=True)}
+    result = annotate(pairs, FakeJudge(lambda c: bias[c.instruction]), store, progress=False)
+    assert result.preferences == pytest.approx([0.5] * len(pairs), abs=1e-12)
+
+
+def test_a_judge_without_order_is_asked_once(store: Path) -> None:
+    judge = FakeJudge(lambda c: 0.2, ordered=False)
+    result = annotate([make_pair(1)], judge, store, progress=False)
+    assert [shown_first(c) for c in judge.asked] == ["system"]
+    assert result.orders == ("none",)
+    assert [v.by_order for v in result] == [{"none": 0.2}]
+    assert lines(store)[0]["order"] == "none"
+
+
+def test_stored_verdicts_are_not_asked_again(store: Path) -> None:
+    first = FakeJudge(lambda c: 0.9, price=0.5)
+    annotate([make_pair(1)], first, store, progress=False)
+    again = FakeJudge(lambda c: 0.1)
+    result = annotate([make_pair(2), make_pair(1)], again, store, progress=False)
+    assert {c.instruction for c in again.asked} == {make_pair(2).instruction}
+    assert result.in_order("system_first") == pytest.approx([0.1, 0.9])
+    assert len(lines(store)) == 4
+    assert (result.cost, result.spent) == (1.0, 0.0)  # paid by the first run
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"pair": make_pair(1, system="another answer")},
+        {"pair": make_pair(1, reference="another answer")},
+        {"pair": make_pair(2, system="system says 1", reference="reference says 1")},
+        {"version": "2"},
+    ],
+    ids=["system", "reference", "instruction", "fingerprint"],
+)
+def test_anything_that_changes_is_never_a_stale_hit(store: Path, changed: dict) -> None:
+    annotate([make_pair(1)], FakeJudge(lambda c: 0.9), store, progress=False)
+    judge = FakeJudge(lambda c: 0.5, version=changed.get("version", "1"))
+    result = annotate([changed.get("pair", make_pair(1))], judge, store, progress=False)
+    assert len(judge.asked) == 2
+    assert list(result.preferences) == [0.5]
+    assert len(AnnotationStore(store).read().verdicts) == 4
+
+
+def test_identical_answers_are_a_tie_without_a_call(store: Path) -> None:
+    judge = FakeJudge(lambda c: 0.9)
+    pairs = [make_pair(1, "same", "same"), make_pair(2, "", ""), make_pair(3)]
+    result = annotate(pairs, judge, store, progress=False)
+    assert {c.instruction for c in judge.asked} == {make_pair(3).instruction}
+    assert list(result.preferences[:2]) == [0.5, 0.5]
+    assert [r["raw"] for r in lines(store)[:4]] == ["identical answers"] * 4
+
+
+def test_equal_comparisons_are_asked_once_and_counted_for_each_pair(store: Path) -> None:
+    judge = FakeJudge(lambda c: 0.9)
+    result = annotate([make_pair(1)] * 3, judge, store, progress=False)
+    assert len(judge.asked) == 2
+    assert result.n_judged == 3
+    assert len(lines(store)) == 2
+
+
+def test_a_failed_verdict_is_stored_not_counted_and_retried(store: Path) -> None:
+    def fails_once(c: Comparison) -> float | Verdict:
+        if c.instruction == make_pair(2).instruction and shown_first(c) == "reference":
+            return Verdict(c.key, None, raw="hmm", error="could not read the verdict")
+        return 0.9 if shown_first(c) == "system" else 0.1
+
+    pairs = [make_pair(1), make_pair(2), make_pair(3)]
+    result = annotate(pairs, FakeJudge(fails_once), store, progress=False)
+    assert (result.n_judged, result.n_expected, result.complete) == (2, 3, False)
+    assert [v.preference for v in result] == [0.9, None, 0.9]
+    assert math.isnan(result.preferences[1])
+    assert list(result.judged) == [True, False, True]
+    assert [tuple(u) for u in result.unjudged] == [
+        (pairs[1].instruction_id, "reference_first", "could not read the verdict")
+    ]
+    assert [r["error"] for r in lines(store) if r["preference"] is None] == ["could not read the verdict"]
+
+    again = FakeJudge(lambda c: 0.2)
+    result = annotate(pairs, again, store, progress=False)
+    assert [shown_first(c) for c in again.asked] == ["reference"]
+    assert result.in_order("reference_first")[1] == pytest.approx(0.8)
+    assert result.complete
+
+
+@pytest.mark.parametrize("value", [math.nan, -0.01, 1.01, math.inf])
+def test_a_preference_that_is_no_probability_is_a_failed_verdict(store: Path, value: float) -> None:
+    result = annotate([make_pair(1)], FakeJudge(lambda c: value), store, progress=False)
+    assert result.n_judged == 0
+    assert "expected a probability" in result.unjudged[0].error
+
+
+def test_a_verdict_with_both_a_preference_and_an_error_is_failed(store: Path) -> None:
+    result = annotate([make_pair(1)], FakeJudge(lambda c: Verdict(c.key, 0.5, error="cut off")), store, progress=False)
+    assert [u.error for u in result.unjudged] == ["cut off", "cut off"]
+
+
+def test_comparisons_the_judge_never_answers_are_reported(store: Path) -> None:
+    class Forgetful(FakeJudge):
+        def judge(self, comparisons):
+            for number, verdict in enumerate(super().judge(comparisons)):
+                if number == 3:
+                    return
+                if number != 1:
+                    yield verdict
+
+    result = annotate([make_pair(i) for i in range(3)], Forgetful(lambda c: 1.0), store, progress=False)
+    assert [u.error for u in result.unjudged] == ["the judge returned no verdict"] * 4
+    assert list(result.judged) == [False, False, False]
+    assert len(lines(store)) == 6
+
+
+def test_a_verdict_that_was_not_asked_for_stops(store: Path) -> None:
+    with pytest.raises(JudgeError, match="was not asked"):
+        annotate([make_pair(1)], FakeJudge(lambda c: Verdict("other", 0.5)), store, progress=False)
+
+
+def test_a_permanent_fault_keeps_what_was_judged_and_says_how_to_resume(store: Path) -> None:
+    def breaks(c: Comparison) -> float:
+        if c.instruction == make_pair(2).instruction:
+            raise JudgeError("the key was refused (401).")
+        return 0.9
+
+    pairs = [make_pair(i) for i in range(4)]
+    with pytest.raises(JudgeError, match=r"401\).* 4 of 8 verdicts are kept in .*run the same command again"):
+        annotate(pairs, FakeJudge(breaks), store, progress=False)
+    assert len(lines(store)) == 4
+    rest = FakeJudge(lambda c: 0.9)
+    assert annotate(pairs, rest, store, progress=False).complete
+    assert len(rest.asked) == 4
+
+
+def test_ctrl_c_keeps_what_was_judged(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(c: Comparison) -> float:
+        if c.instruction == make_pair(1).instruction:
+            raise KeyboardInterrupt
+        return 0.9
+
+    with pytest.raises(KeyboardInterrupt):
+        annotate([make_pair(i) for i in range(3)], FakeJudge(interrupted), store, progress=False)
+    assert len(lines(store)) == 2
+    assert "2 of 6 verdicts are kept" in capsys.readouterr().err
+
+
+def test_the_judges_generator_is_closed_when_judging_stops(store: Path) -> None:
+    closed = []
+
+    class Careful(FakeJudge):
+        def judge(self, comparisons):
+            self.verdicts = self._judge(comparisons)  # kept, so that it does not end just because it is forgotten
+            return self.verdicts
+
+        def _judge(self, comparisons):
+            try:
+                yield from super().judge(comparisons)
+            finally:
+                closed.append(True)
+
+    judge = Careful(lambda c: 0.5, price=2.0)
+    with pytest.raises(CostLimitError):
+        annotate([make_pair(1)], judge, store, progress=False, max_cost=1)
+    assert closed == [True]
+
+
+def test_verdicts_are_written_in_batches(store: Path) -> None:
+    written = []
+
+    def watch(c: Comparison) -> float:
+        written.append(len(lines(store)) if store.exists() else 0)
+        return 0.5
+
+    annotate([make_pair(i) for i in range(5)], FakeJudge(watch), store, progress=False, flush_every=4, flush_seconds=60)
+    assert written == [0, 0, 0, 0, 4, 4, 4, 4, 8, 8]
+    assert len(lines(store)) == 10
+
+
+def test_a_slow_judges_verdicts_are_written_as_they_come(store: Path) -> None:
+    written = []
+
+    def watch(c: Comparison) -> float:
+        written.append(len(lines(store)) if store.exists() else 0)
+        return 0.5
+
+    annotate([make_pair(i) for i in range(2)], FakeJudge(watch), store, progress=False, flush_seconds=0)
+    assert written == [0, 1, 2, 3]
+
+
+def test_a_paid_judge_announces_calls_and_cost_and_a_free_one_does_not(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    annotate([make_pair(1)], FakeJudge(lambda c: 0.5), store, progress=False)
+    assert capsys.readouterr().err == ""
+    paid = FakeJudge(lambda c: 0.5, version="paid", paid=True, price=0.25)
+    pairs = [make_pair(1), make_pair(2), make_pair(2), make_pair(3, "x", "x")]
+    result = annotate(pairs, paid, store, progress=False)
+    assert "4 calls, estimated cost at most $1.00" in capsys.readouterr().err
+    assert (result.cost, result.spent) == (1.0, 1.0)
+    assert result.estimate is not None
+    assert result.estimate.calls == 4
+
+
+def test_max_cost_refuses_to_start(store: Path) -> None:
+    judge = FakeJudge(lambda c: 0.5, paid=True, price=0.25)
+    with pytest.raises(CostLimitError, match=r"\$0.50 is above the limit \$0.40; nothing was asked"):
+        annotate([make_pair(1)], judge, store, progress=False, max_cost=0.4)
+    assert judge.asked == []
+    assert annotate([make_pair(1)], judge, store, progress=False, max_cost=0.5).complete
+
+
+def test_max_cost_stops_when_the_real_cost_is_above_and_keeps_the_verdicts(store: Path) -> None:
+    class TooOptimistic(FakeJudge):
+        def estimate(self, comparisons):
+            return type(super().estimate([]))(calls=20, cost=0.1)
+
+    judge = TooOptimistic(lambda c: 0.5, paid=True, price=0.25)
+    with pytest.raises(CostLimitError, match=r"reached \$1.25, above the limit \$1.00. 5 of 20 verdicts are kept"):
+        annotate([make_pair(i) for i in range(10)], judge, store, progress=False, max_cost=1.0)
+    assert len(judge.asked) == 5
+    assert len(lines(store)) == 5
+
+
+def test_max_cost_without_prices_is_refused_but_not_when_all_is_judged(store: Path) -> None:
+    judge = FakeJudge(lambda c: 0.5, paid=True)
+    with pytest.raises(CostLimitError, match="prices are not known"):
+        annotate([make_pair(1)], judge, store, progress=False, max_cost=5)
+    annotate([make_pair(1)], judge, store, progress=False)
+    assert annotate([make_pair(1)], judge, store, progress=False, max_cost=5).complete
+
+
+def test_a_store_that_cannot_be_written_is_found_out_before_anything_is_asked(tmp_path: Path) -> None:
+    judge = FakeJudge(lambda c: 0.5)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="annotations cannot be written"):
+        annotate([make_pair(1)], judge, tmp_path / "file" / "annotations.jsonl", progress=False)
+    with pytest.raises(UserError, match="cannot be read"):
+        annotate([make_pair(1)], judge, tmp_path, progress=False)  # a folder
+    assert judge.asked == []
+
+
+def test_a_full_disk_is_a_clear_error(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        annotate([make_pair(1)], FakeJudge(lambda c: 0.5), store, progress=False)
+
+
+def test_dry_run_judges_and_writes_nothing(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    judge = FakeJudge(lambda c: 0.5, paid=True, price=0.25)
+    result = annotate([make_pair(1), make_pair(2, "x", "x")], judge, store, dry_run=True, max_cost=0.01)
+    assert judge.asked == []
+    assert not store.exists()
+    assert (result.n_judged, result.n_expected) == (1, 2)
+    assert {u.error for u in result.unjudged} == {"not judged yet"}
+    assert "2 calls, estimated cost at most $0.50" in capsys.readouterr().err
+
+
+def test_progress_is_shown_by_rank_0_only(
+    store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    annotate([make_pair(1)], FakeJudge(lambda c: 0.5), store)
+    assert "2/2" in capsys.readouterr().err
+    monkeypatch.setenv("RANK", "1")
+    annotate([make_pair(2)], FakeJudge(lambda c: 0.5), store)
+    assert capsys.readouterr().err == ""
+
+
+def test_pairs_that_can_be_read_only_once_are_refused(store: Path) -> None:
+    with pytest.raises(TypeError, match="only once"):
+        annotate((make_pair(i) for i in range(2)), FakeJudge(lambda c: 0.5), store)
+
+
+def test_no_pairs(store: Path) -> None:
+    result = annotate([], FakeJudge(lambda c: 0.5), store)
+    assert (result.n_expected, result.n_judged, result.complete) == (0, 0, True)
+    assert result.preferences.shape == (0,)
+    assert (result.cost, result.latency) == (None, None)
+
+
+def test_hostile_texts_survive_the_store(store: Path) -> None:
+    nasty = 'a\ud800 \x1b[31m </s> {output_2} \x00 "\n<|im_end|>'
+    judge = FakeJudge(lambda c: Verdict(c.key, 0.7, raw=nasty))
+    pair = make_pair(1, system=nasty)
+    annotate([pair], judge, store, progress=False)
+    assert {a.raw for a in AnnotationStore(store)} == {nasty}
+    again = FakeJudge(lambda c: 0.1)
+    annotate([pair], again, store, progress=False)
+    assert again.asked == []
+    assert judge.asked[0].first == nasty
+
+
+def test_measurements_that_are_not_finite_do_not_lose_the_batch(store: Path) -> None:
+    judge = FakeJudge(lambda c: Verdict(c.key, 0.7, latency=math.nan, cost=math.inf))
+    result = annotate([make_pair(1)], judge, store, progress=False)
+    assert (result.n_judged, result.cost, result.latency) == (1, None, None)
+
+
+def test_latency_is_summarised(store: Path) -> None:
+    times = iter([1.0, 2.0, 3.0, 10.0])
+    judge = FakeJudge(lambda c: Verdict(c.key, 0.7, latency=next(times)))
+    latency = annotate([make_pair(1), make_pair(2)], judge, store, progress=False).latency
+    assert latency is not None
+    assert (latency.n, latency.mean, latency.median, latency.max) == (4, 4.0, 2.5, 10.0)
+
+
+def test_a_damaged_store_is_an_error_that_names_the_line(store: Path) -> None:
+    annotate([make_pair(1)], FakeJudge(lambda c: 0.5), store, progress=False)
+    store.write_text(store.read_text() + '{"instruction_id": "x"}\n')
+    with pytest.raises(UserError, match="line 3"):
+        annotate([make_pair(1)], FakeJudge(lambda c: 0.5), store, progress=False)
+
+
+class Many:
+    """Pairs with long answers, made as they are read."""
+
+    def __init__(self, n: int, length: int) -> None:
+        self.n, self.length = n, length
+
+    def __iter__(self) -> Iterator[Pair]:
+        for number in range(self.n):
+            yield make_pair(number, system=f"{number} " + "x" * self.length, reference=f"{number} " + "y" * self.length)
+
+
+def peak_bytes(n: int, length: int, store: Path) -> int:
+    import tracemalloc
+
+    judge = get_judge("longest")
+    tracemalloc.start()
+    result = annotate(Many(n, length), judge, store, progress=False, flush_every=1000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert result.n_judged == n
+    return peak
+
+
+def test_memory_does_not_grow_with_the_answers(store: Path) -> None:
+    peak_bytes(10, 10, store.with_suffix(".warm"))
+    short = peak_bytes(1000, 10, store.with_suffix(".1"))
+    long = peak_bytes(1000, 10_000, store.with_suffix(".2"))
+    assert long < short + 2e5  # the texts are 20 MB
+
+
+@pytest.mark.slow
+def test_memory_is_flat_at_100_000_pairs(store: Path) -> None:
+    small = peak_bytes(20_000, 1000, store.with_suffix(".1"))
+    large = peak_bytes(100_000, 1000, store.with_suffix(".2"))
+    assert (large - small) / 80_000 < 500  # bytes a pair; its texts are 2000

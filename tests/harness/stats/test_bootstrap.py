@@ -1,0 +1,74 @@
+"""The bootstrap against scipy's, and its own settings."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.stats import bootstrap
+from implicit_if.harness.stats.bootstrap import bootstrap_interval, replicates
+
+Floats = NDArray[np.float64]
+VALUES = np.random.default_rng(0).exponential(size=60)
+
+
+def mean(weights: Floats) -> Floats:
+    return np.asarray(weights @ VALUES / weights.sum(axis=1))
+
+
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+def test_agrees_with_scipy(method: str) -> None:
+    from scipy.stats import bootstrap as scipy_bootstrap
+
+    ours = bootstrap_interval(mean, 60, n_resamples=20_000, method=method)  # type: ignore[arg-type]
+    theirs = scipy_bootstrap(
+        (VALUES,), np.mean, n_resamples=20_000, method=method, rng=np.random.default_rng(1)
+    ).confidence_interval
+    assert ours == pytest.approx((theirs.low, theirs.high), abs=0.01)
+
+
+def test_replicates_have_the_error_of_the_mean() -> None:
+    values = replicates(mean, 60, 20_000)
+    assert values.std() == pytest.approx(VALUES.std() / np.sqrt(60), rel=0.03)
+    assert values.mean() == pytest.approx(VALUES.mean(), abs=0.01)
+
+
+def test_each_replicate_draws_n() -> None:
+    assert (replicates(lambda w: w.sum(axis=1), 60, 10) == 60).all()
+
+
+def test_seeded() -> None:
+    assert (replicates(mean, 60, 50, seed=1) == replicates(mean, 60, 50, seed=1)).all()
+    assert (replicates(mean, 60, 50, seed=1) != replicates(mean, 60, 50, seed=2)).any()
+
+
+def test_memory_is_bounded_by_working_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = replicates(mean, 60, 50), bootstrap_interval(mean, 60, n_resamples=50)
+    rows: list[int] = []
+
+    def counted(weights: Floats) -> Floats:
+        rows.append(len(weights))
+        return mean(weights)
+
+    monkeypatch.setattr(bootstrap, "_ROW_BUDGET", 60 * 7)
+    assert replicates(counted, 60, 50) == pytest.approx(whole[0])
+    assert max(rows) == 7
+    assert bootstrap_interval(mean, 60, n_resamples=50) == pytest.approx(whole[1])
+
+
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+def test_a_constant_has_width_zero(method: str) -> None:
+    interval = bootstrap_interval(lambda w: np.full(len(w), 0.25), 10, method=method)  # type: ignore[arg-type]
+    assert interval == (0.25, 0.25)
+
+
+def test_edges() -> None:
+    assert bootstrap_interval(mean, 1) is None
+    with pytest.raises(UserError, match="n_resamples=1"):
+        replicates(mean, 60, 1)
+    with pytest.raises(UserError, match="'magic'"):
+        bootstrap_interval(mean, 60, method="magic")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="level=2"):
+        bootstrap_interval(mean, 60, level=2)

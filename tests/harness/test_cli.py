@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from implicit_if.harness import cli
+
+COMMANDS = """
+from implicit_if.harness.errors import UserError
+
+class Greet:
+    HELP = "greet someone, 100% politely"
+
+    def add_arguments(self, parser):
+        parser.add_argument("name")
+        parser.add_argument("--loud", action="store_true")
+
+    def run(self, args):
+        if args.name == "nobody":
+            raise UserError("nobody to greet. Give another name.")
+        if args.name == "stop":
+            raise KeyboardInterrupt
+        if args.name == "bug":
+            raise RuntimeError("a bug")
+        print(("HELLO " if args.loud else "hello ") + args.name)
+        return 3 if args.name == "three" else 0
+
+greet = Greet()
+nothing = object()
+"""
+
+
+def declare(folder: Path, distribution: str, **commands: str) -> None:
+    """Installs the metadata of a distribution with these commands."""
+    info = folder / f"{distribution.replace('-', '_')}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+    points = "\n".join(f"{name.replace('_', '-')} = {value}" for name, value in commands.items())
+    (info / "entry_points.txt").write_text(f"[{cli.GROUP}]\n{points}\n")
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of installed packages: ours with one sound and two broken commands, and somebody else's."""
+    (tmp_path / "cli_probe.py").write_text(COMMANDS)
+    declare(tmp_path, "implicit-if", greet="cli_probe:greet", gone="cli_probe_gone", odd="cli_probe:nothing")
+    declare(tmp_path, "a-third-party", greet="cli_probe:nothing", wave="cli_probe:greet")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def test_runs_the_command_and_returns_its_status(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["greet", "three", "--loud"]) == 3
+    assert cli.main(["wave", "you"]) == 0
+    assert capsys.readouterr().out == "HELLO three\nhello you\n"
+
+
+def test_help_lists_every_command_although_some_are_broken(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in (["--help"], []):
+        with pytest.raises(SystemExit) as exit_:
+            cli.main(argv)
+        assert exit_.value.code == 0
+        lines = capsys.readouterr().out.splitlines()
+        shown = {parts[0]: parts[1] for line in lines if len(parts := line.split(None, 1)) == 2}
+        assert shown["greet"] == shown["wave"] == "greet someone, 100% politely"
+        assert shown["gone"] == "(broken: No module named 'cli_probe_gone')"
+        assert shown["odd"].startswith("(broken: ")
+
+
+def test_help_of_one_command(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["greet", "--help"])
+    assert exit_.value.code == 0
+    out = capsys.readouterr().out
+    assert out.startswith("usage: implicit-if greet [-h] [--loud] name\n\ngreet someone, 100% politely\n")
+
+
+def test_our_command_wins_over_one_of_the_same_name(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    commands = cli.find_commands()
+    assert {name: point.value for name, point in commands.items()} == {
+        "gone": "cli_probe_gone",
+        "greet": "cli_probe:greet",
+        "odd": "cli_probe:nothing",
+        "wave": "cli_probe:greet",
+    }
+    warning = capsys.readouterr().err
+    assert "'greet' of a-third-party is not used, implicit-if has one" in warning
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["greet", "nobody"], "nobody to greet. Give another name."),
+        (["gret", "x"], "unknown command 'gret'. Did you mean 'greet' or 'gone'? Known: gone, greet, odd, wave."),
+        (
+            ["gone"],
+            "No module named 'cli_probe_gone'. Reinstall it: pip install --force-reinstall --no-deps implicit-if",
+        ),
+        (["odd"], "the command 'odd' of implicit-if has no HELP, add_arguments, run."),
+    ],
+)
+def test_a_users_error_is_one_message_without_traceback(
+    site: Path, capsys: pytest.CaptureFixture[str], argv: list[str], message: str
+) -> None:
+    assert cli.main(argv) == 2
+    out, err = capsys.readouterr()
+    error = err.splitlines()[-1]
+    assert out == ""
+    assert error.startswith("implicit-if: error: ")
+    assert message in error
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("argv", [["--no-such-option"], ["greet"], ["greet", "x", "--no-such-option"]])
+def test_wrong_usage(site: Path, argv: list[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(argv)
+    assert exit_.value.code == 2
+
+
+def test_ctrl_c_is_one_line(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["greet", "stop"]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "implicit-if: interrupted"
+
+
+def test_a_bug_keeps_its_traceback(site: Path) -> None:
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli.main(["greet", "bug"])
+
+
+def test_version(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from implicit_if import __version__
+
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"implicit-if {__version__}\n"
+
+
+def run(site: Path, *arguments: str, stdout: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    path = os.pathsep.join([str(site), *(p for p in sys.path if p)])
+    command = [sys.executable, *arguments]
+    environment = os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": ""}
+    return subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+@pytest.mark.parametrize("argv", [["greet", "you"], ["--help"]])
+def test_a_reader_that_went_away_is_no_error(site: Path, argv: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = run(site, "-m", "implicit_if.harness.cli", *argv, stdout=writing)
+    os.close(writing)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 141
+    assert "Traceback" not in err
+    assert "BrokenPipeError" not in err
+
+
+def test_help_of_the_real_commands_imports_nothing_heavy() -> None:
+    """All of them, as declared in pyproject.toml, whether or not this environment has the package installed."""
+    script = """
+import pathlib, sys, tomllib
+from importlib.metadata import EntryPoint
+from implicit_if.harness import cli
+project = tomllib.loads(pathlib.Path(sys.argv[1]).read_text())["project"]
+for name, value in project["entry-points"][cli.GROUP].items():
+    print(name, "|", cli.load_command(EntryPoint(name, value, cli.GROUP)).HELP)
+heavy = {"torch", "transformers", "datasets", "pandas", "openai", "lm_eval", "sklearn", "scipy", "matplotlib"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+"""
+    root = Path(__file__).parents[2]
+    done = run(root, "-c", script, str(root / "pyproject.toml"))
+    out, err = done.communicate(timeout=60)
+    assert done.returncode == 0, err
+    lines = [line.split(" | ") for line in out.splitlines()]
+    assert [name for name, _ in lines] == ["compare", "embedded-model", "judge", "tune"]
+    assert all(help_ and "\n" not in help_ for _, help_ in lines)

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from implicit_if import __version__
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.outputs import Output
+from implicit_if.harness.signature import Signature, make_signature, outputs_sha256
+
+names = st.text(min_size=1, max_size=20)
+hashes = st.text("0123456789abcdef", min_size=8, max_size=8)
+signatures = st.builds(
+    Signature,
+    instruction_set=names,
+    instruction_revision=st.none() | names,
+    n=st.integers(0, 10**6),
+    reference=names,
+    reference_hash=hashes,
+    judge=names,
+    judge_hash=hashes,
+    orders=st.sampled_from([1, 2]),
+    lc=st.none() | names,
+    version=names,
+)
+
+PLAIN = Signature("builtin", "v1", 80, "base", "0123abcd", "openai:gpt-4.1-mini", "89ef0123", 2, None, "0.3.0")
+
+
+@given(signatures)
+def test_parse_is_the_inverse_of_str(signature: Signature) -> None:
+    text = str(signature)
+    assert Signature.parse(text) == signature
+    assert len(text.splitlines()) == 1
+    assert text.count("|") == (6 if signature.lc is not None else 5)
+
+
+@given(signatures, signatures)
+def test_different_settings_have_different_signatures(one: Signature, other: Signature) -> None:
+    assert (str(one) == str(other)) == (one == other)
+
+
+@given(st.text(max_size=60) | signatures.flatmap(lambda s: st.permutations(str(s).split("|"))).map("|".join))
+def test_parse_accepts_the_canonical_form_only(text: str) -> None:
+    try:
+        signature = Signature.parse(text)
+    except UserError:
+        return
+    assert str(signature) == text
+
+
+def test_the_form_people_read() -> None:
+    assert str(PLAIN) == ("set:builtin@v1|n:80|ref:base@0123abcd|judge:openai:gpt-4.1-mini@89ef0123|orders:2|v:0.3.0")
+    controlled = dataclasses.replace(PLAIN, lc="offline", instruction_revision=None)
+    assert str(controlled) == (
+        "set:builtin|n:80|ref:base@0123abcd|judge:openai:gpt-4.1-mini@89ef0123|orders:2|lc:offline|v:0.3.0"
+    )
+
+
+def test_a_name_cannot_forge_another_field() -> None:
+    forged = dataclasses.replace(PLAIN, reference="x|judge:human@00000000", judge="a@b%7C\n")
+    assert "|judge:human" not in str(forged)
+    assert Signature.parse(str(forged)) == forged
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "missing 'set'"),
+        ("-1.0", "missing"),
+        (str(PLAIN).replace("|n:80", ""), "missing 'n'"),
+        (str(PLAIN) + "|tok:13a", "unknown 'tok'"),
+        (str(PLAIN).replace("n:80", "n:eighty"), "eighty"),
+        (str(PLAIN).replace("n:80", "n:080"), "canonical form"),
+        (str(PLAIN).replace("n:80", "n:-1"), "n is -1"),
+        (str(PLAIN).replace("orders:2", "orders:3"), "orders is 3"),
+        (str(PLAIN).replace("0123abcd", "0123ABCD"), "8 hex digits"),
+        (str(PLAIN).replace("@89ef0123", ""), "8 hex digits"),
+        (str(PLAIN).replace("set:builtin", "set:"), "instruction_set is empty"),
+        (str(PLAIN) + "|v:0.3.0", "canonical form"),
+    ],
+)
+def test_malformed_signatures_say_what_is_wrong(text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Signature.parse(text)
+
+
+def test_make_signature_shortens_hashes_and_knows_the_version() -> None:
+    signature = make_signature(
+        instruction_set="alpaca_eval",
+        instruction_revision="2edc6fad" + "0" * 32,
+        n=805,
+        reference="sibling",
+        reference_sha256="ab" * 32,
+        judge="embedded",
+        fingerprint="cd" * 32,
+        orders=1,
+        lc="offline",
+    )
+    assert str(signature) == (
+        f"set:alpaca_eval@2edc6fad|n:805|ref:sibling@abababab|judge:embedded@cdcdcdcd|orders:1|lc:offline|v:{__version__}"
+    )
+
+
+def test_outputs_sha256_depends_on_the_answers_only() -> None:
+    a = Output(instruction="one", output="1", generator="x")
+    b = Output(instruction="two", output="2", generator="x")
+    renamed = Output(instruction_id=a.instruction_id, output="1", generator="y")
+    assert outputs_sha256([a, b]) == outputs_sha256([b, renamed])
+    assert outputs_sha256([a, b]) != outputs_sha256([a])
+    assert outputs_sha256([a]) != outputs_sha256([Output(instruction="one", output="2", generator="x")])

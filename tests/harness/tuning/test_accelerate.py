@@ -1,0 +1,67 @@
+"""The accelerate configurations against the installed accelerate's schema; nothing here can run them."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import launch_command_parser
+from accelerate.utils import FullyShardedDataParallelPlugin
+
+FOLDER = Path(__file__).parents[3] / "examples" / "accelerate"
+FILES = sorted(FOLDER.glob("*.yaml"))
+EXPECTED = {
+    "gpu1_80gb_offload.yaml": ("DEEPSPEED", 1),
+    "gpu2_fsdp2.yaml": ("FSDP", 2),
+    "gpu2_zero3.yaml": ("DEEPSPEED", 2),
+    "gpu8_fsdp2.yaml": ("FSDP", 8),
+    "gpu8_zero3.yaml": ("DEEPSPEED", 8),
+}
+
+
+def test_the_files_are_these() -> None:
+    assert {path.name for path in FILES} == set(EXPECTED)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_accelerate_reads_it(path: Path) -> None:
+    config = load_config_from_file(str(path))  # refuses unknown keys
+    assert (config.distributed_type.value, config.num_processes) == EXPECTED[path.name]
+    assert config.mixed_precision == "bf16"
+    # Every batch of the profiles can be dealt out.
+    assert 64 % config.num_processes == 0
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_every_nested_key_is_an_option_of_the_launcher(path: Path) -> None:
+    options = {action.dest for action in launch_command_parser()._actions}
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for section in ("fsdp_config", "deepspeed_config"):
+        assert set(content.get(section, {})) <= options
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if "fsdp" in p.name], ids=lambda path: path.name)
+def test_the_fsdp_plugin_takes_the_values(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))["fsdp_config"]
+    for name in list(os.environ):
+        if name.startswith("FSDP_"):
+            monkeypatch.delenv(name)
+    for key, value in content.items():
+        monkeypatch.setenv(key.upper(), str(value))  # as the launcher hands them on
+    plugin = FullyShardedDataParallelPlugin()
+    assert plugin.fsdp_version == 2
+    assert plugin.reshard_after_forward is True
+    assert plugin.state_dict_type.name == "FULL_STATE_DICT"
+    assert plugin.activation_checkpointing is False
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_the_head_names_its_own_file_and_a_real_command(path: Path) -> None:
+    head = path.read_text(encoding="utf-8").split("compute_environment")[0]
+    assert f"--config_file examples/accelerate/{path.name}" in head
+    assert re.search(r"-m implicit_if\.harness\.cli \\\n#     tune instruction --base", head)
+    assert "not run" in head

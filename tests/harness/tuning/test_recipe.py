@@ -1,0 +1,223 @@
+"""Recipes: every shipped one, the layers they are made of, and what is refused."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.tuning import command
+from implicit_if.harness.tuning.recipe import RECIPES, load_recipe, merge, profiles, recipe_names, save_recipe
+from implicit_if.harness.tuning.schema import Recipe, key_paths
+from implicit_if.harness.tuning.sources import SOURCES
+
+# Chosen on the paper's validation set (appendix), Llama-2-7B and OLMo-7B.
+EPOCHS = {
+    "instruction": (15, 15),
+    "response": (5, 7),
+    "mbpp": (15, 7),
+    "gsm": (7, 7),
+    "recipes": (20, 20),
+    "poetry": (15, 5),
+    "chess": (15, 20),
+    "response_no_rephrasing": (None, 7),
+    "response_ab_tags": (7, None),
+}
+# Length-controlled win rates in the paper's tables 1, 3 and 5 and appendix C.
+WIN_RATES = {
+    "response": ["43.3 ± 1.1", "43.7 ± 1.7"],
+    "mbpp": ["16.9 ± 0.7", "10.4 ± 1.0"],
+    "gsm": ["23.7 ± 0.7", "30.3 ± 0.6"],
+    "recipes": ["14.6 ± 0.8", "21.5 ± 0.9"],
+    "poetry": ["22.9 ± 1.0", "21.9 ± 0.5"],
+    "chess": ["2.1 ± 0.4", "6.3 ± 1.1"],
+    "response_no_rephrasing": ["43.3 ± 5.3"],
+    "response_ab_tags": ["41.8 ± 0.8"],
+    "instruction": ["50 %", "2.4 ± 0.1", "4.7 ± 0.6"],
+    "instruction_ab_tags": ["50 %"],
+    "response_no_user_turn": ["not measured"],
+}
+
+
+def test_the_shipped_recipes_are_these() -> None:
+    assert set(recipe_names()) == set(WIN_RATES)
+
+
+@pytest.mark.parametrize("name", sorted(EPOCHS))
+def test_chosen_epochs_and_rates(name: str) -> None:
+    for (model, rate), epochs in zip((("llama2-7b", 1e-5), ("olmo-7b", 3e-6)), EPOCHS[name], strict=True):
+        for kind in ("reference", "paper"):
+            if epochs is None:
+                with pytest.raises(UserError, match=r"train\.epochs is not set"):
+                    load_recipe(name, profile=f"{model}/{kind}")
+                continue
+            recipe = load_recipe(name, profile=f"{model}/{kind}")
+            assert (recipe.train.epochs, recipe.train.learning_rate) == (epochs, rate)
+            assert (recipe.train.batch, recipe.encoding.max_length, recipe.train.weight_decay) == (64, 2048, 0.0)
+            assert (recipe.train.clip, recipe.train.loss_average, recipe.train.autocast) == (1.0, "example", True)
+            expected = ("linear", 0.03, True) if kind == "reference" else ("cosine", 0.1, False)
+            found = (recipe.train.schedule, recipe.train.warmup, recipe.encoding.newline_in_loss)
+            assert found == expected
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_resolves_with_every_profile(name: str) -> None:
+    for profile in profiles().values():
+        recipe = load_recipe(name, ["train.epochs=3"], profile=profile.name)
+        assert recipe.base == profile.base
+        assert recipe.data.source in SOURCES
+        assert recipe.data.drop_instructions == name.startswith("response")
+        assert recipe.encoding.template == {"ab_tags": "ab", "no_user_turn": "tulu_no_user"}.get(
+            name.partition("_")[2], "tulu"
+        )
+    assert load_recipe(name, profile="embedded").train.epochs >= 1
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_the_head_says_what_is_reproduced_and_how(name: str) -> None:
+    head = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8").split("\nsummary:")[0]
+    assert all(line.startswith("#") for line in head.splitlines())
+    for number in WIN_RATES[name]:
+        assert number in head
+    (line,) = re.findall(r"implicit-if tune (.*)", head)
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    arguments = parser.parse_args([*line.split(), "--set", "train.epochs=2"])
+    recipe = command.recipe_from(arguments, arguments.seed)
+    assert (recipe.name, recipe.train.seed) == (name, 1)
+
+
+def test_later_layers_win(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "data: {source: pairs, path: rows.csv}\n"
+        "train: {warmup: 0.2}\n"
+        "epochs: {llama2-7b: 4}\n"
+        "profile: llama2-7b/paper\n"
+    )
+    recipe = load_recipe(path)
+    assert (recipe.name, recipe.train.warmup, recipe.train.schedule, recipe.train.epochs) == ("mine", 0.2, "cosine", 4)
+    recipe = load_recipe(path, ["train.warmup=0.5", "train.epochs=9", "encoding.max_length=7"], profile="olmo-7b/paper")
+    assert (recipe.train.warmup, recipe.train.epochs, recipe.encoding.max_length) == (0.5, 9, 7)
+    assert recipe.base == "allenai/OLMo-7B-hf"
+
+
+def test_a_recipe_may_do_without_a_profile(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: a/b\ndata: {source: messages}\ntrain: {epochs: 2, learning_rate: 1e-4}\n")
+    recipe = load_recipe(path)
+    assert recipe.profile is None
+    assert recipe.train.learning_rate == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("base", "profile"),
+    [
+        ("meta-llama/Llama-2-7b-hf", "llama2-7b/reference"),
+        ("/models/llama-2-7B-hf/", "llama2-7b/reference"),
+        ("allenai/OLMo-7B-hf", "olmo-7b/reference"),
+        ("embedded", "gemma-3-270m/embedded"),
+    ],
+)
+def test_the_base_tells_the_profile(base: str, profile: str) -> None:
+    assert load_recipe("gsm", base=base).profile == profile
+    assert load_recipe("gsm", base=base, profile=profile.split("/")[1]).profile == profile
+
+
+def test_overrides_reach_into_what_is_not_there_yet() -> None:
+    recipe = load_recipe("gsm", ["train.lora.r=8"], profile="llama2-7b/reference")
+    assert recipe.train.lora is not None
+    assert (recipe.train.lora.r, recipe.train.lora.alpha) == (8, 32)
+    assert load_recipe("gsm", ["train.lora=null", "train.weights=float32"], profile="embedded").train.lora is None
+
+
+def test_a_saved_recipe_loads_as_the_same(tmp_path: Path) -> None:
+    for name in recipe_names():
+        recipe = load_recipe(name, ["train.epochs=2"], profile="embedded")
+        save_recipe(tmp_path / "recipe.yaml", recipe, note="a note\nof two lines")
+        again = load_recipe(tmp_path / "recipe.yaml")
+        assert again == recipe
+        assert again.fingerprint == recipe.fingerprint
+    assert (tmp_path / "recipe.yaml").read_text().startswith("# a note\n# of two lines\n")
+
+
+def test_every_choice_is_in_the_fingerprint() -> None:
+    plain = load_recipe("gsm", profile="embedded")
+    for override in ("train.seed=43", "encoding.newline_in_loss=false", "train.lora.alpha=8", "data.limit=3"):
+        assert load_recipe("gsm", [override], profile="embedded").fingerprint != plain.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name_or_path": "instructions"}, "unknown recipe 'instructions'. Did you mean 'instruction'"),
+        ({"name_or_path": "missing.yaml"}, "no such recipe file"),
+        ({"profile": "lama2-7b/reference"}, "Did you mean 'llama2-7b/reference'"),
+        ({"profile": "reference"}, "for several models"),
+        ({"overrides": ["epochs=3"]}, "Did you mean 'train.epochs'"),
+        ({"overrides": ["train.epochs"]}, "found no '='"),
+        ({"overrides": ["train.epochs=[1"]}, "is not a YAML value"),
+        ({"overrides": ["train.epochs=0"]}, r"train.epochs: Input should be greater than or equal to 1 \(found 0\)"),
+        ({"overrides": ["train.schedule=linaer"]}, "train.schedule: Input should be 'linear'"),
+        ({"overrides": ["train.micro_batch=2"]}, "loss_average=example needs 1"),
+        ({"overrides": ["train.packing=packed"]}, "needs train.loss_average=token"),
+        ({"overrides": ["train.packing=packed", "train.loss_average=token"]}, "would let rows see each other"),
+        ({"overrides": ["train.lora=null"]}, "plain bfloat16 weights hardly move"),
+        ({"overrides": ["train.stochastic_rounding=true"]}, "needs train.optimizer=adamw_torch_8bit"),
+        ({"base": "some/model", "profile": None}, "train.epochs is not set"),
+    ],
+)
+def test_refusals(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_recipe(**{"name_or_path": "gsm", "profile": "embedded", **arguments})
+
+
+def test_an_unknown_key_in_a_file_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    for text, hint in [("data: {source: lima, limt: 3}", "data.limit"), ("trian: {epochs: 1}", "train")]:
+        path.write_text(text)
+        with pytest.raises(UserError, match=f"Did you mean .*'{hint}'"):
+            load_recipe(path, ["train.epochs=1", "train.learning_rate=1"], base="a/b")
+    path.write_text("- not\n- a mapping\n")
+    with pytest.raises(UserError, match="found list, expected keys"):
+        load_recipe(path)
+    path.write_text("a: [")
+    with pytest.raises(UserError, match="cannot be read as YAML"):
+        load_recipe(path)
+
+
+def test_key_paths_are_the_keys_of_a_resolved_recipe() -> None:
+    def walk(value: dict[str, Any], prefix: str = "") -> set[str]:
+        found = set()
+        for key, part in value.items():
+            found.add(prefix + key)
+            if isinstance(part, dict):
+                found |= walk(part, f"{prefix}{key}.")
+        return found
+
+    recipe = load_recipe("gsm", profile="embedded")
+    assert set(key_paths()) == walk(recipe.model_dump())
+
+
+def test_merge_changes_neither_side() -> None:
+    lower, upper = {"a": {"b": 1, "c": 2}}, {"a": {"b": 3}}
+    assert merge(lower, upper) == {"a": {"b": 3, "c": 2}}
+    assert (lower, upper) == ({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}})
+    assert merge({"a": {"b": 1}}, {"a": None}) == {"a": None}
+
+
+def test_the_schema_documents_every_key() -> None:
+    for part in (Recipe, *(field.annotation for field in Recipe.model_fields.values())):
+        if isinstance(part, type) and hasattr(part, "model_fields"):
+            for name in part.model_fields:
+                assert f"{name}:" in (part.__doc__ or "") or name in ("data", "encoding", "train"), (part, name)
+
+
+def test_recipes_are_only_data() -> None:
+    for path in RECIPES.glob("*.yaml"):
+        assert set(yaml.safe_load(path.read_text(encoding="utf-8"))) == {"summary", "data", "encoding", "epochs"}

@@ -1,0 +1,61 @@
+"""What the code imports is declared, and what is declared is pinned in the tested set."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("harness", "tasks", "model_wrappers", "leaderboards")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+def requirements(*extras: str) -> dict[str, Requirement]:
+    lines = [*PROJECT["dependencies"], *(line for extra in extras for line in EXTRAS[extra])]
+    return {canonicalize_name(r.name): r for r in map(Requirement, lines)}
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names of a module's absolute imports, wherever they stand."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+def test_every_import_is_a_declared_requirement() -> None:
+    declared = requirements(*(extra for extra in EXTRAS if extra != "dev")).keys()
+    owners = packages_distributions()
+    undeclared = set()
+    for path in (p for room in ROOMS for p in (ROOT / room).rglob("*.py")):
+        for name in imported(path) - sys.stdlib_module_names - {"implicit_if"}:
+            distributions = {canonicalize_name(d) for d in owners.get(name, [name])}
+            if not distributions & declared:
+                undeclared.add(f"{path.relative_to(ROOT)}: {name}")
+    assert sorted(undeclared) == []
+
+
+def test_the_tested_set_pins_every_requirement_within_its_range() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    pins = {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
+    assert len(pins) == len(lines)
+    for name, requirement in requirements("embedded", "plots", "dev").items():
+        if name != "implicit-if":
+            assert requirement.specifier.contains(pins[name], prereleases=True), f"{requirement} and {pins[name]}"
+
+
+def test_pins_hold_on_every_machine() -> None:
+    """No local versions (such as torch's +cpu), no addresses, no options."""
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        assert line.startswith("#") or re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][0-9a-z.]*", line), line
