@@ -54,19 +54,19 @@ class RowGroup:
     response_start: Tensor
     end: Tensor
 
-    def step(self, eos_ids: Tensor) -> Step:
+    def step(self, rules: BoundRules) -> Step:
         """What the rules look at."""
         column = torch.arange(self.tokens.shape[1], device=self.tokens.device)[None, :]
         there = column < self.end[:, None]
-        history = there & (column >= self.scope_start[:, None])
         response = there & (column >= self.response_start[:, None])
-        tokens = self.tokens.masked_fill(~(history | response), 0)
+        history = None if rules.prompt_after is None else there & (column >= self.scope_start[:, None])
+        tokens = self.tokens.masked_fill(~(response if history is None else history | response), 0)
         return Step(
             index=self.end - self.response_start,  # below 0 while a prompt is read in parts, for scores nobody uses
-            eos_ids=eos_ids,
+            eos_ids=rules.eos_ids,
             response=tokens,
             response_mask=response,
-            history=tokens,
+            history=None if history is None else tokens,
             history_mask=history,
         )
 
@@ -105,14 +105,8 @@ class _MovingRows:
             for line, found in zip(tokens, known, strict=True):
                 line[: len(found)] = found
             starts = [self._requests[row].prompt_tokens for row in rows]
-            yield RowGroup(
-                rules,
-                np.array(rows),
-                _on(self.device, tokens),
-                _on(self.device, np.zeros(len(rows), dtype=np.int64)),
-                _on(self.device, starts),
-                _on(self.device, [len(found) for found in known]),
-            )
+            scope, response, end = _on(self.device, [[0] * len(rows), starts, [len(found) for found in known]])
+            yield RowGroup(rules, np.array(rows), _on(self.device, tokens), scope, response, end)
 
 
 class _Request:
@@ -120,7 +114,7 @@ class _Request:
 
     def __init__(self, arguments: Arguments, prompt: list[int], output: list[int]) -> None:
         self.arguments = arguments
-        scope = prompt[arguments.scope_start :]
+        scope = [] if arguments.scope_start is None else prompt[arguments.scope_start :]
         self.prompt_tokens = len(scope)
         self._output = output
         self._tokens = np.array(scope, dtype=np.int64)
@@ -178,19 +172,14 @@ class _Slots:
     def _group(
         self, rules: str, rows: np.ndarray[Any, Any], slots: np.ndarray[Any, Any], longest: int, positions: Tensor
     ) -> RowGroup:
-        device = positions.device
         prompts = self._states.prompt_len.np[slots].astype(np.int64)
-        scopes = np.array([self._requests[slot].scope_start for slot in slots.tolist()])
+        starts = [self._requests[slot].scope_start for slot in slots.tolist()]
+        scopes = np.array([prompt if start is None else start for start, prompt in zip(starts, prompts, strict=True)])
         first = int(min(prompts.min(), scopes.min()))
-        table = self._states.all_token_ids.gpu
-        return RowGroup(
-            rules,
-            rows,
-            table[_on(device, slots), first:longest].long(),
-            _on(device, scopes - first),
-            _on(device, prompts - first),
-            positions[_on(device, rows)].long() + 1 - first,  # a row's position is that of the token before the new one
-        )
+        lines, row, scope, response = _on(positions.device, np.stack([slots, rows, scopes - first, prompts - first]))
+        tokens = self._states.all_token_ids.gpu[lines, first:longest].long()
+        end = positions[row].long() + 1 - first  # a row's position is that of the token before the new one
+        return RowGroup(rules, rows, tokens, scope, response, end)
 
 
 def _on(device: torch.device, values: Any) -> Tensor:
@@ -271,7 +260,7 @@ class RulesLogitsProcessor(*_interfaces()):  # type: ignore[misc]
         rules = self._on_device.get(group.rules)
         if rules is None:
             rules = self._on_device[group.rules] = read_rules(group.rules).to(logits.device)
-        step = group.step(rules.eos_ids)
+        step = group.step(rules)
         if len(group.rows) == len(logits) and np.array_equal(group.rows, np.arange(len(logits))):
             rules.apply_(logits, step)
             return

@@ -29,7 +29,8 @@ def request_arguments(rules: BoundRules, scope_start: int) -> dict[str, Any]:
         return {}
     calls = [[function, {k: _plain(v) for k, v in options.items()}] for function, options in rules.calls]
     text = json.dumps({"eos": rules.eos_ids.tolist(), "calls": calls}, sort_keys=True)
-    return {RULES_ARGUMENT: text, SCOPE_ARGUMENT: int(scope_start)}
+    scope = {} if rules.prompt_after is None else {SCOPE_ARGUMENT: int(scope_start)}
+    return {RULES_ARGUMENT: text, **scope}
 
 
 def _plain(value: Any) -> Any:
@@ -74,11 +75,11 @@ class Arguments:
 
     Attributes:
         rules: Text for `read_rules`.
-        scope_start: The first token of the prompt that counts as used.
+        scope_start: The first token of the prompt that counts as used; None if the rules look at no prompt.
     """
 
     rules: str
-    scope_start: int
+    scope_start: int | None
 
     @classmethod
     def of(cls, sampling_params: Any) -> Arguments | None:
@@ -86,4 +87,4 @@ class Arguments:
         extra: Mapping[str, Any] = getattr(sampling_params, "extra_args", None) or {}
         if RULES_ARGUMENT not in extra:
             return None
-        return cls(extra[RULES_ARGUMENT], int(extra.get(SCOPE_ARGUMENT, 0)))
+        return cls(extra[RULES_ARGUMENT], extra.get(SCOPE_ARGUMENT))

@@ -15,7 +15,11 @@ from typing import Any
 
 ROW, BAR, LEFT, PANEL, GAP, TOP = 30, 16, 150, 200, 34, 48
 INK, GRID, BASE, RULES, OTHER = "#1f2430", "#d9dce3", "#8a93a5", "#0b6e4f", "#6fae98"
-PANELS = (("win rate against base, %", "win_rate"), ("finish rate, %", "finish_rate"), ("format leak, %", "format_leak_rate"))
+PANELS = (
+    ("win rate against base, %", "win_rate"),
+    ("finish rate, %", "finish_rate"),
+    ("format leak, %", "format_leak_rate"),
+)
 
 
 def main(source: str, target: str) -> None:

@@ -68,7 +68,8 @@ def fit(differences: Floats, labels: Floats, weights: Floats) -> Floats:
     """Coefficients `[k]` of standardised differences."""
     rows = weights > 0
     prior = np.full(differences.shape[1], PRIOR_SD)
-    return fit_logistic(differences[rows], labels[rows], weights[None, rows], np.zeros_like(prior), prior)[0]
+    fits: Floats = fit_logistic(differences[rows], labels[rows], weights[None, rows], np.zeros_like(prior), prior)
+    return fits[0]
 
 
 def held_out(pairs: Sequence[Pair], differences: Floats, weights: Floats) -> Floats:

@@ -38,8 +38,9 @@ _REQUEST = re.compile(
     r"|translate|classify|rewrite|compose|create an?|can you|could you|please)\b",
     re.IGNORECASE,
 )
-_ASKS_FOR_REQUESTS = re.compile(
-    r"question|prompt|quiz|trivia|interview|survey|riddle|dialog|conversation|chat", re.IGNORECASE
+_ANSWER_MAY_ASK = re.compile(
+    r"question|prompt|quiz|trivia|interview|survey|riddle|dialog|conversation|chat|translat|phras|rewrite|grammar|correct",
+    re.IGNORECASE,
 )
 _FUNCTION_WORDS = frozenset(
     "a an the and or of to in on for with is are was were be by as at that it from you we they he she his her their "
@@ -49,8 +50,9 @@ _INVISIBLE = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160), *range(
 
 
 def clean(text: str) -> str:
-    """The first MAX_CHARS characters, stripped, without invisible characters; lone surrogates become "?"."""
-    return text[:MAX_CHARS].translate(_INVISIBLE).encode("utf-8", "replace").decode("utf-8").strip()
+    """The first MAX_CHARS characters, stripped, without invisible characters; lone surrogates become U+FFFD."""
+    shown = text[:MAX_CHARS].translate(_INVISIBLE)
+    return shown.encode("utf-16", "surrogatepass").decode("utf-16", "replace").strip()
 
 
 def words(text: str) -> list[str]:
@@ -113,7 +115,7 @@ def text_features(instruction: str, answer: Effective) -> dict[str, float]:
 
     Returns:
         content: log(1 + n) of n distinct content words that are the answer's own: not copied from the instruction and
-            not part of further requests (where the instruction itself asks for no questions).
+            not part of further requests (unless the instruction is one that questions may answer).
         loops, cut: See `Effective`.
         broken: Share of sentences inside a line that start in lower case, a mark of word salad; 0 without cases.
         unfinished: 1 if the text breaks off in mid-sentence or in a code block, else 0.
@@ -159,28 +161,29 @@ def _fresh_words(sentences: list[str]) -> list[list[str]]:
 
 
 def _content(instruction: str, answer: Effective) -> float:
-    requests = 0.0
-    total = sum(map(len, answer.fresh))
-    if total and not _ASKS_FOR_REQUESTS.search(instruction):
-        in_requests = (len(new) for s, new in zip(answer.sentences, answer.fresh, strict=True) if _is_request(s))
-        requests = sum(in_requests) / total
-    own = _not_copied([word for new in answer.fresh for word in new], words(instruction))
-    return math.log1p(len(own - _FUNCTION_WORDS) * (1 - requests))
+    """log(1 + n) of n distinct own content words; see `text_features`."""
+    may_ask = _ANSWER_MAY_ASK.search(instruction) is not None
+    source = words(instruction)
+    size = min(5, len(source))  # an instruction of two words is too short to be copied
+    runs = {tuple(source[i : i + size]) for i in range(len(source) - size + 1)} if size > 2 else set()
+    own: set[str] = set()
+    for sentence, new in zip(answer.sentences, answer.fresh, strict=True):
+        if may_ask or not _is_request(sentence):
+            own.update(_outside(runs, size, new))
+    return math.log1p(len(own - _FUNCTION_WORDS))
 
 
 def _is_request(sentence: str) -> bool:
     return sentence.rstrip()[-1:] in ("?", "？") or _REQUEST.match(sentence) is not None
 
 
-def _not_copied(answer: list[str], source: list[str]) -> set[str]:
-    """Words that occur outside runs of five which are also in the source; a source of two words copies nothing."""
-    size = min(5, len(source))
-    runs = {tuple(source[i : i + size]) for i in range(len(source) - size + 1)} if size > 2 else set()
-    copied: set[int] = set()
-    for i in range(len(answer) - size + 1):
-        if tuple(answer[i : i + size]) in runs:
-            copied.update(range(i, i + size))
-    return {word for i, word in enumerate(answer) if i not in copied}
+def _outside(runs: set[tuple[str, ...]], size: int, sentence: list[str]) -> list[str]:
+    """The words of a sentence that are in none of the runs, each of `size` words."""
+    inside: set[int] = set()
+    for i in range(len(sentence) - size + 1):
+        if tuple(sentence[i : i + size]) in runs:
+            inside.update(range(i, i + size))
+    return [word for i, word in enumerate(sentence) if i not in inside]
 
 
 def _breaks_off(text: str) -> bool:

@@ -74,9 +74,16 @@ class SentenceEmbedder:
     def _load(self) -> tuple[Any, Any]:
         if self._loaded is None:
             from transformers import AutoModel, AutoTokenizer
+            from transformers.utils import logging
 
-            tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
-            model = AutoModel.from_pretrained(self.folder, local_files_only=True, use_safetensors=True)
+            bars = logging.is_progress_bar_enabled()
+            logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it would tear the judging's own bar
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+                model = AutoModel.from_pretrained(self.folder, local_files_only=True, use_safetensors=True)
+            finally:
+                if bars:
+                    logging.enable_progress_bar()  # type: ignore[no-untyped-call]
             self._loaded = tokenizer, model.float().eval()
         return self._loaded
 

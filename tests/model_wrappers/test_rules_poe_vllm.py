@@ -103,7 +103,7 @@ def check_rows(engine: Engine, requests: list[Request], rules: list[BoundRules])
         for request, row in rows:
             own, scores = rules[request.number], random_scores(request)[None]
             if own:
-                scope = int(request.params.extra_args["implicit_if_scope"])
+                scope = int(request.params.extra_args.get("implicit_if_scope", 0))
                 alone = RulesProcessor(own, len(request.prompt), torch.tensor([scope]))
                 scores = alone(torch.tensor([request.tokens]), scores)
             assert torch.equal(row, scores[0])
@@ -249,7 +249,7 @@ def test_a_requests_rules_survive_the_way_to_the_worker(rule_sets: list[BoundRul
     for rules in rule_sets[1:]:
         sent = json.loads(json.dumps(request_arguments(rules, 3)))  # plain values only
         read = read_rules(sent[RULES_ARGUMENT])
-        assert sent["implicit_if_scope"] == 3
+        assert sent.get("implicit_if_scope") == (3 if rules.prompt_after else None)
         assert (read.eos_ids.tolist(), read.prompt_after) == (rules.eos_ids.tolist(), rules.prompt_after)
         assert request_arguments(read, 3) == sent
     assert request_arguments(rule_sets[0], 3) == {}

@@ -59,7 +59,8 @@ def test_rows_of_a_growing_text_stay_but_for_the_last(text: str, more: str, widt
 
 def test_words_stay_whole_and_indentation_stays() -> None:
     assert wrap("    if x:\n        return one", 14) == ["    if x:", "        return", "one"]
-    assert [row.rstrip() for row in wrap("one two three", 8)] == ["one two", "three"]
+    assert [row.rstrip() for row in wrap("one twelve", 8)] == ["one", "twelve"]
+    assert [row.rstrip() for row in wrap("one anticlockwise", 8)] == ["one", "anticloc", "kwise"]
 
 
 def screen(written: str) -> list[str]:

@@ -35,7 +35,8 @@ def test_words(text: str, expected: list[str]) -> None:
     [
         ("  a\x00b\u200b \n", "ab"),
         ("line\r\nline", "line\nline"),
-        ("a\ud800b", "a?b"),
+        ("a\ud800b", "a\ufffdb"),
+        ("\ud83d\ude00", "\U0001f600"),
         ("\ufeff\x1b\x07", ""),
         ("x" * (MAX_CHARS + 1), "x" * MAX_CHARS),
     ],
@@ -84,11 +85,11 @@ def test_effective_drops_repeated_sentences() -> None:
 
 
 def test_effective_drops_repeated_runs_of_five() -> None:
-    kept = effective("we like to eat red apples and we like to eat green ones")
-    assert kept.fresh == [["we", "like", "to", "eat", "red", "apples", "and", "we", "like", "to", "eat", "green", "ones"]]
-    loop = " ".join(["one two three four five six"] * 10)
-    assert effective(loop).fresh == [["one", "two", "three", "four", "five", "six", "one", "two", "three", "four"]]
-    assert effective(loop).loops == pytest.approx(50 / 60)
+    shared_four = "we like to eat red apples and we like to eat green ones"
+    assert effective(shared_four).fresh == [shared_four.split()]
+    loop = effective(" ".join(["one two three four five six"] * 10))
+    assert loop.fresh == [["one", "two", "three", "four", "five", "six", "one", "two", "three", "four"]]
+    assert loop.loops == pytest.approx(50 / 60)
 
 
 def test_effective_keeps_short_repeated_lines() -> None:
@@ -116,6 +117,7 @@ def test_content_leaves_out_further_requests_unless_they_are_asked_for() -> None
     requests = "Write a poem about the sea.\nWhich planet is the largest?\nExplain photosynthesis to a child."
     assert features("Name three rivers.", requests)["content"] == 0
     assert features("Write three quiz questions.", requests)["content"] > math.log1p(8)
+    assert features("Translate to French: Where is the station?", "Où est la gare ?")["content"] > 0
 
 
 @pytest.mark.parametrize(
@@ -152,9 +154,16 @@ def test_unfinished(text: str, expected: int) -> None:
 
 def test_values_of_this_version() -> None:
     """If this fails, what a verdict rests on has changed: raise FEATURES_VERSION and fit again."""
-    answer = f"{PARIS} {PARIS} and so on, as we have seen and\n<|user|>\nWhat is the capital of Spain?"
-    assert features("What is the capital of France?", answer) == pytest.approx(
-        {"content": math.log1p(11), "loops": 17 / 42, "cut": 39 / 265, "broken": 0.5, "unfinished": 1.0}
+    before = f"{PARIS} {PARIS} and so on, as we have seen and\n"
+    after = "<|user|>\nWhat is the capital of Spain?"
+    assert features("What is the capital of France?", before + after) == pytest.approx(
+        {
+            "content": math.log1p(10),  # the nine of PARIS, and "seen"
+            "loops": 17 / 42,
+            "cut": len(after) / len(before + after),
+            "broken": 1 / 3,
+            "unfinished": 1.0,
+        }
     )
 
 
@@ -170,7 +179,8 @@ def test_every_text_has_finite_features_in_their_ranges(instruction: str, answer
     "unit",
     [
         "a", " ", "\n", "\n ", ". ", "a.", "a. ", "?", "'", "'a", "’", "1", "1.", "- ", "#", "### ", "<|", "<|a", "|>",
-        "<|user|>", "[/", "user", "user ", "\nq ", "```", "的", "。", "ก", "\u0301", "e\u0301", "\U0001f600", "\x00", "\ud800",
+        "<|user|>", "[/", "user", "user ", "\nq ", "```", "的", "。", "ก", "\u0301", "e\u0301", "\U0001f600", "\x00",
+        "\ud800",
         "write ", "can you ", "* a\n", "human:\n", "a b c d e f ", "a\tb\n",
     ],
 )  # fmt: skip
