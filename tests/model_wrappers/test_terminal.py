@@ -7,7 +7,7 @@ import re
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from implicit_if.model_wrappers.terminal import Columns, cells, column_width, fit, printable, wrap
@@ -30,6 +30,7 @@ def test_what_could_act_is_shown_instead(text: str, shown: str) -> None:
     assert "\n" not in printable(text, lines=False)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_nothing_printable_can_steer_a_terminal_or_fail_to_encode(text: str) -> None:
     shown = printable(text)
@@ -44,6 +45,7 @@ def test_width_counts_terminal_columns() -> None:
     assert fit("longer", 3) == "longer"
 
 
+@settings(deadline=None)
 @given(TEXT, st.integers(2, 12))
 def test_rows_fit_and_hold_the_text(text: str, width: int) -> None:
     rows = wrap(text, width)
@@ -51,6 +53,7 @@ def test_rows_fit_and_hold_the_text(text: str, width: int) -> None:
     assert re.sub(r"\s", "", "".join(rows)) == re.sub(r"\s", "", text)
 
 
+@settings(deadline=None)
 @given(TEXT, TEXT, st.integers(2, 12))
 def test_rows_of_a_growing_text_stay_but_for_the_last(text: str, more: str, width: int) -> None:
     before, after = wrap(text, width), wrap(text + more, width)
@@ -68,6 +71,7 @@ def screen(written: str) -> list[str]:
     return [re.split(r"\r\x1b\[K", line)[-1] for line in written.split("\n")]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(TEXT, st.integers(1, 9)), min_size=2, max_size=3), st.booleans())
 def test_columns_end_up_as_if_printed_at_once(texts: list[tuple[str, int]], live: bool) -> None:
     width = 8
