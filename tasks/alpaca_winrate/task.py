@@ -95,7 +95,8 @@ class AlpacaWinrate(ConfigurableTask):
 
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
         """The system's request and, for reference "base", the reference's."""
-        own = super().construct_requests(doc, ctx, **kwargs)
+        bare = getattr(live.newest(), "wants_bare_instructions", False)  # a wrapper with a prompt format of its own
+        own = super().construct_requests(doc, str(doc["instruction"]) if bare else ctx, **kwargs)
         if self.settings.reference != BASE or self._bypassed:
             return [own]
         generation = {**own.arguments[1], "rules": "none"}
@@ -153,6 +154,7 @@ class AlpacaWinrate(ConfigurableTask):
             "instruction_set": self.instructions.signature,
             "instructions_chosen_because": self.instructions.chosen_because,
             "template": "model" if self._model_template else self.template.name,
+            "bare_instructions": bool(getattr(live.newest(), "wants_bare_instructions", False)),
             "judge": self.judge.name,
             "judge_fingerprint": self.judge.fingerprint,
             "reference": self.settings.reference,

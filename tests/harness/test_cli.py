@@ -175,6 +175,6 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
     done = run(root, "-c", script, str(root / "pyproject.toml"))
     out, err = done.communicate(timeout=60)
     assert done.returncode == 0, err
-    lines = [line.split(" | ") for line in out.splitlines()]
-    assert [name for name, _ in lines] == ["compare", "embedded-model", "judge", "tune"]
-    assert all(help_ and "\n" not in help_ for _, help_ in lines)
+    helps = dict(line.split(" | ", 1) for line in out.splitlines())
+    assert helps.keys() >= {"compare", "embedded-model", "judge", "tune"}
+    assert all(helps.values())

@@ -103,6 +103,18 @@ def test_reference_base_is_generated_by_the_same_model(tiny_model_folder: str, i
     assert with_rules["config"]["product"].startswith("rules:paper@")
 
 
+def test_urial_gets_the_bare_instruction_and_its_base_the_template(
+    tiny_model_folder: str, instructions: Path, tmp_path: Path
+) -> None:
+    prefix = tmp_path / "short.yaml"
+    prefix.write_text("name: short\nprefix: ''\nquery: 'Q: {instruction} A:'\nend: ['##']\n")
+    arguments = {"pretrained": tiny_model_folder, "dtype": "float32", "prefix": str(prefix)}
+    results = run(tiny_model_folder, instructions, model="urial", model_args=arguments)
+    own, base = results["samples"]["alpaca_winrate"][0]["arguments"]
+    assert own[0] == "Name three fruits."
+    assert base[0] == load_template("tulu").render_prompt("Name three fruits.")
+
+
 def test_save_writes_files_that_load_again(tiny_model_folder: str, instructions: Path, tmp_path: Path) -> None:
     folder = tmp_path / "saved"
     run(tiny_model_folder, instructions, {"save": str(folder)})
