@@ -39,21 +39,26 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: On wrong arguments, before a model is loaded; on a judge's permanent fault or the cost limit.
     """
+    from lm_eval.utils import simple_parse_args_string
+
     from implicit_if.harness.chat import load_template
     from implicit_if.harness.instructions import load_instructions
     from implicit_if.harness.judging.command import parse_options
     from implicit_if.harness.judging.registry import get_judge
-    from implicit_if.model_wrappers.ablate import Ablation, alone_in
+    from implicit_if.model_wrappers.ablate import Ablation, alone_in, systems_of
+    from implicit_if.model_wrappers.rule_presets import customise, load_preset
 
     judge = get_judge(args.judge, **parse_options(args.option))
     template = load_template(args.template)
     instructions = load_instructions(args.instructions)
+    arguments = {"rules": "paper", "drop": None, "batch_size": args.batch_size}
+    arguments |= simple_parse_args_string(args.model_args)
+    options = {key: value for key, value in arguments.items() if "." in key}
+    systems_of(customise(load_preset(arguments["rules"]), arguments["drop"], options))  # refuses rules without rules
     with alone_in(args.out):
-        from lm_eval.utils import simple_parse_args_string
-
         from implicit_if.model_wrappers.rules_poe import RulesPoE
 
-        lm = RulesPoE(**{"batch_size": args.batch_size} | simple_parse_args_string(args.model_args))
+        lm = RulesPoE(**arguments)
         generation = {} if args.max_gen_toks is None else {"max_gen_toks": args.max_gen_toks}
         ablation = Ablation(lm, instructions, template, args.out, limit=args.limit, generation=generation)
         return ablation.run(judge, tokens=args.tokens, max_cost=args.max_cost)

@@ -25,11 +25,9 @@ from typing import Any
 
 import pytest
 
-import implicit_if
 from implicit_if.harness.errors import UserError
 from implicit_if.model_wrappers import embedded
 
-SOURCE_PATH = str(Path(implicit_if.__path__[0]).parent)
 NAME = "gemma-3-270m-a5fd3b62-1"
 CONTENT = {"model.gguf": b"gguf" * 500, "tokenizer.json": b"{}" * 300, "model.safetensors": b"\0\1\2\3" * 2000}
 FINAL = {"tokenizer.json", "tokenizer_config.json", "model.safetensors", "NOTICE.txt", "manifest.json"}
@@ -82,7 +80,7 @@ def _stages_run() -> list[str]:
 def _child(call: str, prefix: tuple[str, ...] = ()) -> subprocess.Popen[str]:
     """Starts a Python that imports this file as `tests` and runs `call`."""
     code = f"import test_embedded as tests; tests._stand_in(); {call}"
-    paths = os.pathsep.join([SOURCE_PATH, str(Path(__file__).parent)])
+    paths = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), str(Path(__file__).parent)])
     return subprocess.Popen(
         [*prefix, sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": paths},
@@ -191,8 +189,7 @@ def test_import_is_light() -> None:
         "import sys; from implicit_if.model_wrappers import embedded; embedded.command.HELP;"
         "print(sorted({'torch', 'transformers', 'numpy', 'gguf', 'filelock', 'tqdm'} & set(sys.modules)))"
     )
-    env = {**os.environ, "PYTHONPATH": SOURCE_PATH}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
 
