@@ -27,9 +27,8 @@ class ImplicitIfFinder:
                 "Mend it: pip install --force-reinstall --no-deps implicit-if. Or remove it: pip uninstall implicit-if",
                 file=sys.stderr,
             )
-            sys.meta_path = [
-                f for f in sys.meta_path if getattr(f, "__name__", "") != "ImplicitIfFinder"
-            ]  # say it once
+            # Once is enough. A new list: the import system is still walking the old one.
+            sys.meta_path = [f for f in sys.meta_path if getattr(f, "__name__", "") != "ImplicitIfFinder"]
             return None
 
 

@@ -329,7 +329,8 @@ def _fast_bfloat16() -> bool:
 
 def _command_line_default(*flags: str) -> bool:
     """Whether lm_eval's command line runs without these flags, so that their values are its own defaults."""
-    program = Path(sys.argv[0]).stem.replace("-", "_")
-    if program not in {"lm_eval", "__main__"}:
+    program = Path(sys.argv[0])
+    name = program.parent.name if program.stem == "__main__" else program.stem
+    if name.replace("-", "_") != "lm_eval":
         return False
     return not any(argument.split("=")[0] in flags for argument in sys.argv[1:])

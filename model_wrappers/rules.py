@@ -81,10 +81,14 @@ def eos_ramp(
         length: Tokens the ramp takes.
         after: From `length` on, "hold" keeps `maximum` (the paper's text), "zero" adds nothing (the released code).
     """
-    index = torch.as_tensor(step.index, dtype=torch.float32, device=scores.device).reshape(-1, 1)
-    ramp = maximum * index / length
-    ramp = ramp.clamp(max=maximum) if after == "hold" else torch.where(index < length, ramp, 0.0)
-    shift = ramp.to(scores.dtype).expand(scores.shape[0], len(step.eos_ids))
+    shape = (scores.shape[0], len(step.eos_ids))
+    if isinstance(step.index, int):  # filled on the device: a tensor made here would be copied there at every step
+        share = step.index / length
+        shift = scores.new_full(shape, maximum * (min(share, 1.0) if after == "hold" else share * (share < 1)))
+    else:
+        shares = step.index.reshape(-1, 1) / length
+        shares = shares.clamp(max=1.0) if after == "hold" else torch.where(shares < 1, shares, 0.0)
+        shift = (maximum * shares).to(scores.dtype).expand(shape)
     scores.index_add_(1, step.eos_ids, shift)
 
 

@@ -25,6 +25,8 @@ def start(store: Path, first: int, last: int, delay: float) -> subprocess.Popen[
         [sys.executable, judging_fakes.__file__, str(store), str(first), str(last), str(delay)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         stderr=subprocess.PIPE,
+        # a shell's background job ignores SIGINT, and so would its children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
