@@ -86,7 +86,7 @@ def eos_ramp(
         share = step.index / length
         shift = scores.new_full(shape, maximum * (min(share, 1.0) if after == "hold" else share * (share < 1)))
     else:
-        shares = step.index.reshape(-1, 1) / length
+        shares = step.index.reshape(-1, 1).double() / length  # float64, as above: the same bits for either index
         shares = shares.clamp(max=1.0) if after == "hold" else torch.where(shares < 1, shares, 0.0)
         shift = (maximum * shares).to(scores.dtype).expand(shape)
     scores.index_add_(1, step.eos_ids, shift)
