@@ -22,6 +22,7 @@ from tqdm import tqdm
 from implicit_if.harness.chat import ChatTemplate
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.files import locked
+from implicit_if.harness.form import form_of
 from implicit_if.harness.instructions import Instruction, InstructionSet
 from implicit_if.harness.judging.judgement import Judgement
 from implicit_if.harness.judging.pairs import Pair
@@ -29,7 +30,7 @@ from implicit_if.harness.judging.protocol import Judge
 from implicit_if.harness.judging.runner import annotate
 from implicit_if.harness.judging.scoring import score_judgement
 from implicit_if.harness.outputs import Output, OutputsMeta, save_outputs
-from implicit_if.model_wrappers.ablate_table import Row, Table, form_of
+from implicit_if.model_wrappers.ablate_table import Row, Table
 from implicit_if.model_wrappers.answers import AnswerMemory
 from implicit_if.model_wrappers.rule_presets import Preset, Rule, customise, load_preset
 

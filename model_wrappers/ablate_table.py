@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from implicit_if.harness import stats
 from implicit_if.harness.files import atomic_write, write_json
-from implicit_if.harness.outputs import Output
 from implicit_if.harness.scores import Score
 from implicit_if.model_wrappers.rule_presets import Preset
 
@@ -28,34 +26,14 @@ class Row:
     Attributes:
         system: Its name.
         preset: Its rules.
-        form: See `form_of`.
+        form: See `harness.form.form_of`.
         scores: By metric, against the base model; none for the base model itself.
     """
 
     system: str
     preset: Preset
-    form: Mapping[str, float]
+    form: Mapping[str, float | None]
     scores: Mapping[str, Score]
-
-
-def form_of(outputs: Sequence[Output], tags: Iterable[str]) -> dict[str, float]:
-    """Measures that need no judge, averaged over at least one answer, in the units of the task `alpaca_winrate`.
-
-    Args:
-        outputs: Answers that say how they ended.
-        tags: Role tags of the chat template.
-
-    Returns:
-        `finish_rate` (ended by EOS) and `format_leak_rate` in percent, `repetition` as the share of repeated 4-grams,
-        `avg_length` in characters.
-    """
-    tags, n = tuple(tags), len(outputs)
-    return {
-        "finish_rate": 100 * sum(o.finish_reason == "eos" for o in outputs) / n,
-        "format_leak_rate": 100 * sum(stats.format_leak(o.output, tags) for o in outputs) / n,
-        "repetition": sum(stats.repeated_ngram_share(o.output) for o in outputs) / n,
-        "avg_length": sum(len(o.output) for o in outputs) / n,
-    }
 
 
 @dataclass(frozen=True)
@@ -134,7 +112,7 @@ class Table:
         rows = []
         for row in self.rows:
             name = _code(row.system).replace("|", "\\|") if page else row.system
-            form = [f"{row.form[measure]:.{digits}f}" for measure, digits in _FORM.items()]
+            form = [_number(row.form[measure], digits) for measure, digits in _FORM.items()]
             if row.scores:
                 judged = f"{row.scores['win_rate'].n_judged} of {self.n_expected}"
                 rows.append([name, *(_interval(row.scores[metric]) for metric in _SCORES), *form, judged])
@@ -163,6 +141,10 @@ def _interval(score: Score) -> str:
     if score.interval is None:
         return f"{score.value:.1f}"
     return f"{score.value:.1f} [{score.interval.low:.1f}, {score.interval.high:.1f}]"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _code(text: str) -> str:

@@ -52,7 +52,11 @@ class Prompts:
 
 
 class _Watch(StoppingCriteria):
-    """Notes which rows are done, and ends `generate` when half of those it began with are."""
+    """Notes which rows are done, and ends `generate` when half of those it began with are.
+
+    Without stop strings nothing here waits for the device: `generate` does so once a step, and a second time would
+    cost at small batches.
+    """
 
     def __init__(
         self,
@@ -61,22 +65,22 @@ class _Watch(StoppingCriteria):
         stop: Sequence[str],
         width: int,
         rows: int,
-        on_step: Callable[[int], None],
+        on_step: Callable[[int], object],
     ) -> None:
         self.tokenizer, self.eos_ids, self.stop, self.width, self.on_step = tokenizer, eos_ids, stop, width, on_step
         self.done = torch.zeros(rows, dtype=torch.bool, device=eos_ids.device)
         self.stopped = torch.zeros_like(self.done)
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
-        self.on_step(int((~self.done).sum()))
-        self.done |= torch.isin(input_ids[:, -1], self.eos_ids)
+        self.on_step(len(self.done))
+        self.done |= (input_ids[:, -1:] == self.eos_ids).any(1)
         if self.stop:
             for row in (~self.done).nonzero().flatten().tolist():
                 text = self.tokenizer.decode(input_ids[row, self.width :], skip_special_tokens=True)
                 self.stopped[row] = any(s in text for s in self.stop)
             self.done |= self.stopped
-        halved = 2 * int(self.done.sum()) >= len(self.done)
-        return torch.ones_like(self.done) if halved else self.stopped
+        halved = 2 * self.done.sum() >= len(self.done)
+        return self.stopped | halved
 
 
 def decode_batch(
@@ -88,7 +92,7 @@ def decode_batch(
     eos_ids: Tensor,
     stop: Sequence[str] = (),
     processors: ProcessorFactory | None = None,
-    on_step: Callable[[int], None] = lambda rows: None,
+    on_step: Callable[[int], object] = lambda rows: None,
     **generation: Any,
 ) -> list[Generation]:
     """Generates one text per prompt.
@@ -101,7 +105,7 @@ def decode_batch(
         eos_ids: int64 `[k]`, ids that end a response.
         stop: Texts that end a response and are cut off.
         processors: Logits processors of the rows given, see `ProcessorFactory`.
-        on_step: Called after each token with the number of rows that were still growing.
+        on_step: Called after each token with the number of rows decoded, those included that wait to leave the batch.
         **generation: Further arguments of `generate`, e.g. `do_sample`, `num_beams`.
 
     Returns:

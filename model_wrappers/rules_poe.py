@@ -20,6 +20,7 @@ from implicit_if.model_wrappers.decoding import ProcessorFactory, Prompts
 from implicit_if.model_wrappers.product import BoundRules, RulesProcessor
 from implicit_if.model_wrappers.rule_presets import Preset, customise, load_preset
 from implicit_if.model_wrappers.scoring import Head, Text, TextScore, score_texts
+from implicit_if.model_wrappers.tokens import leading_special, scope_start
 
 
 @register_model("rules_poe")
@@ -107,27 +108,17 @@ class RulesPoE(ImplicitLM):
         )
 
     def _scope_starts(self, marker: str, contexts: list[str], prompts: Prompts) -> Tensor:
-        """First column of each row's prompt that counts as used: after the last `marker`, else after special tokens."""
-        if not self.tokenizer.is_fast:
-            raise UserError("rules that look at the prompt need a fast tokenizer; use rules=paper.")
+        """First column of each row's prompt that counts as used; see `scope_start`."""
         width = prompts.ids.shape[1]
         starts = []
         for context, kept in zip(contexts, prompts.mask.sum(1).tolist(), strict=True):
             own_bos = has_bos_prefix(context, getattr(self.tokenizer, "bos_token", None))
-            special = {"add_special_tokens": False} if own_bos else _if_given(add_special_tokens=self.add_bos_token)
-            encoding = self.tokenizer(context, return_offsets_mapping=True, **special)
-            at = context.rfind(marker)
-            if at >= 0:  # added special tokens end at 0
-                outside = sum(end <= at + len(marker) for _, end in encoding["offset_mapping"])
-            else:
-                outside = self._leading_special(encoding["input_ids"])
-            cut = len(encoding["input_ids"]) - kept  # truncated on the left
-            starts.append(width - kept + max(0, outside - cut))
+            start, tokens = scope_start(
+                self.tokenizer, context, marker, add_special_tokens=False if own_bos else self.add_bos_token
+            )
+            cut = tokens - kept  # truncated on the left
+            starts.append(width - kept + max(0, start - cut))
         return torch.tensor(starts, device=prompts.ids.device)
-
-    def _leading_special(self, ids: list[int]) -> int:
-        special = set(self.tokenizer.all_special_ids)
-        return next((n for n, i in enumerate(ids) if i not in special), len(ids))
 
     # ------------------------------------------------------------------ likelihood
     @functools.cached_property
@@ -192,15 +183,11 @@ class RulesPoE(ImplicitLM):
         return [scores[i] for i in range(len(texts))]
 
     def _prompt_scope(self, context: str | None, ids: list[int]) -> list[int]:
-        """The tokens of a context that count as used; see `_scope_starts`."""
+        """The tokens of a context that count as used; see `scope_start`."""
         marker = self.rules.prompt_after
         if marker is None:
             return []
         at = (context or "").rfind(marker)
         if context is None or at < 0:
-            return ids[self._leading_special(ids) :]
+            return ids[leading_special(self.tokenizer, ids) :]
         return ids[len(self.tok_encode(context[: at + len(marker)])) :]
-
-
-def _if_given(**arguments: Any) -> dict[str, Any]:
-    return {key: value for key, value in arguments.items() if value is not None}

@@ -27,6 +27,7 @@ from implicit_if.model_wrappers.decoding import Generation
 from implicit_if.model_wrappers.identity import claim_request_cache, model_identity
 from implicit_if.model_wrappers.product import BoundRules
 from implicit_if.model_wrappers.rule_presets import Preset, customise, load_preset
+from implicit_if.model_wrappers.tokens import scope_start
 from implicit_if.model_wrappers.vllm_processor import PROCESSOR
 from implicit_if.model_wrappers.vllm_requests import request_arguments
 
@@ -161,7 +162,14 @@ class RulesPoEVLLM(VLLM):
         )
         scope = 0
         if rules.prompt_after is not None:
-            scope = max(0, self._scope_start(context, whole, rules.prompt_after) - (len(whole) - len(tokens)))
+            own_bos = has_bos_prefix(context, self.tokenizer.decode(self.prefix_token_id))
+            start, _ = scope_start(
+                self.tokenizer,
+                context,
+                rules.prompt_after,
+                add_special_tokens=False if own_bos else self.add_bos_token,
+            )
+            scope = max(0, start - (len(whole) - len(tokens)))
         params = vllm.SamplingParams(
             max_tokens=new,
             stop=[text for text in until if text],
@@ -169,19 +177,6 @@ class RulesPoEVLLM(VLLM):
             **{**sampling, "skip_special_tokens": True},
         )
         return tokens, params
-
-    def _scope_start(self, context: str, tokens: list[int], marker: str) -> int:
-        """The first token that counts as used: after the last `marker`, else after the leading special tokens."""
-        at = context.rfind(marker)
-        if at < 0:
-            special = set(self.tokenizer.all_special_ids)
-            return next((n for n, i in enumerate(tokens) if i not in special), len(tokens))
-        own_bos = has_bos_prefix(context, self.tokenizer.decode(self.prefix_token_id))
-        add = False if own_bos else self.add_bos_token
-        offsets = self.tokenizer(
-            context, return_offsets_mapping=True, **({} if add is None else {"add_special_tokens": add})
-        )["offset_mapping"]
-        return sum(end <= at + len(marker) for _, end in offsets)  # added special tokens end at 0
 
     def _finish(self, completion: Any) -> Generation:
         """Raises RuntimeError for a request that vLLM gave up."""

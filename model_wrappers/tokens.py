@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from implicit_if.harness.errors import UserError
@@ -75,6 +75,40 @@ def resolve_strings(tokenizer: Any, strings: Iterable[str], *, ignore_missing: b
                 f"or pass missing=ignore to do without it."
             )
     return resolved
+
+
+def scope_start(
+    tokenizer: Any, context: str, marker: str, *, add_special_tokens: bool | None = None
+) -> tuple[int, int]:
+    """Which of a prompt's tokens count as used by rules that look at the prompt.
+
+    Args:
+        tokenizer: A fast tokenizer.
+        context: The prompt's text.
+        marker: Tokens count after its last occurrence; without one, after the leading special tokens.
+        add_special_tokens: How the prompt is encoded; None leaves it to the tokenizer.
+
+    Returns:
+        The first token that counts, and the prompt's number of tokens.
+
+    Raises:
+        UserError: If the tokenizer is slow: it does not know where its tokens stand in the text.
+    """
+    if not tokenizer.is_fast:
+        raise UserError("rules that look at the prompt need a fast tokenizer; use rules=paper.")
+    special = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
+    encoding = tokenizer(context, return_offsets_mapping=True, **special)
+    at = context.rfind(marker)
+    if at < 0:
+        return leading_special(tokenizer, encoding["input_ids"]), len(encoding["input_ids"])
+    # tokens that the tokenizer itself adds end at 0
+    return sum(end <= at + len(marker) for _, end in encoding["offset_mapping"]), len(encoding["input_ids"])
+
+
+def leading_special(tokenizer: Any, ids: Sequence[int]) -> int:
+    """Number of special tokens at the beginning."""
+    special = set(tokenizer.all_special_ids)
+    return next((n for n, i in enumerate(ids) if i not in special), len(ids))
 
 
 def _decodes_to(tokenizer: Any, i: int, string: str) -> bool:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
-
-from implicit_if.harness import stats
+from implicit_if.harness.form import form_of
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.scores import Score
 
@@ -54,12 +52,10 @@ def _interval(score: Score) -> str:
 
 
 def _form(outputs: Sequence[Output], tags: Iterable[str]) -> list[str]:
-    tags = tuple(tags)
-    known = [o.finish_reason == "eos" for o in outputs if o.finish_reason is not None]
-    shares = [
-        np.mean(known) if known else None,
-        np.mean([stats.format_leak(o.output, tags) for o in outputs]),
-        np.mean([stats.repeated_ngram_share(o.output) for o in outputs]),
+    form = form_of(outputs, tags)
+    shares = [form["finish_rate"], form["format_leak_rate"]]
+    return [
+        *("-" if share is None else f"{share / 100:.2f}" for share in shares),
+        f"{form['repetition']:.2f}",
+        f"{form['avg_length']:.0f}",
     ]
-    length = np.mean([len(o.output) for o in outputs])
-    return [*("-" if s is None else f"{s:.2f}" for s in shares), f"{length:.0f}"]
