@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from implicit_if.harness.files import atomic_write, write_json
 from implicit_if.harness.records import append_records
+from implicit_if.harness.references import PROVENANCE
 from implicit_if.harness.tuning import card
 from implicit_if.harness.tuning.base import Base
 from implicit_if.harness.tuning.prepare import Prepared
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from implicit_if.harness.tuning.trainer import RecipeTrainer
-
-PROVENANCE = "tuning.json"
 
 
 def save(

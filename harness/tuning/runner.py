@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.files import locked, write_json
+from implicit_if.harness.references import PROVENANCE
 from implicit_if.harness.tuning import artefact
 from implicit_if.harness.tuning.base import resolve_base
 from implicit_if.harness.tuning.checks import check_train, fill_note
@@ -195,7 +196,7 @@ def _finished(target: Path, identity: dict[str, str]) -> bool:
     if not target.exists():
         return False
     try:
-        found = json.loads((target / artefact.PROVENANCE).read_text(encoding="utf-8"))["identity"]
+        found = json.loads((target / PROVENANCE).read_text(encoding="utf-8"))["identity"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{target}: exists and is no tuned model of ours. Expected a new folder; choose another --out."

@@ -14,10 +14,14 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions import InstructionSet, load_instructions
 from implicit_if.harness.judging.protocol import Judge
 from implicit_if.harness.judging.registry import check_judge_spec, get_judge
-from implicit_if.harness.outputs import Output, join_instructions, load_outputs
+from implicit_if.harness.references import covers, load_reference, sibling_of
 
+AUTO = "auto"
 BASE = "base"
 """The reference that the model at work gives itself: its base without rules."""
+EMBEDDED = "embedded"
+FALLBACK = "gemma-3-270m/instruction"
+"""What a model of unknown base is judged against."""
 
 _JUDGE_OPTION = "judge_"
 
@@ -28,7 +32,7 @@ class Settings:
 
     Attributes:
         judge: A judge's name, e.g. "embedded"; `judge_<option>=value` are its options.
-        reference: "base", or the path of an outputs file.
+        reference: "auto", "base", a named reference, or the path of an outputs file.
         instructions: "auto", "builtin", "alpaca_eval", or a path.
         template: A chat template's name or path; not used under `--apply_chat_template`.
         save: A folder for outputs, reference outputs and annotations; None keeps annotations in the user's cache only.
@@ -36,7 +40,7 @@ class Settings:
     """
 
     judge: str = "embedded"
-    reference: str = BASE
+    reference: str = AUTO
     instructions: str = "auto"
     template: str = "tulu"
     save: str | None = None
@@ -71,8 +75,8 @@ class Settings:
         self.load_template()
         self.build_judge()
         instructions = self.load_instructions()
-        if self.reference != BASE:
-            self.load_reference(instructions)
+        if self.reference not in (AUTO, BASE):
+            load_reference(self.reference, instructions)
 
     def load_instructions(self) -> InstructionSet:
         """The instruction set; the same object for the same spec within a process."""
@@ -86,25 +90,36 @@ class Settings:
         """The judge."""
         return get_judge(self.judge, **self.judge_options)
 
-    def load_reference(self, instructions: InstructionSet) -> dict[str, Output]:
-        """The reference's outputs by instruction id, for a reference that is a path.
+    def choose_reference(
+        self, instructions: InstructionSet, pretrained: object, *, answers_as_base: bool
+    ) -> tuple[str, str | None]:
+        """Resolves "auto": the sibling of the model's base if there is one, else the model's own base.
+
+        Args:
+            instructions: The instruction set.
+            pretrained: The model's name or folder; None is the embedded model.
+            answers_as_base: Whether the model at work can answer as its own base.
+
+        Returns:
+            "base", a name or a path; and why, if the user did not choose.
 
         Raises:
-            UserError: If an instruction of the set has no answer.
+            UserError: If nothing fits.
         """
-        if not Path(self.reference).exists():
-            raise UserError(
-                f"--metadata reference={self.reference}: no such file. Expected 'base' or the path of an outputs file."
-            )
-        outputs = {o.instruction_id: o for o in join_instructions(load_outputs(self.reference), instructions.texts())}
-        missing = [i.id for i in instructions.items if i.id not in outputs]
-        if missing:
-            raise UserError(
-                f"--metadata reference={self.reference}: {len(missing)} of the {len(instructions.items)} instructions "
-                f"of {instructions.name!r} have no answer there (first: {missing[0]}). Expected answers to the same "
-                f"instruction set; choose it with --metadata instructions=."
-            )
-        return outputs
+        if self.reference != AUTO:
+            return self.reference, None
+        base = EMBEDDED if pretrained is None and answers_as_base else str(pretrained)
+        sibling = sibling_of(base)
+        if sibling is not None and covers(sibling, instructions):
+            return sibling, "reference=auto: the same base model, tuned on instructions"
+        if answers_as_base:
+            return BASE, f"reference=auto: no tuned sibling of {base} has answers to {instructions.signature}"
+        if covers(FALLBACK, instructions):
+            return FALLBACK, "reference=auto: the model's base is not known, so its own sibling is not either"
+        raise UserError(
+            f"reference=auto: no stored reference has answers to {instructions.signature}, and this model class "
+            f"cannot answer as its own base. Give --metadata reference=<outputs file>."
+        )
 
 
 @functools.lru_cache(maxsize=8)

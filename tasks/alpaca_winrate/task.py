@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +20,12 @@ from implicit_if.harness.judging.pairs import Pair, make_pairs
 from implicit_if.harness.judging.runner import annotate
 from implicit_if.harness.judging.scoring import score_judgement
 from implicit_if.harness.outputs import Output, OutputsMeta, save_outputs
+from implicit_if.harness.references import load_reference, reference_meta
 from implicit_if.tasks.alpaca_winrate.metrics import METRICS, answer_metrics
 from implicit_if.tasks.alpaca_winrate.settings import BASE, Settings
 from implicit_if.tasks.alpaca_winrate.summary import summary_table
+
+log = logging.getLogger(__name__)
 
 DEFAULT_MAX_GEN_TOKS = 512
 
@@ -52,8 +56,7 @@ class AlpacaWinrate(ConfigurableTask):
         self.template = self.settings.load_template()
         self.instructions = self.settings.load_instructions()
         self._reference: dict[str, Output] = {}
-        if self.settings.reference != BASE:
-            self._reference = self.settings.load_reference(self.instructions)
+        self._reference_name = self.settings.reference
         self._outputs: dict[str, Output] = {}
         self._preferences: dict[str, float | None] = {}
         self._model_template = False
@@ -74,18 +77,41 @@ class AlpacaWinrate(ConfigurableTask):
         self._rank, self._world_size = rank, world_size
         self._model_template = apply_chat_template
         model = live.newest()
-        if self.settings.reference == BASE and model is None and not self._bypassed:
-            raise UserError(
-                "reference=base: this model class cannot answer as its own base. Expected --model rules_poe "
-                "(rules=none is the plain model), or --metadata reference=<outputs file>."
-            )
+        if not self._bypassed:
+            self._choose_reference()
         if self.settings.save and world_size > 1:
             raise UserError("save=: needs one process. Leave it out and use --log_samples --output_path.")
         generation = self.config.generation_kwargs
         if not generation.keys() & {"max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens"}:
             limit = model.max_gen_toks if model is not None else DEFAULT_MAX_GEN_TOKS
+            made = reference_meta(self._reference_name, self.instructions)
+            if made is not None:  # answers are as long as the reference's may be
+                limit = made.generation.get("max_gen_toks", limit)
             self.set_config("generation_kwargs", {"max_gen_toks": limit}, update=True)
         super().build_all_requests(rank=rank, world_size=world_size, apply_chat_template=apply_chat_template, **kwargs)
+
+    def _choose_reference(self) -> None:
+        """Settles what is judged against, says so, and loads it.
+
+        Raises:
+            UserError: If the reference is "base" under a model class that cannot answer as its base.
+        """
+        model = live.newest()
+        pretrained = (self.config.metadata or {}).get("pretrained")
+        self._reference_name, because = self.settings.choose_reference(
+            self.instructions, pretrained, answers_as_base=model is not None
+        )
+        self.config.metadata["reference_chosen_because"] = because
+        if because is not None:
+            log.warning("reference: %s (%s; --metadata reference= chooses another)", self._reference_name, because)
+        if self._reference_name == BASE and model is None:
+            raise UserError(
+                "reference=base: this model class cannot answer as its own base. Expected --model rules_poe "
+                "(rules=none is the plain model), or --metadata reference=<outputs file>."
+            )
+        if self._reference_name != BASE:
+            outputs = load_reference(self._reference_name, self.instructions)
+            self._reference = {output.instruction_id: output for output in outputs}
 
     def doc_to_text(self, doc: dict[str, Any], doc_to_text: Any = None) -> str:
         """The prompt; under `--apply_chat_template` the bare instruction, which the model's own template wraps."""
@@ -97,7 +123,7 @@ class AlpacaWinrate(ConfigurableTask):
         """The system's request and, for reference "base", the reference's."""
         bare = getattr(live.newest(), "wants_bare_instructions", False)  # a wrapper with a prompt format of its own
         own = super().construct_requests(doc, str(doc["instruction"]) if bare else ctx, **kwargs)
-        if self.settings.reference != BASE or self._bypassed:
+        if self._reference_name != BASE or self._bypassed:
             return [own]
         generation = {**own.arguments[1], "rules": "none"}
         reference = Instance(
@@ -157,7 +183,7 @@ class AlpacaWinrate(ConfigurableTask):
             "bare_instructions": bool(getattr(live.newest(), "wants_bare_instructions", False)),
             "judge": self.judge.name,
             "judge_fingerprint": self.judge.fingerprint,
-            "reference": self.settings.reference,
+            "reference": self._reference_name,
         }
         if not self._model_template:  # lm-eval itself records the model's own template
             metadata["template_sha256"] = self.template.sha256

@@ -151,8 +151,10 @@ def test_hf_models_need_a_reference_and_have_no_finish_rate(
     import gc
 
     gc.collect()  # no wrapper of an earlier test is left
-    with pytest.raises(UserError, match="reference=base: this model class cannot answer as its own base"):
+    with pytest.raises(UserError, match="reference=auto: no stored reference has answers to questions@"):
         run(tiny_model_folder, instructions, model="hf")
+    with pytest.raises(UserError, match="reference=base: this model class cannot answer as its own base"):
+        run(tiny_model_folder, instructions, {"reference": "base"}, model="hf")
     found = scores(run(tiny_model_folder, instructions, {"reference": str(reference)}, model="hf"))
     assert "finish_rate" not in found
     assert found["n_judged"] == 5
@@ -186,7 +188,10 @@ def test_default_length_is_512_and_recorded(tiny_model_folder: str, instructions
         ({"judge": "longset"}, "Did you mean 'longest'"),
         ({"judge": "longest", "template": "tulo"}, "Did you mean 'tulu'"),
         ({"judge": "longest", "instructions": "builtn"}, "builtin"),
-        ({"judge": "longest", "instructions": "builtin", "reference": "absent.json"}, "absent.json: no such file"),
+        (
+            {"judge": "longest", "instructions": "builtin", "reference": "absent.json"},
+            "unknown reference 'absent.json'",
+        ),
         ({"judge": "longest", "instruction": "builtin"}, "Did you mean 'instructions'"),
         ({"judge": 3}, "found int, expected text"),
     ],

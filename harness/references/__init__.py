@@ -1,0 +1,103 @@
+"""Named references: stored answers that systems are judged against, e.g. `gemma-3-270m/instruction`.
+
+A named reference is a folder here with one outputs file per instruction set, `<set>@<hash>.json` as in a score's
+signature, and its sidecar. Instruction texts are left out: ids are enough to find each answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from implicit_if.harness.errors import UserError, unknown_name
+from implicit_if.harness.instructions import InstructionSet
+from implicit_if.harness.outputs import Output, OutputsMeta, join_instructions, load_meta, load_outputs
+
+FOLDER = Path(__file__).parent
+
+PROVENANCE = "tuning.json"
+"""What `implicit-if tune` writes beside a model: its base, data and training."""
+
+
+def reference_names(folder: Path = FOLDER) -> list[str]:
+    """Every named reference, as `<base model>/<system>`."""
+    return sorted({path.parent.relative_to(folder).as_posix() for path in _files(folder)})
+
+
+def sibling_of(base_model: str, folder: Path = FOLDER) -> str | None:
+    """The reference that systems of a base model are judged against: the same model, instruction-tuned.
+
+    Args:
+        base_model: Its name on the hub ("google/gemma-3-270m"), a registered name ("embedded"), or the folder of a
+            model that `implicit-if tune` made: what that model's base has.
+        folder: Where references are.
+    """
+    provenance = Path(base_model).expanduser() / PROVENANCE
+    if provenance.is_file():
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # another program's file of this name
+            base_model = json.loads(provenance.read_text(encoding="utf-8"))["base"]["name"]
+    for path in _files(folder):
+        meta = load_meta(path)
+        if path.parent.name == "instruction" and meta is not None and base_model in meta.model.get("bases", []):
+            return path.parent.relative_to(folder).as_posix()
+    return None
+
+
+def covers(name: str, instructions: InstructionSet, folder: Path = FOLDER) -> bool:
+    """Whether a named reference has answers to an instruction set."""
+    return _path(name, instructions, folder).exists()
+
+
+def reference_meta(name: str, instructions: InstructionSet, folder: Path = FOLDER) -> OutputsMeta | None:
+    """How a named reference's answers were made; None for a path, or without answers to the set."""
+    return load_meta(_path(name, instructions, folder)) if name in reference_names(folder) else None
+
+
+def load_reference(spec: str, instructions: InstructionSet, folder: Path = FOLDER) -> list[Output]:
+    """A reference's answers to every instruction of a set, in the set's order.
+
+    Args:
+        spec: A name, or the path of an outputs file.
+        instructions: The set.
+        folder: Where named references are.
+
+    Raises:
+        UserError: If there is neither such a name nor such a file, or an instruction has no answer there.
+    """
+    if spec in reference_names(folder):
+        path = _path(spec, instructions, folder)
+        if not path.exists():
+            stored = ", ".join(sorted(p.stem for p in _files(folder) if p.parent == folder / spec))
+            raise UserError(
+                f"reference {spec!r} has no answers to {instructions.signature}; it has {stored}. Choose one of these "
+                f"instruction sets, or give a path: --reference FILE."
+            )
+    else:
+        path = Path(spec).expanduser()
+        if not path.is_file():
+            raise unknown_name(
+                "reference", spec, reference_names(folder), fix="The path of an outputs file is accepted too."
+            )
+    return _complete(join_instructions(load_outputs(path), instructions.texts()), instructions, spec)
+
+
+def _complete(outputs: Iterable[Output], instructions: InstructionSet, spec: str) -> list[Output]:
+    by_id = {output.instruction_id: output for output in outputs}
+    missing = [item.id for item in instructions.items if item.id not in by_id]
+    if missing:
+        raise UserError(
+            f"reference {spec}: {len(missing)} of the {len(instructions.items)} instructions of "
+            f"{instructions.name!r} have no answer there (first: {missing[0]}). Expected answers to the same "
+            f"instruction set; choose it with --instructions (in lm_eval: --metadata instructions=)."
+        )
+    return [by_id[item.id] for item in instructions.items]
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*/*/*@*.json") if not path.name.endswith(".meta.json"))
+
+
+def _path(name: str, instructions: InstructionSet, folder: Path) -> Path:
+    return folder / name / f"{instructions.signature}.json"
