@@ -1,4 +1,4 @@
-"""The ablation: one loaded base model answers under every part of its rules, and is judged against itself without any.
+"""The ablation: one loaded base model answers under every part of its rules, and every answer is judged.
 
 Every stage keeps what it has: a batch of answers is in `answers/<system>.jsonl` as soon as it is generated, a verdict
 in `annotations.jsonl` as soon as it is obtained. Whatever stops the run, the same call goes on from there.
@@ -30,12 +30,11 @@ from implicit_if.harness.judging.protocol import Judge
 from implicit_if.harness.judging.runner import annotate
 from implicit_if.harness.judging.scoring import score_judgement
 from implicit_if.harness.outputs import Output, OutputsMeta, save_outputs
+from implicit_if.harness.references import BASE
+from implicit_if.harness.scores import Score
 from implicit_if.model_wrappers.ablate_table import Row, Table
 from implicit_if.model_wrappers.answers import AnswerMemory
 from implicit_if.model_wrappers.rule_presets import Preset, Rule, customise, load_preset
-
-BASE = "base"
-"""The system without rules: every other one is judged against it."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +124,7 @@ class Ablation:
         *,
         limit: int | None = None,
         generation: Mapping[str, Any] | None = None,
+        reference: Sequence[Output] | None = None,
     ) -> None:
         """Prepares the run.
 
@@ -135,9 +135,12 @@ class Ablation:
             folder: Where everything is kept.
             limit: The first so many instructions only.
             generation: lm-eval's generation arguments; decoding is greedy in any case.
+            reference: Answers to every instruction of the set, in its order, that all systems are judged against;
+                None judges against the base model's own.
         """
         self.lm, self.instructions, self.template, self.folder = lm, instructions, template, folder
         self.items: Sequence[Instruction] = instructions.items[:limit]
+        self.reference = None if reference is None else reference[: len(self.items)]
         self.prompts = [template.render_prompt(item.text) for item in self.items]
         self.settings: dict[str, Any] = lm.generation_settings({"until": [], **(generation or {}), "do_sample": False})
 
@@ -185,23 +188,27 @@ class Ablation:
         judge: Judge,
         max_cost: float | None = None,
     ) -> Table:
-        """Judges every system against the first, in one run of the judge, and makes the table."""
-        reference = outputs[0]
+        """Judges the systems in one run of the judge, and makes the table."""
+        reference = self.reference or outputs[0]
+        judged = range(len(systems)) if self.reference else range(1, len(systems))
         pairs = [
-            Pair(own.instruction_id, item.text, own, base)
-            for answers in outputs[1:]
-            for item, own, base in zip(self.items, answers, reference, strict=True)
+            Pair(own.instruction_id, item.text, own, other)
+            for number in judged
+            for item, own, other in zip(self.items, outputs[number], reference, strict=True)
         ]
         judgement = annotate(pairs, judge, self.folder / "annotations.jsonl", max_cost=max_cost)
-        n = len(self.items)
-        rows = [Row(BASE, systems[0].preset, form_of(reference, self.template.tags), {})]
-        for number, system in enumerate(systems[1:]):
-            part = slice(number * n, (number + 1) * n)
-            scores = score_judgement(
-                _part(judgement, part), pairs[part], self.instructions.name, self.instructions.revision, BASE
+        n, name = len(self.items), reference[0].generator
+        scores: dict[int, dict[str, Score]] = {}
+        for position, number in enumerate(judged):
+            part = slice(position * n, (position + 1) * n)
+            scores[number] = score_judgement(
+                _part(judgement, part), pairs[part], self.instructions.name, self.instructions.revision, name
             )
-            rows.append(Row(system.name, system.preset, form_of(outputs[number + 1], self.template.tags), scores))
-        return Table(rows, self._setting(), len(self.instructions.items))
+        rows = [
+            Row(system.name, system.preset, form_of(outputs[number], self.template.tags), scores.get(number, {}))
+            for number, system in enumerate(systems)
+        ]
+        return Table(rows, self._setting() | {"reference": name}, len(self.instructions.items))
 
     def _memory(self, system: System) -> AnswerMemory:
         memory: AnswerMemory = self.lm.memory(

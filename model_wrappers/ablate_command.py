@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 HELP = "answer and judge with every rule left out and every rule alone, and print the table"
@@ -20,7 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--instructions", default="auto", metavar="SPEC", help="builtin, alpaca_eval, auto, or a path (auto)")
     add("--template", default="tulu", metavar="NAME", help="chat template: a name, or a .jinja file (tulu)")
-    add("--judge", default="embedded", metavar="NAME", help="judge of the win rates against the base model (embedded)")
+    add("--judge", default="embedded", metavar="NAME", help="judge of the win rates (embedded)")
+    add(
+        "--reference",
+        default="auto",
+        metavar="SPEC",
+        help="base, a named reference, or an outputs file (the base model's tuned sibling where there is one, or base)",
+    )
     add("--option", action="append", default=[], metavar="K=V", help="an option of the judge; may be repeated")
     add("--max-cost", type=float, metavar="USD", help="stop a paid judge at this cost")
     add("--out", type=Path, default=Path("ablation"), metavar="DIR", help="answers, verdicts and tables (ablation)")
@@ -45,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from implicit_if.harness.instructions import load_instructions
     from implicit_if.harness.judging.command import parse_options
     from implicit_if.harness.judging.registry import get_judge
+    from implicit_if.harness.references import BASE, choose_reference, load_reference
     from implicit_if.model_wrappers.ablate import Ablation, alone_in, systems_of
     from implicit_if.model_wrappers.rule_presets import customise, load_preset
 
@@ -55,12 +63,19 @@ def run(args: argparse.Namespace) -> int:
     arguments |= simple_parse_args_string(args.model_args)
     options = {key: value for key, value in arguments.items() if "." in key}
     systems_of(customise(load_preset(arguments["rules"]), arguments["drop"], options))  # refuses rules without rules
+    base = str(arguments.get("pretrained", "embedded"))
+    name, because = choose_reference(args.reference, instructions, base, answers_as_base=True)
+    reference = None if name == BASE else load_reference(name, instructions)
+    if because is not None:
+        print(f"judged against {name} ({because}; --reference chooses another)", file=sys.stderr)
     with alone_in(args.out):
         from implicit_if.model_wrappers.rules_poe import RulesPoE
 
         lm = RulesPoE(**arguments)
         generation = {} if args.max_gen_toks is None else {"max_gen_toks": args.max_gen_toks}
-        ablation = Ablation(lm, instructions, template, args.out, limit=args.limit, generation=generation)
+        ablation = Ablation(
+            lm, instructions, template, args.out, limit=args.limit, generation=generation, reference=reference
+        )
         return ablation.run(judge, tokens=args.tokens, max_cost=args.max_cost)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from implicit_if.harness.files import atomic_write, write_json
+from implicit_if.harness.references import BASE
 from implicit_if.harness.scores import Score
 from implicit_if.model_wrappers.rule_presets import Preset
 
@@ -27,7 +28,7 @@ class Row:
         system: Its name.
         preset: Its rules.
         form: See `harness.form.form_of`.
-        scores: By metric, against the base model; none for the base model itself.
+        scores: By metric; none for the base model where it is the reference.
     """
 
     system: str
@@ -81,7 +82,7 @@ class Table:
         }
 
     def as_csv(self) -> str:
-        """One line a system; empty cells where the base model has no score."""
+        """One line a system; empty cells where the base model is the reference."""
         file = io.StringIO()
         head = [f"{metric}{end}" for metric in _SCORES for end in ("", "_low", "_high", "_signature")]
         writer = csv.DictWriter(file, ["system", *head, *_FORM, "n_judged", "n_expected"], lineterminator="\n")
@@ -128,8 +129,8 @@ class Table:
         interval = "" if level is None else f" Brackets: {level:.0%} intervals."
         s = self.setting
         return (
-            f"Win rates are against the base model.{interval} Finish: ended by EOS. Leak: a role tag in the answer. "
-            f"Repetition: share of repeated 4-grams. Length: mean characters. Model {s['model']} "
+            f"Win rates are against {_against(s['reference'])}.{interval} Finish: ended by EOS. Leak: a role tag in "
+            f"the answer. Repetition: share of repeated 4-grams. Length: mean characters. Model {s['model']} "
             f"({s['model_identity'][:8]}, {s['dtype']}), rules {s['rules']}, template {s['template']}, greedy, at most "
             f"{s['generation']['max_gen_toks']} tokens."
         )
@@ -141,6 +142,10 @@ def _interval(score: Score) -> str:
     if score.interval is None:
         return f"{score.value:.1f}"
     return f"{score.value:.1f} [{score.interval.low:.1f}, {score.interval.high:.1f}]"
+
+
+def _against(reference: str) -> str:
+    return "the base model" if reference == BASE else reference
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -17,6 +17,13 @@ from implicit_if.harness.outputs import Output, OutputsMeta, join_instructions, 
 
 FOLDER = Path(__file__).parent
 
+AUTO = "auto"
+BASE = "base"
+"""The reference that the model at work gives itself: its base without rules."""
+
+FALLBACK = "gemma-3-270m/instruction"
+"""What a model of unknown base is judged against."""
+
 PROVENANCE = "tuning.json"
 """What `implicit-if tune` writes beside a model: its base, data and training."""
 
@@ -43,6 +50,39 @@ def sibling_of(base_model: str, folder: Path = FOLDER) -> str | None:
         if path.parent.name == "instruction" and meta is not None and base_model in meta.model.get("bases", []):
             return path.parent.relative_to(folder).as_posix()
     return None
+
+
+def choose_reference(
+    spec: str, instructions: InstructionSet, base_model: str, *, answers_as_base: bool, folder: Path = FOLDER
+) -> tuple[str, str | None]:
+    """Resolves "auto": the sibling of the model's base if there is one, else the model's own base.
+
+    Args:
+        spec: What the user asked for.
+        instructions: The instruction set.
+        base_model: See `sibling_of`.
+        answers_as_base: Whether the model at work can answer as its own base.
+        folder: Where named references are.
+
+    Returns:
+        "base", a name or a path; and why, if the user did not choose.
+
+    Raises:
+        UserError: If nothing fits.
+    """
+    if spec != AUTO:
+        return spec, None
+    sibling = sibling_of(base_model, folder)
+    if sibling is not None and covers(sibling, instructions, folder):
+        return sibling, "reference=auto: the same base model, tuned on instructions"
+    if answers_as_base:
+        return BASE, f"reference=auto: no tuned sibling of {base_model} has answers to {instructions.signature}"
+    if covers(FALLBACK, instructions, folder):
+        return FALLBACK, "reference=auto: the model's base is not known, so its own sibling is not either"
+    raise UserError(
+        f"reference=auto: no stored reference has answers to {instructions.signature}, and this model class cannot "
+        f"answer as its own base. Give --metadata reference=<outputs file>."
+    )
 
 
 def covers(name: str, instructions: InstructionSet, folder: Path = FOLDER) -> bool:

@@ -96,10 +96,10 @@ def build_trainer(prepared: Prepared, model_path: str, work: Path, processes: in
         rows=prepared.encoded,
         per_example=train.loss_average == "example",
         model=model_path,
-        args=_config(prepared.recipe, work, processes),
+        args=sft_config(prepared.recipe, work, processes),
         train_dataset=Dataset.from_list(rows),
         processing_class=prepared.tokenizer,
-        peft_config=_peft_config(prepared.recipe),
+        peft_config=peft_config(prepared.recipe),
         callbacks=[Progress()],
     )
     trainer.remove_callback(PrinterCallback)
@@ -112,7 +112,8 @@ def last_checkpoint(work: Path) -> Path | None:
     return max(whole, key=_step, default=None)
 
 
-def _config(recipe: Recipe, work: Path, processes: int) -> SFTConfig:
+def sft_config(recipe: Recipe, work: Path, processes: int) -> SFTConfig:
+    """The recipe in TRL's words."""
     import torch
     from trl.trainer.sft_config import SFTConfig
 
@@ -156,7 +157,8 @@ def _config(recipe: Recipe, work: Path, processes: int) -> SFTConfig:
     )
 
 
-def _peft_config(recipe: Recipe) -> Any:
+def peft_config(recipe: Recipe) -> Any:
+    """The recipe's adapters in peft's words; None where every weight is trained."""
     lora = recipe.train.lora
     if lora is None:
         return None

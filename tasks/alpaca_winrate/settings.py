@@ -14,14 +14,7 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions import InstructionSet, load_instructions
 from implicit_if.harness.judging.protocol import Judge
 from implicit_if.harness.judging.registry import check_judge_spec, get_judge
-from implicit_if.harness.references import covers, load_reference, sibling_of
-
-AUTO = "auto"
-BASE = "base"
-"""The reference that the model at work gives itself: its base without rules."""
-EMBEDDED = "embedded"
-FALLBACK = "gemma-3-270m/instruction"
-"""What a model of unknown base is judged against."""
+from implicit_if.harness.references import AUTO, BASE, load_reference
 
 _JUDGE_OPTION = "judge_"
 
@@ -89,37 +82,6 @@ class Settings:
     def build_judge(self) -> Judge:
         """The judge."""
         return get_judge(self.judge, **self.judge_options)
-
-    def choose_reference(
-        self, instructions: InstructionSet, pretrained: object, *, answers_as_base: bool
-    ) -> tuple[str, str | None]:
-        """Resolves "auto": the sibling of the model's base if there is one, else the model's own base.
-
-        Args:
-            instructions: The instruction set.
-            pretrained: The model's name or folder; None is the embedded model.
-            answers_as_base: Whether the model at work can answer as its own base.
-
-        Returns:
-            "base", a name or a path; and why, if the user did not choose.
-
-        Raises:
-            UserError: If nothing fits.
-        """
-        if self.reference != AUTO:
-            return self.reference, None
-        base = EMBEDDED if pretrained is None and answers_as_base else str(pretrained)
-        sibling = sibling_of(base)
-        if sibling is not None and covers(sibling, instructions):
-            return sibling, "reference=auto: the same base model, tuned on instructions"
-        if answers_as_base:
-            return BASE, f"reference=auto: no tuned sibling of {base} has answers to {instructions.signature}"
-        if covers(FALLBACK, instructions):
-            return FALLBACK, "reference=auto: the model's base is not known, so its own sibling is not either"
-        raise UserError(
-            f"reference=auto: no stored reference has answers to {instructions.signature}, and this model class "
-            f"cannot answer as its own base. Give --metadata reference=<outputs file>."
-        )
 
 
 @functools.lru_cache(maxsize=8)

@@ -20,14 +20,16 @@ from implicit_if.harness.judging.pairs import Pair, make_pairs
 from implicit_if.harness.judging.runner import annotate
 from implicit_if.harness.judging.scoring import score_judgement
 from implicit_if.harness.outputs import Output, OutputsMeta, save_outputs
-from implicit_if.harness.references import load_reference, reference_meta
+from implicit_if.harness.references import BASE, choose_reference, load_reference, reference_meta
 from implicit_if.tasks.alpaca_winrate.metrics import METRICS, answer_metrics
-from implicit_if.tasks.alpaca_winrate.settings import BASE, Settings
+from implicit_if.tasks.alpaca_winrate.settings import Settings
 from implicit_if.tasks.alpaca_winrate.summary import summary_table
 
 log = logging.getLogger(__name__)
 
 DEFAULT_MAX_GEN_TOKS = 512
+EMBEDDED = "embedded"
+"""Our wrappers' model where none is named."""
 
 
 def load_data(**metadata: Any) -> dict[str, Any]:
@@ -98,8 +100,11 @@ class AlpacaWinrate(ConfigurableTask):
         """
         model = live.newest()
         pretrained = (self.config.metadata or {}).get("pretrained")
-        self._reference_name, because = self.settings.choose_reference(
-            self.instructions, pretrained, answers_as_base=model is not None
+        self._reference_name, because = choose_reference(
+            self.settings.reference,
+            self.instructions,
+            EMBEDDED if pretrained is None and model is not None else str(pretrained),
+            answers_as_base=model is not None,
         )
         self.config.metadata["reference_chosen_because"] = because
         if because is not None:
