@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 from transformers import LogitsProcessorList
 
 from implicit_if.model_wrappers.decoding import Generation, Prompts, decode_batch
@@ -123,6 +124,26 @@ def test_beam_search_equals_generate(eager_to_stop: Any, tokenizer: Any) -> None
     )
     expected = [tokenizer.decode(s[width:], skip_special_tokens=True) for s in sequences]
     assert decode(eager_to_stop, tokenizer, PROMPTS[:3], rules, new=12, num_beams=3) == expected
+
+
+def test_a_static_cache_gives_the_same_tokens(eager_to_stop: Any, tokenizer: Any) -> None:
+    rules = rules_for(tokenizer)
+    answers = decode(eager_to_stop, tokenizer, PROMPTS, rules, cache_implementation="static")
+    assert answers == decode(eager_to_stop, tokenizer, PROMPTS, rules)
+
+
+@pytest.mark.parametrize("preset", ["paper", "reference"])
+def test_the_processor_compiles_as_one_graph(tokenizer: Any, preset: str) -> None:
+    rules = BoundRules.bind(load_preset(preset), tokenizer, [1])
+    generator = torch.Generator().manual_seed(0)
+    processor = RulesProcessor(rules, 3, torch.tensor([1, 2]))
+    graphs = CompileCounter()  # type: ignore[no-untyped-call]
+    compiled = torch.compile(processor.__call__, backend=graphs, fullgraph=True, dynamic=True)
+    for width in (3, 4, 9, 260):
+        ids = torch.randint(len(tokenizer), (2, width), generator=generator)
+        scores = torch.randn(2, len(tokenizer), generator=generator)
+        torch.testing.assert_close(compiled(ids, scores.clone()), processor(ids, scores.clone()), rtol=0, atol=0)
+    assert 0 < graphs.frame_count < 4, "compiled, and not anew at every width"
 
 
 def test_sampling_runs_and_is_seeded(eager_to_stop: Any, tokenizer: Any) -> None:

@@ -263,3 +263,30 @@ def test_kill_and_resume_with_use_cache(tiny_model_folder: str, tmp_path: Path) 
     taken = [line for line in done.stderr.splitlines() if "Cached requests:" in line]
     assert int(taken[0].split("Cached requests: ")[1].split(",")[0]) > 0
     assert "| 400" in done.stdout.replace("400.0000", "400")
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_work_and_give_the_same_results(
+    tiny_model_folder: str, instructions: Path, reference: Path, tmp_path: Path
+) -> None:
+    arguments = command(tiny_model_folder, instructions, metadata=(f"reference={reference}",))[1:]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    found = []
+    for start in ([sys.executable], launcher):
+        out = tmp_path / str(len(start))
+        done = subprocess.run(
+            [*start, *arguments, "--log_samples", "--output_path", str(out)],
+            capture_output=True,
+            text=True,
+            timeout=240,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        results = json.loads(next(out.rglob("results_*.json")).read_text())
+        samples = [json.loads(line) for line in next(out.rglob("samples_*.jsonl")).read_text().splitlines()]
+        answers = {s["doc"]["instruction_id"]: (s["filtered_resps"][0], s["doc"]["preference"]) for s in samples}
+        found.append((scores(results), answers))
+    assert len(found[0][1]) == len(INSTRUCTIONS)
+    assert found[0][1] == found[1][1]
+    names = {"win_rate", "length_controlled_win_rate", "n_judged", "finish_rate"}
+    assert {n: found[0][0][n] for n in names} == pytest.approx({n: found[1][0][n] for n in names})
