@@ -1,6 +1,6 @@
 """The signature: a short string naming every setting that produced a number, after sacrebleu's.
 
-    set:alpaca_eval@2edc6fad|n:805|ref:llama2-lima-s1@1f0c…|judge:embedded@9ab4…|orders:2|lc:offline|v:0.3.0
+    set:alpaca_eval@2edc6fad|n:805|ref:llama2-lima-s1@1f0c…|judge:embedded@9ab4…|orders:2|lc:offline(llm)|v:0.3.0
 
 Two numbers may be compared only if their signatures are equal but for `v`.
 """

@@ -31,15 +31,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from implicit_if.harness import stats
-from implicit_if.harness.stats.length import PRIOR_MEAN, PRIOR_SD
+from implicit_if.harness.stats.priors import GPT4_TURBO, LLM, WEAK, LengthPrior
 
 Floats = NDArray[np.float64]
 
 ROUNDING = 100 * 5e-7
 """Points by which preferences rounded to six digits may shift a score."""
 METRICS = ("win_rate", "standard_error", "discrete_win_rate", "length_controlled_winrate", "n_total")
-PRIOR_MEANS = np.arange(-2.0, -0.75, 0.1)
-PRIOR_SDS = (0.1, 0.15, 0.2, 0.3, 0.4)
+FLAT = LengthPrior("flat", -1.4, 0.15)
+"""One mean whatever the win rate and the lengths: what the fitted prior is compared with."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def check_win_rates(models: list[Model]) -> Iterator[str]:
 
 
 def check_length_control(models: list[Model]) -> Iterator[str]:
-    print("\nlength-controlled win rate: published, ours with and without the order known, raw win rate")
+    print("\nlength-controlled win rate: published, ours with and without the order known, raw")
     errors = []
     for model in models:
         published = model.published["length_controlled_winrate"]
@@ -139,20 +139,12 @@ def check_rows(models: list[Model]) -> Iterator[str]:
 
 
 def report_prior(models: list[Model]) -> None:
-    """The prior's choice when each model is left out of it in turn."""
+    """Other priors on the same models. None of them was chosen on these models but FLAT's mean."""
     published = np.array([model.published["length_controlled_winrate"] for model in models])
-    settings = [(mean, sd) for mean in PRIOR_MEANS for sd in PRIOR_SDS]
-    errors = np.array([[model.controlled(prior_mean=mean, prior_sd=sd) for model in models] for mean, sd in settings])
-    errors = np.abs(errors - published)
-    chosen = [int(np.argmin(np.delete(errors, j, axis=1).mean(axis=1))) for j in range(len(models))]
-    left_out = np.mean([errors[choice, j] for j, choice in enumerate(chosen)])
-    best = int(np.argmin(errors.mean(axis=1)))
-    mean, sd = settings[best]
-    print(f"\nprior in use: N({PRIOR_MEAN}, {PRIOR_SD}^2); of {len(settings)} priors")
-    print(f"  the best on all models: N({mean:.1f}, {sd}^2), mean error {errors[best].mean():.2f}")
-    print(f"  chosen without the model it is tried on: mean error {left_out:.2f}")
-    spread = [errors[i].mean() for i, (mean, sd) in enumerate(settings) if -1.75 < mean < -1.05 and sd <= 0.2]
-    print(f"  any mean from -1.7 to -1.1 with sd up to 0.2: {min(spread):.2f} to {max(spread):.2f}")
+    print("\nmean error with other priors")
+    for prior in (GPT4_TURBO, LLM, WEAK, FLAT):
+        errors = np.abs([model.controlled(prior=prior) for model in models] - published)
+        print(f"  {prior.name:12} {errors.mean():5.2f} (largest {errors.max():.2f})")
 
 
 def load(folder: Path) -> list[Model]:

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from embedded_judge_data import Data, Pair
+from embedded_judge_data import Pair
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from implicit_if.harness.judging.backends.embedded import ENOUGH_SIMILARITY, Config
-from implicit_if.harness.judging.protocol import Comparison, Judge
+from implicit_if.harness.judging.backends.embedded import CONFIG, EMBEDDED_CHARS, ENOUGH_SIMILARITY, Config
+from implicit_if.harness.judging.card_measure import Measured as StoredMeasured
+from implicit_if.harness.judging.card_page import controls_text, cost_text
+from implicit_if.harness.judging.features import MAX_CHARS
 from implicit_if.harness.stats import spearman
 
 Floats = NDArray[np.float64]
 
 SURE = 0.1
 """An implied pair counts as decided if its probability is within this of 0 or 1."""
-TIMED = 50
 BINS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 TITLES = {
     "ae1": "weak models against text_davinci_003 (GPT-4's verdicts)",
@@ -131,20 +133,16 @@ def _bin(rows: pd.DataFrame, low: float, high: float) -> Bin:
     return Bin(low=low, high=high, n=len(inside), predicted=means[0], published=means[1])
 
 
-def milliseconds(judge: Judge, pairs: Sequence[Pair], data: Data) -> float:
-    """CPU milliseconds a comparison, of the first TIMED pairs of weak models; loading is not counted."""
-    comparisons = [Comparison(str(i), data.instructions[p.index], p.first, p.second) for i, p in enumerate(pairs)]
-    chosen = [c for c, p in zip(comparisons, pairs, strict=True) if p.source == "ae1"][: TIMED + 1]
-    list(judge.judge(chosen[:1]))
-    start = time.process_time()
-    list(judge.judge(chosen[1:]))
-    return 1000 * (time.process_time() - start) / max(1, len(chosen) - 1)
+def page(stored: StoredMeasured | None, path: Path = CONFIG) -> str:
+    """The card of a fitted judge, from the measures in its file and those of `implicit-if judge-card`."""
+    config = Config.model_validate_json(path.read_text(encoding="utf-8"))
+    return render(config, Measured.model_validate(config.fit["measured"]), stored)
 
 
-def render(config: Config, measured: Measured, cpu_milliseconds: float) -> str:
+def render(config: Config, measured: Measured, stored: StoredMeasured | None) -> str:
     """The card, in Markdown."""
     coefficients = sorted(config.coefficients.items(), key=lambda item: -abs(item[1].weight))
-    fitted = ", ".join(f"{n:,} {source}" for source, n in config.fit["pairs"].items())
+    n_fitted = {f"n_{source}": f"{n:,}" for source, n in config.fit["pairs"].items()}
     weak, strong = measured.win_rates["ae1"], measured.win_rates["ae2"]
     return TEMPLATE.format(
         features=_table(
@@ -152,15 +150,10 @@ def render(config: Config, measured: Measured, cpu_milliseconds: float) -> str:
             [[f"`{name}`", f"{c.weight:+.2f}", FEATURES.get(name, "")] for name, c in coefficients],
         ),
         version=config.version,
-        fitted=fitted,
-        accuracy=_table(
-            ["pairs", "n", "embedded", "longest", "random"],
-            [[TITLES[s], a.n, a.embedded, a.longest, a.random] for s, a in measured.accuracy.items()],
-        ),
-        corruptions=_table(
-            ["corruption", "n", "embedded", "longest", "random"],
-            [[kind, a.n, a.embedded, a.longest, a.random] for kind, a in measured.corruptions.items()],
-        ),
+        **n_fitted,
+        accuracy=_accuracies("pairs", [(TITLES[source], a) for source, a in measured.accuracy.items()]),
+        margin=f"{1.96 * math.sqrt(0.25 / measured.accuracy['ae1'].n):.2f}",
+        corruptions=_accuracies("corruption", measured.corruptions.items()),
         spearman_weak=measured.spearman["ae1"],
         n_weak=len(weak),
         spearman_strong=measured.spearman["ae2"],
@@ -183,13 +176,28 @@ def render(config: Config, measured: Measured, cpu_milliseconds: float) -> str:
             [[f"{b.low} to {b.high}", b.n, b.predicted, b.published] for b in measured.calibration],
         ),
         enough=ENOUGH_SIMILARITY,
-        milliseconds=f"{10 * round(cpu_milliseconds / 10):.0f}",
+        max_chars=MAX_CHARS,
+        embedded_chars=EMBEDDED_CHARS,
+        builtin="Not measured." if stored is None else controls_text(stored),
+        cost=cost_text(stored),
     )
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join("" if cell is None else str(cell) for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else str(value).replace("|", "\\|")
+
+
+def _accuracies(title: str, rows: Iterable[tuple[str, Accuracy]]) -> str:
+    judges = ("embedded", "longest", "random")
+    return _table(
+        [title, "n", *judges],
+        [[name, f"{a.n:,}", *(f"{getattr(a, judge):.3f}" for judge in judges)] for name, a in rows],
+    )
 
 
 FEATURES = {
@@ -205,10 +213,10 @@ FEATURES = {
 TEMPLATE = """\
 # Judge card: `embedded`
 
-<!-- Written by tools/fit_embedded_judge.py; edit that and its parts, not this. -->
+<!-- Written by tools/judge_cards.py from tools/embedded_judge_card.py; edit that, not this. -->
 
 A logistic regression over differences of six text features. It runs offline on a CPU, costs nothing and sees no
-presentation order (its position bias is zero by construction). It reads form and topic, **not whether an answer is
+presentation order. It reads form and topic, **not whether an answer is
 right**.
 
 ## Use it
@@ -220,9 +228,14 @@ right**.
 - to publish a win rate as an AlpacaEval win rate, or in a column beside one: its win rates are compressed and follow
   length (below);
 - to compare systems that all answer fluently and stop: there it says little more than which answers longer;
-- to judge facts, reasoning, code, safety or tone; a confident wrong answer wins over a short right one;
+- to judge facts, reasoning, code, safety or tone: a long wrong answer wins over a short right one, and fluent talk
+  around the question over an answer in one word;
 - as a training or selection signal: it is easily gamed by on-topic, varied, long text;
-- for other languages than English without looking yourself: it was fitted and measured on English instructions.
+- for other languages than English without looking yourself: it was fitted and measured on English instructions, and
+  finds further requests in other languages only by their question marks.
+
+## Position bias
+None by construction: no verdict depends on which answer is shown first.
 
 ## Agreement on held-out models and instructions
 Every number is made by fits that saw neither the instruction nor any answer of the models in the pair, nor of a model
@@ -231,11 +244,13 @@ decided pairs where the judge names the better answer; humans agree with each ot
 
 {accuracy}
 
-Implied pairs are two models' answers judged against the same reference, where the two verdicts differ clearly.
+The first row is uncertain by ±{margin}: between models that answer and stop, this judge is hardly better than
+`longest`. What sets it apart are the corrupted answers. Implied pairs are two models' answers judged against the same
+reference, where the two verdicts differ clearly.
 
-Spearman correlation of predicted and published win rates: {spearman_weak} over {n_weak} models against
-text_davinci_003, {spearman_strong} over {n_strong} models against GPT-4 Turbo. The models of one set differ little, so
-these move with a single swap.
+Spearman correlation of predicted and published win rates: {spearman_weak:.2f} over {n_weak} models against
+text_davinci_003, {spearman_strong:.2f} over {n_strong} models against GPT-4 Turbo. With so few models, a single swap
+moves it.
 
 ### Corrupted answers
 A real answer should win against itself corrupted, and, where nothing of it is left, a weak model's answer should too.
@@ -248,25 +263,33 @@ for the order; the levels do not agree.
 
 {win_rates}
 
-### Controls
-Win rates in percent of answers that deserve no win; the lowest real model above has {lowest_weak} and {lowest_strong}.
+### Controls on AlpacaEval
+Win rates in percent. An empty, constant or echoing answer must stay below every real model; the lowest above has
+{lowest_weak} and {lowest_strong}. Taking the longer of two real answers gains nothing with a judge that ignores length.
 
 {controls}
 
 ### Calibration
-Pairs of weak models against text_davinci_003.
+Pairs of weak models against text_davinci_003. Predictions are too kind to weak models: between 0.2 and 0.6 they win far
+less often than predicted.
 
 {calibration}
 
-## Cost
-{milliseconds} ms of CPU a comparison, most of it for the sentence embeddings; no calls, no money. At most 20,000
-characters of a text are read, and of what is left of an answer the first 800 are embedded.
+## Controls
+{builtin}
+
+The opponent is Gemma 3 270M with the rules, whose answers often repeat the instruction themselves
+([the ablation](../ablations/gemma-3-270m/table.md)): against them an echo is no worse.
+
+## Time and cost
+{cost} Most of it goes into the sentence embeddings; there are no calls and no money. At most {max_chars:,} characters
+of a text are read, and of what is left of an answer the first {embedded_chars} are embedded.
 
 ## How it was made
-Version {version}. P(first) = sigmoid(w · (f(first) - f(second))), with ridge penalty, on {fitted} pairs: GPT-4's
-preferences on AlpacaEval 1 and 2, preferences between models that these imply, and thirteen corruptions. Each source
-has the same total weight, pairs against GPT-4 Turbo half of it. Weights are for one standard deviation of a
-difference:
+Version {version}. P(first) = sigmoid(w · (f(first) - f(second))), with a ridge penalty, fitted to GPT-4's preferences
+on AlpacaEval 1 ({n_ae1} pairs) and 2 ({n_ae2}), preferences between models that these imply ({n_implied}), and thirteen
+corruptions ({n_corruption}). Each source has the same total weight, pairs against GPT-4 Turbo half of it. Weights are
+for one standard deviation of a difference:
 
 {features}
 

@@ -9,7 +9,8 @@ FOLDER holds (.gz or not)
     reference_gpt4_1106_preview.jsonl, preferences_ae2_gpt4_turbo.jsonl   the same against a strong reference
 
 Writes harness/judging/configs/embedded.json and docs/judges/embedded.md: numbers only, no text of the data. The same
-data give the same files, but for the time per comparison on the card. Takes about 15 minutes on one thread.
+data give the same files. Takes about 15 minutes on one thread. Controls and time on the card are those of `implicit-if
+judge-card embedded`: measure them again after a new fit.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from embedded_judge_card import measure, milliseconds, render
+from embedded_judge_card import measure, page
 from embedded_judge_data import Data, Pair, control_pairs, corruption_pairs, implied_pairs, judged_pairs, read_data
 from numpy.typing import NDArray
 
 from implicit_if.harness.files import atomic_write, write_json
-from implicit_if.harness.judging.backends.embedded import CONFIG, Coefficient, Config, EmbeddedJudge, answer_features
+from implicit_if.harness.judging.backends.embedded import CONFIG, Coefficient, Config, answer_features
+from implicit_if.harness.judging.card_command import load_measured
 from implicit_if.harness.judging.features import FEATURES_VERSION
 from implicit_if.harness.judging.sentence_embedding import SentenceEmbedder
 from implicit_if.harness.stats.logistic import fit as fit_logistic
@@ -68,8 +70,9 @@ def fit(differences: Floats, labels: Floats, weights: Floats) -> Floats:
     """Coefficients `[k]` of standardised differences."""
     rows = weights > 0
     prior = np.full(differences.shape[1], PRIOR_SD)
-    fits: Floats = fit_logistic(differences[rows], labels[rows], weights[None, rows], np.zeros_like(prior), prior)
-    return fits[0]
+    fits = fit_logistic(differences[rows], labels[rows], weights[None, rows], np.zeros_like(prior), prior)
+    coefficients: Floats = fits[0]
+    return coefficients
 
 
 def held_out(pairs: Sequence[Pair], differences: Floats, weights: Floats) -> Floats:
@@ -128,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     write_json(options.config, config.model_dump(mode="json"))
     with atomic_write(options.card) as file:
-        file.write(render(config, measured, milliseconds(EmbeddedJudge(config, SentenceEmbedder()), pairs, data)))
+        file.write(page(load_measured(options.card.with_suffix(".json")), options.config))
     print(options.card.read_text(encoding="utf-8"))
 
 

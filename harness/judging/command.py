@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.files import sha256_json, write_json
+from implicit_if.harness.judging.backends.human import SHEET, export_sheet, sheet_exists
 from implicit_if.harness.judging.judgement import Judgement
+from implicit_if.harness.judging.length_control import METHODS, LengthControl
 from implicit_if.harness.judging.pairs import Pair, make_pairs
+from implicit_if.harness.judging.protocol import Comparison
 from implicit_if.harness.judging.registry import check_judge_spec, get_judge, known_judges
 from implicit_if.harness.judging.runner import annotate
-from implicit_if.harness.judging.scoring import score_judgement
+from implicit_if.harness.judging.scoring import control_judgement, score_judgement, write_report
 from implicit_if.harness.outputs import Output, join_instructions, load_meta, load_outputs
+from implicit_if.harness.references import stored_answers
 from implicit_if.harness.scores import Score
+from implicit_if.harness.stats.priors import parse_prior
 
 if TYPE_CHECKING:
     from implicit_if.harness.instructions import InstructionSet
@@ -30,7 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     add = parser.add_argument
     add("outputs", type=Path, metavar="OUTPUTS", help="outputs: ours, alpaca-eval's JSON, or lm-eval's samples_*.jsonl")
-    add("--reference", type=Path, required=True, metavar="OUTPUTS", help="the outputs they are judged against")
+    add(
+        "--reference",
+        required=True,
+        metavar="OUTPUTS",
+        help="the outputs they are judged against, or a named reference, e.g. gemma-3-270m/instruction",
+    )
     add(
         "--judge",
         required=True,
@@ -43,6 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, metavar="FILE", help="write the scores as JSON")
     add("--limit", type=_positive, metavar="N", help="judge the first N outputs only")
     add("--allow-missing", action="store_true", help="the reference may answer more instructions than OUTPUTS")
+    add(
+        "--length-control",
+        choices=METHODS,
+        default="auto",
+        help="auto: alpaca-eval's own for language models' verdicts on AlpacaEval if its hub file is cached, else ours",
+    )
+    add("--length-prior", metavar="PRIOR", help="another prior for ours: gpt4-turbo, llm, weak, or =MEAN,SD")
+    add("--sheet", type=Path, metavar="FOLDER", help="with --judge human: write the sheet there, or read it back")
     add("--max-cost", type=_dollars, metavar="USD", help="stop a paid judge at this cost")
     add("--dry-run", action="store_true", help="print calls and estimated cost, judge nothing")
 
@@ -51,29 +68,36 @@ def run(args: argparse.Namespace) -> int:
     """Judges, prints the scores and writes them.
 
     Returns:
-        0; 1 if a verdict is missing.
+        0, also after writing a sheet; 1 if a verdict is missing.
 
     Raises:
         UserError: On wrong arguments or files, a permanent fault of the judge, or the cost limit.
     """
-    check_judge_spec(args.judge)
+    spec = _judge_spec(args)
+    check_judge_spec(spec)
+    prior = None if args.length_prior is None else parse_prior(args.length_prior)
     options = parse_options(args.option)
     given = _load_set(args.instructions)
-    system, reference = load_outputs(args.outputs)[: args.limit], load_outputs(args.reference)
+    system = load_outputs(args.outputs)[: args.limit]
+    reference = stored_answers(args.reference, {output.instruction_id for output in system})
     if given is not None:
         system, reference = (join_instructions(outputs, given.texts()) for outputs in (system, reference))
-    names = _generator(system, args.outputs), _generator(reference, args.reference)
+    names = _generator(system, args.outputs), _generator(reference, Path(args.reference))
     pairs = make_pairs(system, reference, allow_missing=args.allow_missing or args.limit is not None)
     instruction_set = _identify(pairs, given, args.outputs)
-    judge = get_judge(args.judge, **options)
+    if args.sheet is not None and not sheet_exists(args.sheet):
+        print(_write_sheet(pairs, args.sheet))
+        return 0
+    judge = get_judge(spec, **options)
     store = args.annotations or args.outputs.with_suffix(".annotations.jsonl")
     judgement = annotate(pairs, judge, store, max_cost=args.max_cost, dry_run=args.dry_run)
     if args.dry_run:
         return 0
-    scores = score_judgement(judgement, pairs, *instruction_set, names[1])
-    print(render(judgement, scores, *names))
+    control = control_judgement(judgement, pairs, instruction_set[0], method=args.length_control, prior=prior)
+    scores = score_judgement(judgement, pairs, *instruction_set, names[1], control=control)
+    print(render(judgement, scores, control, *names))
     if args.out is not None:
-        write_json(args.out, report(judgement, scores, *names))
+        write_report(args.out, report(judgement, scores, control, *names))
     return 0 if judgement.complete else 1
 
 
@@ -96,7 +120,7 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-def render(judgement: Judgement, scores: dict[str, Score], system: str, reference: str) -> str:
+def render(judgement: Judgement, scores: dict[str, Score], control: LengthControl, system: str, reference: str) -> str:
     """The table people read, the signatures, and what is missing."""
     from tabulate import tabulate
 
@@ -107,6 +131,7 @@ def render(judgement: Judgement, scores: dict[str, Score], system: str, referenc
         f"{system} against {reference}, judged by {_printable(judgement.judge)}",
         tabulate(rows, headers=["metric", head], disable_numparse=True),
         f"judged: {judgement.n_judged} of {judgement.n_expected}",
+        control.render(),
         *(f"signature: {signature}" for signature in dict.fromkeys(s.signature for s in scores.values())),
     ]
     if judgement.cost:
@@ -118,17 +143,39 @@ def render(judgement: Judgement, scores: dict[str, Score], system: str, referenc
     return "\n".join(lines)
 
 
-def report(judgement: Judgement, scores: dict[str, Score], system: str, reference: str) -> dict[str, Any]:
+def report(
+    judgement: Judgement, scores: dict[str, Score], control: LengthControl, system: str, reference: str
+) -> dict[str, Any]:
     """What `--out` writes; the same verdicts give the same bytes."""
     return {
         "system": system,
         "reference": reference,
         "judge": {"name": judgement.judge, "fingerprint": judgement.fingerprint},
         "scores": {metric: score.model_dump() for metric, score in scores.items()},
+        "length_control": control.as_dict(),
         "unjudged": [{**u._asdict(), "error": _printable(u.error)} for u in judgement.unjudged],
         "cost": judgement.cost,
         "latency": None if judgement.latency is None else judgement.latency._asdict(),
     }
+
+
+def _judge_spec(args: argparse.Namespace) -> str:
+    """The judge; with `--sheet`, that sheet."""
+    if args.sheet is None:
+        return str(args.judge)
+    if args.judge != "human":
+        raise UserError(f"--sheet {args.sheet}: found --judge {args.judge}. Sheets are for people: --judge human.")
+    return f"human:{args.sheet}"
+
+
+def _write_sheet(pairs: Sequence[Pair], folder: Path) -> str:
+    comparisons = (Comparison(p.instruction_id, p.instruction, p.system.output, p.reference.output) for p in pairs)
+    rows = export_sheet(comparisons, folder / SHEET, seed=0)
+    page = (folder / SHEET).with_suffix(".html")
+    return (
+        f"{rows} rows are in {folder / SHEET} (column verdict: 1, 2 or tie) and {page} (a page for the browser). Fill "
+        f"in one of them; what the page saves goes into {folder}. Then run the same command again."
+    )
 
 
 def _load_set(spec: str | None) -> InstructionSet | None:
@@ -142,6 +189,7 @@ def _load_set(spec: str | None) -> InstructionSet | None:
 def _identify(pairs: Sequence[Pair], given: InstructionSet | None, outputs: Path) -> tuple[str, str | None]:
     """Name and revision of the instructions: the given set's, a known set's, the sidecar's, else "custom"."""
     from implicit_if.harness.instructions import alpaca_eval, load_instructions
+    from implicit_if.harness.stats.glm import official_ids
 
     ids = {pair.instruction_id for pair in pairs}
     if given is not None:
@@ -152,7 +200,7 @@ def _identify(pairs: Sequence[Pair], given: InstructionSet | None, outputs: Path
                 f"(first: {strange[0]}). Expected the set they were made with; leave it out if they hold the texts."
             )
         return given.name, given.revision
-    if sha256_json(sorted(ids)) == alpaca_eval.CONTENT_SHA256:
+    if ids <= set(official_ids()):
         return "alpaca_eval", alpaca_eval.REVISION
     builtin = load_instructions("builtin")
     if ids <= builtin.texts().keys():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from implicit_if.harness.errors import UserError
 
@@ -90,4 +90,13 @@ class Judge(Protocol):
 
     def estimate(self, comparisons: Iterable[Comparison]) -> Estimate:
         """Calls and cost of judging these comparisons, without judging."""
+        ...
+
+
+@runtime_checkable
+class Probing(Protocol):
+    """A judge that asks its server something before it can be used; a dry run must not."""
+
+    def without_asking(self) -> Judge:
+        """A judge whose estimate is at least as high, which asks nothing."""
         ...

@@ -19,7 +19,7 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.judgement import Judgement, Unjudged, latency_of
 from implicit_if.harness.judging.ledger import Ledger, Writer
 from implicit_if.harness.judging.pairs import Pair
-from implicit_if.harness.judging.protocol import Comparison, Estimate, Judge, JudgeError, Verdict
+from implicit_if.harness.judging.protocol import Comparison, Estimate, Judge, JudgeError, Probing, Verdict
 
 IDENTICAL = "identical answers"
 
@@ -53,7 +53,7 @@ def annotate(
         max_cost: US dollars this call may spend. A paid judge does not start if the estimate is above, and is
             stopped once the reported cost is; requests then in flight may still be charged. Each process counts
             its own.
-        dry_run: Prints the estimate and judges nothing.
+        dry_run: Prints the estimate and judges nothing; no request is made.
         flush_every: Verdicts after which the file is written and synced.
         flush_seconds: Seconds after which the next verdict is written with those before it.
 
@@ -70,6 +70,8 @@ def annotate(
         raise ValueError(f"flush_every is {flush_every}, expected at least 1")
     if isinstance(pairs, Iterator):
         raise TypeError("pairs can be iterated only once; give a list, or an object with its own __iter__")
+    if dry_run and isinstance(judge, Probing):
+        judge = judge.without_asking()
     run = _Run(pairs, judge, AnnotationStore(store_path), flush_every, flush_seconds)
     run.plan(record=not dry_run)
     estimate = _estimate(run, max_cost, dry_run) if judge.paid or dry_run else None

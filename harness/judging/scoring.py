@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from implicit_if.harness.files import sha256_json
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.files import sha256_json, write_json
 from implicit_if.harness.judging.judgement import Judgement
+from implicit_if.harness.judging.length_control import LengthControl, Method, control_length
 from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.scores import Interval, Score
 from implicit_if.harness.signature import Signature, make_signature, outputs_sha256
 
 if TYPE_CHECKING:
     from implicit_if.harness.stats.estimate import Estimate
+    from implicit_if.harness.stats.priors import LengthPrior
 
 
 def score_judgement(
@@ -24,6 +28,7 @@ def score_judgement(
     reference: str,
     *,
     seed: int = 0,
+    control: LengthControl | None = None,
 ) -> dict[str, Score]:
     """The scores of a judgement, over the pairs with a verdict in every order.
 
@@ -34,6 +39,7 @@ def score_judgement(
         instruction_revision: Its revision; None takes a hash over the instructions judged.
         reference: The reference's name.
         seed: Seed of the resampling.
+        control: What `control_judgement` gave for the same arguments; computed if not given.
 
     Returns:
         `win_rate`, `discrete_win_rate` and `length_controlled_win_rate` in percent, lengths in characters; for
@@ -42,16 +48,8 @@ def score_judgement(
     from implicit_if.harness import stats
 
     keep = judgement.judged
-    judged = [pair for pair, kept in zip(pairs, keep, strict=True) if kept]
     preferences, n = judgement.preferences[keep], judgement.n_expected
-    controlled = stats.length_controlled_win_rate(
-        preferences,
-        [len(pair.system.output) for pair in judged],
-        [len(pair.reference.output) for pair in judged],
-        ids=[pair.instruction_id for pair in judged],
-        n_expected=n,
-        seed=seed,
-    )
+    control = control or control_judgement(judgement, pairs, instruction_set, seed=seed)
     plain = make_signature(
         instruction_set=instruction_set,
         instruction_revision=instruction_revision or sha256_json(sorted(judgement.instruction_ids)),
@@ -62,16 +60,56 @@ def score_judgement(
         fingerprint=judgement.fingerprint,
         orders=len(judgement.orders),
     )
-    lc = replace(plain, lc=controlled.method.split(";")[0])
+    lc = replace(plain, lc=control.method)
     scores = {
         "win_rate": as_score(stats.win_rate(preferences, n_expected=n), plain),
         "discrete_win_rate": as_score(stats.discrete_win_rate(preferences, n_expected=n), plain),
-        "length_controlled_win_rate": as_score(controlled, lc),
+        "length_controlled_win_rate": as_score(control.estimate, lc),
     }
     if len(judgement.orders) == 2:
         first, second = (judgement.in_order(order)[keep] for order in ("system_first", "reference_first"))
         scores["position_bias"] = as_score(stats.position_bias(first, second, n_expected=n), plain)
     return scores
+
+
+def control_judgement(
+    judgement: Judgement,
+    pairs: Sequence[Pair],
+    instruction_set: str,
+    *,
+    method: Method = "auto",
+    prior: LengthPrior | None = None,
+    seed: int = 0,
+) -> LengthControl:
+    """The length control of a judgement; arguments as in `score_judgement` and `control_length`."""
+    judged = [pair for pair, kept in zip(pairs, judgement.judged, strict=True) if kept]
+    return control_length(
+        judgement.preferences[judgement.judged],
+        [len(pair.system.output) for pair in judged],
+        [len(pair.reference.output) for pair in judged],
+        [pair.instruction_id for pair in judged],
+        judge=judgement.judge,
+        instruction_set=instruction_set,
+        n_expected=judgement.n_expected,
+        method=method,
+        prior=prior,
+        seed=seed,
+    )
+
+
+def write_report(path: Path, content: Any) -> None:
+    """Writes a command's `--out`.
+
+    Raises:
+        UserError: If it cannot be written.
+    """
+    try:
+        write_json(path, content)
+    except OSError as error:
+        raise UserError(
+            f"--out {path}: cannot be written ({error}). Expected a file in a folder you may write to; the verdicts "
+            f"are kept, so run the same command again with another --out."
+        ) from error
 
 
 def as_score(estimate: Estimate, signature: Signature) -> Score:

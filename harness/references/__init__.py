@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from implicit_if.harness.errors import UserError, unknown_name
@@ -121,6 +121,34 @@ def load_reference(spec: str, instructions: InstructionSet, folder: Path = FOLDE
                 "reference", spec, reference_names(folder), fix="The path of an outputs file is accepted too."
             )
     return _complete(join_instructions(load_outputs(path), instructions.texts()), instructions, spec)
+
+
+def stored_answers(spec: str, ids: Collection[str], folder: Path = FOLDER) -> list[Output]:
+    """A reference's answers, for systems whose answers tell which instruction set it is.
+
+    Args:
+        spec: A name, or the path of an outputs file, which is read as it stands.
+        ids: The instructions the systems answered.
+        folder: Where named references are.
+
+    Raises:
+        UserError: If there is neither such a name nor such a file, or none of the reference's sets holds them all.
+    """
+    if spec not in reference_names(folder):
+        if not Path(spec).expanduser().is_file():
+            raise unknown_name(
+                "reference", spec, reference_names(folder), fix="The path of an outputs file is accepted too."
+            )
+        return load_outputs(Path(spec).expanduser())
+    files = [path for path in _files(folder) if path.parent == folder / spec]
+    for path in files:
+        outputs = load_outputs(path)
+        if {output.instruction_id for output in outputs}.issuperset(ids):
+            return outputs
+    raise UserError(
+        f"reference {spec!r} has no answers to some of these {len(ids)} instructions; it has answers to "
+        f"{', '.join(path.stem for path in files)}. Expected answers to one of these sets, or a path: --reference FILE."
+    )
 
 
 def _complete(outputs: Iterable[Output], instructions: InstructionSet, spec: str) -> list[Output]:

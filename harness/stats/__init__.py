@@ -5,6 +5,7 @@ from implicit_if.harness.stats.bootstrap import bootstrap_interval
 from implicit_if.harness.stats.estimate import Estimate
 from implicit_if.harness.stats.length import length_controlled_win_rate, prior_sensitivity
 from implicit_if.harness.stats.paired import Comparison, compare, holm, tie_groups
+from implicit_if.harness.stats.priors import LengthPrior, prior_of
 from implicit_if.harness.stats.seeds import SeedSummary, over_seeds
 from implicit_if.harness.stats.text import echoes_instruction, format_leak, repeated_ngram_share
 from implicit_if.harness.stats.winrate import counts, discrete_win_rate, position_bias, win_rate
@@ -13,6 +14,7 @@ __all__ = [
     "Agreement",
     "Comparison",
     "Estimate",
+    "LengthPrior",
     "SeedSummary",
     "agreement",
     "bootstrap_interval",
@@ -25,6 +27,7 @@ __all__ = [
     "length_controlled_win_rate",
     "over_seeds",
     "position_bias",
+    "prior_of",
     "prior_sensitivity",
     "repeated_ngram_share",
     "spearman",

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.files import write_json
+from implicit_if.harness.judging.scoring import write_report
 from implicit_if.harness.outputs import Output, join_instructions, load_outputs
-from implicit_if.harness.stats.loading import System, Table, load_seed, make_table, parse_system
+from implicit_if.harness.stats.length import LengthModel
+from implicit_if.harness.stats.loading import System, Table, length_models, load_seed, make_table, parse_system
+from implicit_if.harness.stats.priors import parse_prior
 from implicit_if.harness.stats.report import as_json, make_report, most_different, render, render_answers
 
 HELP = "compare judged systems: paired differences, p-values, and where they differ most"
@@ -36,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH[,PATH...]",
         help="each system's outputs, one file a seed, in the same order; --show prints the first seed's answers",
     )
+    add(
+        "--reference-outputs",
+        metavar="PATH[,PATH...]",
+        help="the reference's outputs, one file or one a seed: with --outputs, adds length-controlled differences",
+    )
+    add("--length-prior", metavar="PRIOR", help="another prior for length control: gpt4-turbo, llm, weak, or =MEAN,SD")
     add("--instructions", metavar="SPEC", help="the instruction set, for outputs that hold no texts")
     add("--out", type=Path, metavar="FILE", help="write the comparison as JSON")
 
@@ -50,6 +58,10 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"found one system, {args.systems[0]!r}. Expected at least two to compare.")
     if args.show and not args.outputs:
         raise UserError("--show needs the answers: give each system's outputs with --outputs A.json B.json.")
+    if args.reference_outputs and not args.outputs:
+        raise UserError("--reference-outputs needs the systems' answers too: give them with --outputs A.json B.json.")
+    if args.length_prior and not args.reference_outputs:
+        raise UserError("--length-prior needs the answers: give --outputs and --reference-outputs.")
     parsed = [parse_system(spec) for spec in args.systems]
     outputs = _outputs(args.outputs, [len(paths) for _, paths in parsed])
     systems = [
@@ -57,12 +69,13 @@ def run(args: argparse.Namespace) -> int:
         for (name, paths), files in zip(parsed, outputs, strict=True)
     ]
     table = make_table(systems)
-    report = make_report(table, level=args.level, seed=args.seed, reference=args.reference)
+    models = _models(table, outputs, args)
+    report = make_report(table, models, level=args.level, seed=args.seed, reference=args.reference)
     print(render(report))
     if args.show:
         print(_answers(table, [files[0] for files in outputs], args.show, args.instructions))
     if args.out is not None:
-        write_json(args.out, as_json(report))
+        write_report(args.out, as_json(report))
     return 0
 
 
@@ -79,6 +92,18 @@ def _outputs(specs: Sequence[str], n_seeds: Sequence[int]) -> list[list[dict[str
             raise UserError(f"--outputs {spec!r}: found {len(paths)} files, expected {n}, one for each seed.")
         loaded.append([{o.instruction_id: o for o in load_outputs(path)} for path in paths])
     return loaded
+
+
+def _models(
+    table: Table, outputs: Sequence[Sequence[dict[str, Output] | None]], args: argparse.Namespace
+) -> dict[str, list[LengthModel]] | None:
+    """Each system's length regressions; None if lengths are not known."""
+    if not args.reference_outputs:
+        return None
+    references = [{o.instruction_id: o for o in load_outputs(p)} for p in args.reference_outputs.split(",")]
+    prior = None if args.length_prior is None else parse_prior(args.length_prior)
+    known = [[by_id for by_id in seeds if by_id is not None] for seeds in outputs]
+    return length_models(table, known, references, prior)
 
 
 def _answers(table: Table, outputs: Sequence[dict[str, Output] | None], count: int, instructions: str | None) -> str:

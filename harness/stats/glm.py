@@ -8,6 +8,8 @@ before the fit, so that shuffled or missing rows do not shift the result. On com
 from __future__ import annotations
 
 import csv
+import functools
+import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.files import cache_dir
 from implicit_if.harness.stats.bootstrap import replicates
 from implicit_if.harness.stats.estimate import (
     Estimate,
@@ -34,7 +37,10 @@ from implicit_if.harness.stats.logistic import sigmoid
 METHOD = "alpaca_eval"
 FILE = "df_gamed.csv"
 REPOSITORY = "tatsu-lab/alpaca_eval"
+FEWEST = 5
+"""Instructions below which there is no value: the fit is cross-validated in five folds."""
 _GAMED_WEIGHT = 0.2 / 2  # alpaca-eval's lambda over its two gamed baselines
+_IDS = Path(__file__).parent / "alpaca_eval_ids.json"
 _COLUMNS = ("index", "preference", "std_delta_len", "instruction_difficulty", "not_gamed_baseline")
 
 
@@ -54,11 +60,24 @@ class Gamed:
 
 
 def find_gamed() -> Path | None:
-    """The hub file in the local Hugging Face cache, or None; asks no network."""
+    """The hub file in our cache folder (put there by hand) or in Hugging Face's; None if in neither. No network."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(REPOSITORY, FILE, repo_type="dataset")
-    return Path(found) if isinstance(found, str) else None
+    from implicit_if.harness.instructions.alpaca_eval import REVISION
+
+    if (own := cache_dir() / FILE).is_file():
+        return own
+    for revision in (REVISION, None):  # alpaca-eval itself loads the newest
+        found = try_to_load_from_cache(REPOSITORY, FILE, repo_type="dataset", revision=revision)
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+@functools.cache
+def official_ids() -> tuple[str, ...]:
+    """Ids of AlpacaEval's 805 instructions in its order: hashes of the texts, which may not be shipped."""
+    return tuple(json.loads(_IDS.read_text(encoding="utf-8")))
 
 
 def load_gamed(path: str | Path) -> Gamed:
@@ -135,7 +154,7 @@ def alpaca_eval_length_controlled(
     expected = check_expected(n, n_expected)
     if len(set(positions)) != n or not set(positions) <= set(range(m)):
         raise UserError(f"positions: expected each instruction's place in AlpacaEval, 0 to {m - 1}, each once.")
-    if n < 5:
+    if n < FEWEST:
         return Estimate(None, None, None, None, METHOD, n, expected)
     order = np.argsort(np.asarray(positions))
     y, delta, difficulty = y[order], (reference - system)[order], gamed.difficulty[np.sort(np.asarray(positions))]

@@ -3,12 +3,12 @@
 Judges prefer longer answers. As in alpaca-eval's GLM (Dubois et al. 2024, arXiv 2404.04475), a logistic regression
 explains the preferences by `tanh(length difference / sd)` and is then asked at difference 0. Where theirs has the
 hub's difficulty of each instruction, this one has the log length of the reference's answer; where theirs regularises
-on judged length-gamed baselines, this one has a normal prior on the length coefficient. `glm` is the exact one.
+on judged length-gamed baselines, this one has a normal prior on the length coefficient, the judge's (`priors`). `glm`
+is the exact one.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -29,11 +29,9 @@ from implicit_if.harness.stats.estimate import (
 )
 from implicit_if.harness.stats.intervals import score_interval
 from implicit_if.harness.stats.logistic import fit, influence, sigmoid
+from implicit_if.harness.stats.priors import GPT4_TURBO, LengthPrior
 
 METHOD = "offline"
-PRIOR_MEAN = -1.4
-"""Mean of the length coefficient: reference minus system, so a taste for long answers is negative."""
-PRIOR_SD = 0.15
 _COVARIATE_SD = 0.3
 _INTERCEPT_SD = 100.0  # as good as flat, yet finite: it keeps the fit of an all-lost replicate from diverging
 
@@ -47,27 +45,40 @@ class LengthModel:
             share of orders in which the system was shown first minus 0.5, standardised log length of the
             reference's answer, 1.
         outcomes: `[n]` preferences for the system.
-        prior_mean: `[4]`.
-        prior_sd: `[4]`.
+        lengths: `[n, 2]` characters of the system's and the reference's answers.
+        prior: Of the length coefficient.
     """
 
     features: Floats
     outcomes: Floats
-    prior_mean: Floats
-    prior_sd: Floats
+    lengths: Floats
+    prior: LengthPrior
 
-    def controlled(self, weights: Floats, prior_mean: Floats | None = None) -> Floats:
+    def value(self) -> float:
+        """The estimate, as a fraction: only losses give 0 and only wins 1, whatever the lengths."""
+        return float(self.outcomes[0] if self.is_one_sided else self.controlled(np.ones((1, len(self.outcomes))))[0])
+
+    @property
+    def is_one_sided(self) -> bool:
+        """True if there are only losses or only wins."""
+        return bool(self.outcomes.min() == self.outcomes.max() and self.outcomes[0] in (0, 1))
+
+    @property
+    def spreads(self) -> Floats:
+        """`[4]` prior standard deviations."""
+        return np.array([self.prior.sd, _COVARIATE_SD, _COVARIATE_SD, _INTERCEPT_SD])
+
+    def controlled(self, weights: Floats, shift: Floats | float = 0.0) -> Floats:
         """Mean prediction at length difference 0, as a fraction, fitted anew for each row of weights.
 
         Args:
             weights: `[r, n]`.
-            prior_mean: `[r, 4]`, another one for each fit; the model's own if not given.
+            shift: `[r]`, or one for all fits: added to the prior mean of the length coefficient.
 
         Returns:
             `[r]`.
         """
-        means = self.prior_mean if prior_mean is None else prior_mean
-        c = fit(self.features, self.outcomes, weights, means, self.prior_sd)
+        c = fit(self.features, self.outcomes, weights, self._prior_means(weights, shift), self.spreads)
         at_zero = sigmoid(c[:, 1:] @ self.features[:, 1:].T)
         return np.asarray((weights * at_zero).sum(axis=1) / weights.sum(axis=1))
 
@@ -76,12 +87,28 @@ class LengthModel:
 
         Returns:
             `[n]` values whose mean is the estimate and whose variance over n is its sampling variance (infinitesimal
-            jackknife), and the standard error that the prior on the length coefficient adds, both as fractions.
+            jackknife), and by how much the estimate moves if the mean of the prior on the length coefficient rises by
+            its standard deviation: the error that the prior adds. Both as fractions.
         """
-        c = fit(self.features, self.outcomes, np.ones((1, len(self.outcomes))), self.prior_mean, self.prior_sd)[0]
+        ones = np.ones((1, len(self.outcomes)))
+        c = fit(self.features, self.outcomes, ones, self._prior_means(ones), self.spreads)[0]
         at_zero = self.features * np.array([0.0, 1.0, 1.0, 1.0])
-        values, prior_errors = influence(self.features, self.outcomes, at_zero, c, self.prior_sd)
-        return values, float(prior_errors[0])
+        values, pulls = influence(self.features, self.outcomes, at_zero, c, self.spreads)
+        return values + pulls[0] * self._prior_influence(), float(pulls[0]) * self.prior.sd
+
+    def _prior_means(self, weights: Floats, shift: Floats | float = 0.0) -> Floats:
+        """`[r, 4]`: the prior's mean is that of the win rate and the lengths at these weights."""
+        means = np.zeros((len(weights), 4))
+        rates = weights @ self.outcomes / weights.sum(axis=1)
+        means[:, 0] = self.prior.means(np.clip(rates, 0, 1), _ratios(weights @ self.lengths)) + shift
+        return means
+
+    def _prior_influence(self) -> Floats:
+        """`[n]`: n times what each instruction does to the prior's mean; the mean over instructions is 0."""
+        rate, lengths = float(self.outcomes.mean()), self.lengths.mean(axis=0)
+        by_rate, by_length = self.prior.slopes(rate, float(_ratios(lengths[None])[0]))
+        relative = self.lengths / np.where(lengths > 0, lengths, 1.0)
+        return np.asarray(by_rate * (self.outcomes - rate) + by_length * (relative[:, 0] - relative[:, 1]))
 
 
 def length_controlled_win_rate(
@@ -95,8 +122,7 @@ def length_controlled_win_rate(
     level: float = 0.95,
     n_resamples: int = 1000,
     seed: int = 0,
-    prior_mean: float = PRIOR_MEAN,
-    prior_sd: float = PRIOR_SD,
+    prior: LengthPrior = GPT4_TURBO,
 ) -> Estimate:
     """Win rate at equal lengths, in percent, with a bootstrap over instructions that refits each time.
 
@@ -111,34 +137,32 @@ def length_controlled_win_rate(
         level: Nominal coverage of the interval.
         n_resamples: Bootstrap resamples; 0 for the value alone.
         seed: Seed of the resampling.
-        prior_mean: Prior mean of the length coefficient.
-        prior_sd: Its prior standard deviation. Each replicate draws its prior mean from this prior, so error and
-            interval hold what the data cannot tell about length.
+        prior: Of the length coefficient: the judge's (`priors.prior_of`). Each replicate draws its prior mean from it,
+            so error and interval hold what the data cannot tell about length.
 
     Returns:
         Percent. Standard error: standard deviation of the replicates. Interval: `intervals.score_interval` with that
         error. Only losses give 0, only wins 100, whatever the lengths. With equal lengths it is the win rate. n = 0
-        has neither value nor interval, n = 1 neither error nor interval.
+        has neither value nor interval, n = 1 neither error nor interval. The method names the prior.
 
     Raises:
         UserError: If a value is missing or out of range, vectors differ in length, or an id comes twice.
     """
     check_level(level)
-    model = length_model(preferences, system_lengths, reference_lengths, first_shown, ids, prior_mean, prior_sd)
-    n = len(model.outcomes)
+    model = length_model(preferences, system_lengths, reference_lengths, first_shown, ids, prior)
+    n, method = len(model.outcomes), method_name(prior)
     expected = check_expected(n, n_expected)
     if not n:
-        return Estimate(None, None, None, None, METHOD, n, expected)
-    one_sided = model.outcomes.min() == model.outcomes.max() and model.outcomes[0] in (0, 1)
-    value = float(model.outcomes[0] if one_sided else model.controlled(np.ones((1, n)))[0])
+        return Estimate(None, None, None, None, method, n, expected)
+    value = model.value()
     if n < 2 or not n_resamples:
-        return Estimate(100 * value, None, None, None, METHOD, n, expected)
-    if one_sided:
+        return Estimate(100 * value, None, None, None, method, n, expected)
+    if model.is_one_sided:
         error, (low, high) = 0.0, _one_sided_interval(model, value, level)
     else:
         error = _bootstrap_error(model, n_resamples, seed)
         low, high = score_interval(value, error, n, level)
-    return Estimate(100 * value, 100 * error, (100 * low, 100 * high), level, f"{METHOD};score", n, expected, seed)
+    return Estimate(100 * value, 100 * error, (100 * low, 100 * high), level, f"{method};score", n, expected, seed)
 
 
 def prior_sensitivity(
@@ -148,30 +172,26 @@ def prior_sensitivity(
     first_shown: ArrayLike | None = None,
     ids: Sequence[str] | None = None,
     *,
-    prior_mean: float = PRIOR_MEAN,
-    prior_sd: float = PRIOR_SD,
+    prior: LengthPrior = GPT4_TURBO,
 ) -> tuple[float, float] | None:
     """The estimate with the prior mean moved by one standard deviation down and up.
 
     Arguments and errors as in `length_controlled_win_rate`. Two percentages, far apart where the answers' lengths
     say little by themselves (e.g. the system always shorter); None for n = 0.
     """
-    values = []
-    for shifted in (prior_mean - prior_sd, prior_mean + prior_sd):
-        estimate = length_controlled_win_rate(
-            preferences,
-            system_lengths,
-            reference_lengths,
-            first_shown,
-            ids,
-            n_resamples=0,
-            prior_mean=shifted,
-            prior_sd=prior_sd,
-        )
-        if estimate.value is None:
-            return None
-        values.append(estimate.value)
-    return values[0], values[1]
+    model = length_model(preferences, system_lengths, reference_lengths, first_shown, ids, prior)
+    n = len(model.outcomes)
+    if not n:
+        return None
+    if model.is_one_sided:
+        return 100 * float(model.outcomes[0]), 100 * float(model.outcomes[0])
+    low, high = 100 * model.controlled(np.ones((2, n)), np.array([-prior.sd, prior.sd]))
+    return float(low), float(high)
+
+
+def method_name(prior: LengthPrior) -> str:
+    """How signatures and records call the offline estimator with this prior, e.g. "offline(weak)"."""
+    return f"{METHOD}({prior.name})"
 
 
 def length_model(
@@ -180,8 +200,7 @@ def length_model(
     reference_lengths: ArrayLike,
     first_shown: ArrayLike | None = None,
     ids: Sequence[str] | None = None,
-    prior_mean: float = PRIOR_MEAN,
-    prior_sd: float = PRIOR_SD,
+    prior: LengthPrior = GPT4_TURBO,
 ) -> LengthModel:
     """The regression's design, rows in canonical order; arguments and errors as in `length_controlled_win_rate`.
 
@@ -194,8 +213,6 @@ def length_model(
     check_lengths(y.size, system_lengths=system, reference_lengths=reference, first_shown=shown, ids=ids)
     if y.size and min(system.min(), reference.min()) < 0:
         raise UserError("lengths: found a negative one. Expected characters of each answer, 0 or more.")
-    if not (math.isfinite(prior_mean) and 0 < prior_sd < math.inf):
-        raise UserError(f"prior: found N({prior_mean}, {prior_sd}^2). Expected finite numbers, prior_sd above 0.")
     order = canonical_order(ids, y, system, reference, shown)
     y, system, reference, shown = y[order], system[order], reference[order], shown[order]
     log_reference = np.log1p(reference)
@@ -207,17 +224,14 @@ def length_model(
             np.ones(y.size),
         ]
     )
-    spreads = [prior_sd, _COVARIATE_SD, _COVARIATE_SD, _INTERCEPT_SD]
-    return LengthModel(features, y, np.array([prior_mean, 0.0, 0.0, 0.0]), np.array(spreads))
+    return LengthModel(features, y, np.column_stack([system, reference]), prior)
 
 
 def _bootstrap_error(model: LengthModel, n_resamples: int, seed: int) -> float:
     priors = np.random.default_rng([seed, 1])
 
     def statistic(weights: Floats) -> Floats:
-        means = np.tile(model.prior_mean, (len(weights), 1))
-        means[:, 0] += model.prior_sd[0] * priors.standard_normal(len(weights))
-        return model.controlled(weights, means)
+        return model.controlled(weights, model.prior.sd * priors.standard_normal(len(weights)))
 
     return float(replicates(statistic, len(model.outcomes), n_resamples, seed).std(ddof=1))
 
@@ -234,3 +248,11 @@ def _one_sided_interval(model: LengthModel, value: float, level: float) -> tuple
 def _over_spread(values: Floats) -> Floats:
     spread = float(values.std(ddof=1)) if values.size > 1 else 0.0
     return values / spread if spread > 1e-12 * np.abs(values).max(initial=0) else np.zeros_like(values)
+
+
+def _ratios(lengths: Floats) -> Floats:
+    """`[r]` ratios, system to reference, of `[r, 2]` total lengths; 1 where both are 0."""
+    system, reference = lengths.T
+    with np.errstate(divide="ignore"):
+        ratios: Floats = np.divide(system, reference, out=np.ones_like(system), where=(system > 0) | (reference > 0))
+    return ratios

@@ -13,6 +13,8 @@ from implicit_if.harness.annotations import Annotation, AnnotationStore
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.stats.estimate import Floats
+from implicit_if.harness.stats.length import LengthModel, length_model
+from implicit_if.harness.stats.priors import LengthPrior, prior_of
 
 _SUFFIX = ".annotations.jsonl"
 
@@ -172,6 +174,53 @@ def make_table(systems: Sequence[System]) -> Table:
         system.name: np.array([[seed.preferences[i] for i in ids] for seed in system.seeds]) for system in systems
     }
     return Table(list(systems), ids, len(frozenset.union(*(seed.seen for seed in seeds))), preferences)
+
+
+def length_models(
+    table: Table,
+    outputs: Sequence[Sequence[Mapping[str, Output]]],
+    references: Sequence[Mapping[str, Output]],
+    prior: LengthPrior | None = None,
+) -> dict[str, list[LengthModel]]:
+    """Each system's length regressions, one a seed.
+
+    Args:
+        table: See `make_table`.
+        outputs: `[system][seed]` answers by instruction id.
+        references: The reference's answers by instruction id, one for all seeds or one a seed.
+        prior: Another prior than the judge's.
+
+    Raises:
+        UserError: If an answer is missing, or the reference is not the one judged against.
+    """
+    prior = prior or prior_of(table.systems[0].seeds[0].judge)
+    models: dict[str, list[LengthModel]] = {}
+    for system, seeds in zip(table.systems, outputs, strict=True):
+        if len(references) not in (1, len(seeds)):
+            raise UserError(
+                f"--reference-outputs: found {len(references)} files, expected 1 or {len(seeds)}, one for each seed of "
+                f"{system.name}."
+            )
+        by_seed = references if len(references) > 1 else [references[0]] * len(seeds)
+        models[system.name] = [
+            length_model(row, *_lengths(table.ids, seed, answers, reference), ids=table.ids, prior=prior)
+            for row, seed, answers, reference in zip(
+                table.preferences[system.name], system.seeds, seeds, by_seed, strict=True
+            )
+        ]
+    return models
+
+
+def _lengths(
+    ids: Sequence[str], seed: Seed, answers: Mapping[str, Output], reference: Mapping[str, Output]
+) -> tuple[list[int], list[int]]:
+    for i in ids:
+        if i not in reference or reference[i].sha256 != seed.references[i]:
+            raise UserError(
+                f"--reference-outputs: instruction {i} has no answer there, or another one than {seed.path} was judged "
+                f"against. Give the outputs that were the --reference of `implicit-if judge`."
+            )
+    return [len(answers[i].output) for i in ids], [len(reference[i].output) for i in ids]
 
 
 def _of_one_judge(lines: list[Annotation], path: Path, judge: str | None) -> list[Annotation]:

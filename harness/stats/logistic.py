@@ -74,8 +74,8 @@ def influence(
         prior_sd: `[k]`.
 
     Returns:
-        `[n]` values whose mean is the mean prediction and whose variance over n is its sampling variance, and per
-        coefficient, `[k]`, the standard error added by not knowing its prior mean better than `prior_sd`.
+        `[n]` values whose mean is the mean prediction and whose variance over n is its sampling variance, and `[k]` the
+        derivative of the mean prediction by each coefficient's prior mean.
     """
     n = len(outcomes)
     fitted, predicted = sigmoid(features @ coefficients), sigmoid(prediction_features @ coefficients)
@@ -84,4 +84,4 @@ def influence(
     direction = np.linalg.solve(hessian, slope)
     scores = (features @ direction) * (outcomes - fitted)
     values = predicted + n * (scores - scores.mean())
-    return values, np.abs(direction) / prior_sd
+    return values, direction / prior_sd**2

@@ -91,7 +91,7 @@ def compare(
     error, degrees = error_and_degrees(parts)
     interval = student_interval(mean, error, degrees, level)
     if len(parts) > 1:
-        p_value, method, used_seed = _student_p(mean, error, degrees), "paired seeds;t", None
+        p_value, method, used_seed = student_p(mean, error, degrees), "paired seeds;t", None
     else:
         p_value, method, used_seed = sign_flip_p(differences, n_permutations, seed), "paired;t", seed
     estimate = Estimate(mean, error, interval, level, method, n, expected, used_seed)
@@ -173,7 +173,8 @@ def _differ(a: str, b: str, p_values: Mapping[tuple[str, str], float | None], al
     return p is not None and p <= alpha
 
 
-def _student_p(mean: float, error: float, degrees: float) -> float:
+def student_p(mean: float, error: float, degrees: float) -> float:
+    """Two-sided p-value of Student's t; without an error, 1 for a mean of 0 and else 0."""
     from scipy.stats import t  # not at the top: importing scipy.stats takes half a second
 
     if error == 0:

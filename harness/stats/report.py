@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import itertools
 import textwrap
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from implicit_if.harness.files import sha256_json
 from implicit_if.harness.outputs import Output
-from implicit_if.harness.signature import make_signature
+from implicit_if.harness.signature import Signature, make_signature
+from implicit_if.harness.stats.controlled import compare_controlled
 from implicit_if.harness.stats.estimate import Estimate
+from implicit_if.harness.stats.length import LengthModel, method_name
 from implicit_if.harness.stats.loading import Table
 from implicit_if.harness.stats.paired import Comparison, compare, holm, tie_groups
-from implicit_if.harness.stats.seeds import SeedSummary, over_seeds
+from implicit_if.harness.stats.seeds import SeedSummary, length_controlled_over_seeds, over_seeds
 
 _WIDTH = 100
+
+
+@dataclass(frozen=True)
+class ControlledPart:
+    """The length-controlled half of a report; attributes as in `Report`."""
+
+    summaries: dict[str, SeedSummary]
+    comparisons: dict[tuple[str, str], Comparison]
+    adjusted: dict[tuple[str, str], float | None]
+    signature: str
 
 
 @dataclass(frozen=True)
@@ -31,6 +43,7 @@ class Report:
         groups: Statistical ties, best first.
         level: Nominal coverage of the intervals.
         signature: What produced the numbers.
+        controlled: The same at equal lengths; None if lengths are not known.
     """
 
     table: Table
@@ -40,13 +53,22 @@ class Report:
     groups: list[list[str]]
     level: float
     signature: str
+    controlled: ControlledPart | None = None
 
 
-def make_report(table: Table, *, level: float = 0.95, seed: int = 0, reference: str = "reference") -> Report:
+def make_report(
+    table: Table,
+    models: Mapping[str, Sequence[LengthModel]] | None = None,
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+    reference: str = "reference",
+) -> Report:
     """Win rates and all paired differences of a table.
 
     Args:
         table: See `loading.make_table`.
+        models: See `loading.length_models`; adds the length-controlled part.
         level: Nominal coverage of the intervals; ties are told at 1 minus it.
         seed: Seed of the permutation tests.
         reference: The reference's name in the signature.
@@ -60,7 +82,24 @@ def make_report(table: Table, *, level: float = 0.95, seed: int = 0, reference: 
     adjusted = dict(zip(comparisons, holm([c.p_value for c in comparisons.values()]), strict=True))
     means = {name: summary.estimate.value or 0.0 for name, summary in summaries.items()}
     groups = tie_groups(means, adjusted, alpha=1 - level)
-    return Report(table, summaries, comparisons, adjusted, groups, level, _signature(table, reference))
+    signature = _signature(table, reference)
+    controlled = None if models is None else _control(models, options, seed, signature)
+    return Report(table, summaries, comparisons, adjusted, groups, level, str(signature), controlled)
+
+
+def _control(
+    models: Mapping[str, Sequence[LengthModel]], options: dict[str, Any], seed: int, signature: Signature
+) -> ControlledPart:
+    comparisons = {
+        (a, b): compare_controlled(models[a], models[b], seed=seed, **options)
+        for a, b in itertools.combinations(models, 2)
+    }
+    return ControlledPart(
+        {name: length_controlled_over_seeds(seeds, **options) for name, seeds in models.items()},
+        comparisons,
+        dict(zip(comparisons, holm([c.p_value for c in comparisons.values()]), strict=True)),
+        str(replace(signature, lc=method_name(next(iter(models.values()))[0].prior))),
+    )
 
 
 def render(report: Report) -> str:
@@ -80,45 +119,81 @@ def render(report: Report) -> str:
         ]
         for name, s in report.summaries.items()
     ]
-    pairs = [
-        [
-            f"{printable(a)} - {printable(b)}",
-            f"{c.difference.value:+.1f}",
-            _interval(c.difference),
-            _p(c.p_value),
-            _p(report.adjusted[a, b]),
-            _number(c.detectable),
-        ]
-        for (a, b), c in report.comparisons.items()
-    ]
+    head = ["system", "seeds", "win rate", interval, "sd of seeds", "group"]
+    tables = [_pairs_table("difference", interval, report.comparisons, report.adjusted)]
+    if report.controlled is not None:
+        head += ["LC win rate", interval]
+        for row, summary in zip(systems, report.controlled.summaries.values(), strict=True):
+            row += [_number(summary.estimate.value), _interval(summary.estimate)]
+        tables.append(
+            _pairs_table("LC difference", interval, report.controlled.comparisons, report.controlled.adjusted)
+        )
     n, expected = len(report.table.ids), report.table.n_expected
     return "\n".join(
         [
-            tabulate(systems, ["system", "seeds", "win rate", interval, "sd of seeds", "group"], disable_numparse=True),
+            tabulate(systems, head, disable_numparse=True),
             "",
-            tabulate(pairs, ["difference", "points", interval, "p", "p (Holm)", "detectable"], disable_numparse=True),
-            "",
+            *(line for table in tables for line in (table, "")),
             f"n: {n} instructions judged for every system, of {expected}",
             *_missing(report.table),
             "group: systems of one group do not differ significantly from its best; detectable: true difference that "
             "this design finds with 80 % power",
             f"signature: {report.signature}",
+            *([] if report.controlled is None else [f"signature: {report.controlled.signature}"]),
         ]
     )
 
 
+def _pairs_table(
+    title: str,
+    interval: str,
+    comparisons: dict[tuple[str, str], Comparison],
+    adjusted: dict[tuple[str, str], float | None],
+) -> str:
+    from tabulate import tabulate
+
+    rows = [
+        [
+            f"{printable(a)} - {printable(b)}",
+            "-" if c.difference.value is None else f"{c.difference.value:+.1f}",
+            _interval(c.difference),
+            _p(c.p_value),
+            _p(adjusted[a, b]),
+            _number(c.detectable),
+        ]
+        for (a, b), c in comparisons.items()
+    ]
+    return tabulate(rows, [title, "points", interval, "p", "p (Holm)", "detectable"], disable_numparse=True)
+
+
 def as_json(report: Report) -> dict[str, Any]:
     """What `--out` writes; the same annotations give the same bytes."""
+    part = report.controlled
     return {
         "signature": report.signature,
         "n": len(report.table.ids),
         "n_expected": report.table.n_expected,
-        "systems": {name: asdict(summary) for name, summary in report.summaries.items()},
-        "differences": [
-            {"first": a, "second": b, **asdict(c), "p_value_holm": report.adjusted[a, b]}
-            for (a, b), c in report.comparisons.items()
-        ],
+        **_part_as_json(report.summaries, report.comparisons, report.adjusted),
         "groups": report.groups,
+        "length_controlled": None
+        if part is None
+        else {
+            "signature": part.signature,
+            **_part_as_json(part.summaries, part.comparisons, part.adjusted),
+        },
+    }
+
+
+def _part_as_json(
+    summaries: dict[str, SeedSummary],
+    comparisons: dict[tuple[str, str], Comparison],
+    adjusted: dict[tuple[str, str], float | None],
+) -> dict[str, Any]:
+    return {
+        "systems": {name: asdict(summary) for name, summary in summaries.items()},
+        "differences": [
+            {"first": a, "second": b, **asdict(c), "p_value_holm": adjusted[a, b]} for (a, b), c in comparisons.items()
+        ],
     }
 
 
@@ -172,21 +247,19 @@ def _side_by_side(left: str, right: str, width: int) -> str:
     return "\n".join(f"{a:<{width}} | {b}".rstrip() for a, b in rows)
 
 
-def _signature(table: Table, reference: str) -> str:
+def _signature(table: Table, reference: str) -> Signature:
     """As `implicit-if judge` signs the same verdicts; with several seeds the hash is over all their references."""
     first = table.systems[0].seeds
     hashes = [sha256_json(sorted([i, h] for i, h in seed.references.items())) for seed in first]
-    return str(
-        make_signature(
-            instruction_set=_set_name(table),
-            instruction_revision=sha256_json(sorted(_all_ids(table))),
-            n=table.n_expected,
-            reference=reference,
-            reference_sha256=hashes[0] if len(hashes) == 1 else sha256_json(sorted(hashes)),
-            judge=first[0].judge,
-            fingerprint=first[0].fingerprint,
-            orders=len(first[0].orders),
-        )
+    return make_signature(
+        instruction_set=_set_name(table),
+        instruction_revision=sha256_json(sorted(_all_ids(table))),
+        n=table.n_expected,
+        reference=reference,
+        reference_sha256=hashes[0] if len(hashes) == 1 else sha256_json(sorted(hashes)),
+        judge=first[0].judge,
+        fingerprint=first[0].fingerprint,
+        orders=len(first[0].orders),
     )
 
 

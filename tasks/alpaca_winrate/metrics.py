@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from implicit_if.harness import stats
+from implicit_if.harness.judging.length_control import control_length
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.stats.estimate import Estimate
 
@@ -20,7 +21,14 @@ NOT_AVAILABLE = "N/A"
 
 
 def answer_metrics(
-    output: Output, reference: Output, preference: float | None, tags: Iterable[str], n_expected: int
+    output: Output,
+    reference: Output,
+    preference: float | None,
+    tags: Iterable[str],
+    n_expected: int,
+    *,
+    judge: str,
+    instruction_set: str,
 ) -> dict[str, Any]:
     """One answer's contributions, by metric.
 
@@ -30,8 +38,10 @@ def answer_metrics(
         preference: Of the judge for the system, in [0, 1]; None if unjudged.
         tags: Role tags of the chat template.
         n_expected: Instructions in the whole set.
+        judge: The judge's name, on which length control depends.
+        instruction_set: The instruction set's name, likewise.
     """
-    pair = pair_lengths(output, reference, preference)
+    pair = pair_lengths(output, reference, preference) | {"judge": judge, "instruction_set": instruction_set}
     percent = None if preference is None else 100 * preference
     metrics = {
         "win_rate": percent,
@@ -63,13 +73,15 @@ def pair_lengths(output: Output, reference: Output, preference: float | None) ->
 def length_controlled(pairs: Sequence[dict[str, Any]]) -> Estimate:
     """The length-controlled win rate of judged pairs; the same for any order of the rows."""
     judged = sorted((p for p in pairs if p["preference"] is not None), key=lambda p: str(p["instruction_id"]))
-    return stats.length_controlled_win_rate(
+    return control_length(
         np.array([p["preference"] for p in judged], dtype=float),
         np.array([p["system_length"] for p in judged], dtype=float),
         np.array([p["reference_length"] for p in judged], dtype=float),
-        ids=[p["instruction_id"] for p in judged],
+        [p["instruction_id"] for p in judged],
+        judge=pairs[0]["judge"],
+        instruction_set=pairs[0]["instruction_set"],
         n_expected=len(pairs),
-    )
+    ).estimate
 
 
 def _judged(values: Iterable[float | None]) -> np.ndarray[Any, np.dtype[np.float64]]:

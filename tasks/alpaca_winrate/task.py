@@ -232,7 +232,13 @@ class AlpacaWinrate(ConfigurableTask):
         doc["reference"] = self._reference[key].model_dump(include=noted | {"output"})
         doc["preference"] = preference
         return answer_metrics(
-            output, self._reference[key], preference, self.template.tags, len(self.instructions.items)
+            output,
+            self._reference[key],
+            preference,
+            self.template.tags,
+            len(self.instructions.items),
+            judge=self.judge.name,
+            instruction_set=self.instructions.name,
         )
 
     def aggregation(self) -> dict[str, Callable[[list[Any]], Any]]:

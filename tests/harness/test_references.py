@@ -8,7 +8,14 @@ import pytest
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions import Instruction, InstructionSet
 from implicit_if.harness.outputs import Output, OutputsMeta, instruction_id, save_outputs
-from implicit_if.harness.references import covers, load_reference, reference_meta, reference_names, sibling_of
+from implicit_if.harness.references import (
+    covers,
+    load_reference,
+    reference_meta,
+    reference_names,
+    sibling_of,
+    stored_answers,
+)
 
 TEXTS = ["Name a fruit.", "Say hello."]
 
@@ -87,3 +94,15 @@ def test_every_shipped_reference_is_whole_and_ships_no_instruction() -> None:
                 outputs = load_outputs(path)
                 assert all(o.instruction is None for o in outputs)
                 assert {o.generator for o in outputs} == {name}
+
+
+def test_answers_are_found_by_the_instructions_the_systems_answered(folder: Path, tmp_path: Path) -> None:
+    ids = {instruction_id(TEXTS[0])}
+    assert len(stored_answers("tiny/instruction", ids, folder)) == 2
+    with pytest.raises(UserError, match="it has answers to mine@"):
+        stored_answers("tiny/instruction", ids | {"0" * 16}, folder)
+    with pytest.raises(UserError, match="unknown reference 'tiny/instructio'"):
+        stored_answers("tiny/instructio", ids, folder)
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps([{"instruction": TEXTS[0], "output": "x", "generator": "g"}]))
+    assert [o.output for o in stored_answers(str(path), ids, folder)] == ["x"]

@@ -135,13 +135,15 @@ def prices_for(model: str, options: ApiOptions, *, local: bool) -> Prices:
         return Prices(per_million_in=options.price_in, per_million_out=options.price_out)
     if local:
         return Prices(per_million_in=0.0, per_million_out=0.0)
-    known = _price_list().get(model)
+    known = price_list()[1].get(model)
     return Prices(per_million_in=known[0], per_million_out=known[1]) if known else Prices()
 
 
 @functools.cache
-def _price_list() -> dict[str, tuple[float, float]]:
+def price_list() -> tuple[str, dict[str, tuple[float, float]]]:
+    """The month of the shipped list prices, and per model US dollars for a million tokens read and written."""
     import yaml
 
     content = yaml.safe_load(_PRICES.read_text(encoding="utf-8"))
-    return {name: (float(pair[0]), float(pair[1])) for name, pair in content["usd_per_million_tokens"].items()}
+    prices = {name: (float(pair[0]), float(pair[1])) for name, pair in content["usd_per_million_tokens"].items()}
+    return str(content["as_of"]), prices

@@ -1,4 +1,4 @@
-"""The judge `human:<sheet.csv>`: people compare answers on a blind, shuffled sheet, and their verdicts are read back.
+"""The judge `human:<sheet>`: people compare answers on a blind, shuffled sheet, and their verdicts are read back.
 
 `export_sheet` writes the sheet twice: as CSV for a spreadsheet, and as one HTML page that works without a network
 and saves the same CSV. A row's key is a hash of the instruction and the two answers as shown; it tells neither the
@@ -27,6 +27,10 @@ PREFERENCES = {"1": 1.0, "2": 0.0, "tie": 0.5, "=": 0.5}
 
 MAX_CHARS = 24_000
 """Characters of a text that the sheet shows: a spreadsheet's cell holds 32,767."""
+
+SHEET = "sheet.csv"
+SAVED = "sheet-judged.csv"
+"""What the page of `SHEET` saves."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
@@ -65,15 +69,22 @@ def export_sheet(comparisons: Iterable[Comparison], path: str | Path, seed: int)
     if target.exists() or page.exists():
         raise UserError(f"{target} or {page.name} exists already and may hold verdicts. Give another name, or move it.")
     rows = _rows(comparisons, random.Random(seed))
-    with atomic_write(page) as file:
-        file.write(render_page(rows, title=target.stem))
-    with atomic_write(target) as file:
-        file.write("\ufeff")  # else spreadsheets take UTF-8 for something else
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for row in rows:
-            writer.writerow([row.key, as_cell(row.instruction), as_cell(row.answer_1), as_cell(row.answer_2), "", ""])
+    try:
+        with atomic_write(page) as file:
+            file.write(render_page(rows, title=target.stem))
+        with atomic_write(target) as file:
+            file.write("\ufeff")  # else spreadsheets take UTF-8 for something else
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            writer.writerows([r.key, *map(as_cell, (r.instruction, r.answer_1, r.answer_2)), "", ""] for r in rows)
+    except OSError as error:
+        raise UserError(f"{target}: the sheet cannot be written ({error}). Give a folder you may write to.") from error
     return len(rows)
+
+
+def sheet_exists(folder: Path) -> bool:
+    """Whether a folder holds a sheet, empty or judged."""
+    return (folder / SHEET).exists() or (folder / SAVED).exists()
 
 
 def as_cell(text: str) -> str:
@@ -125,7 +136,7 @@ def build(argument: str | None, options: Mapping[str, Any]) -> HumanJudge:
     """The judge.
 
     Args:
-        argument: The sheet, as CSV.
+        argument: The sheet, as CSV, or the folder of `implicit-if judge --sheet`.
         options: None are known.
 
     Raises:
@@ -134,6 +145,8 @@ def build(argument: str | None, options: Mapping[str, Any]) -> HumanJudge:
     if not argument or options:
         raise UserError(f"judge 'human' takes a sheet and no options, found {argument!r} and {sorted(options)}.")
     path = Path(argument).expanduser()
+    if path.is_dir():
+        return HumanJudge(f"human:{path.resolve().name}", _read_folder(path))
     return HumanJudge(f"human:{path.stem}", read_sheet(path))
 
 
@@ -163,6 +176,18 @@ def read_sheet(path: Path) -> dict[str, str]:
             raise UserError(f"sheet {path}, record {number}: key {key} comes twice with different verdicts. Keep one.")
         verdicts[key] = said or before
     return verdicts
+
+
+def _read_folder(folder: Path) -> dict[str, str]:
+    """The verdicts of a folder's sheet: what the page saved, or the CSV itself."""
+    found = {path.name: read_sheet(path) for path in (folder / SAVED, folder / SHEET) if path.exists()}
+    filled = [name for name, verdicts in found.items() if any(verdicts.values())]
+    if not found or len(filled) > 1:
+        raise UserError(
+            f"{folder}: found verdicts in {', '.join(filled) or 'no sheet'}. Expected one sheet with verdicts, "
+            f"{SAVED} or {SHEET}; move the other away."
+        )
+    return found[filled[0] if filled else next(iter(found))]
 
 
 def _records(reader: csv.DictReader[str], path: Path) -> Iterator[dict[str, str]]:

@@ -135,6 +135,17 @@ class AutoJudge:
         """See `LLMJudge.estimate`."""
         return self.chosen.estimate(comparisons)
 
+    def without_asking(self) -> LLMJudge:
+        """The judge by text, the dearer mode, unless it is known already which mode the server can do."""
+        if "chosen" in self.__dict__:
+            return self.chosen
+        logger.warning(
+            "judge %s: whether the server gives logprobs is not asked now; the estimate is for text verdicts, the "
+            "dearer, and counts stored ones of that kind only. Set logprobs=required or text for an exact one",
+            self.name,
+        )
+        return self._text
+
     @property
     def fingerprint(self) -> str:
         """The fingerprint of the mode that was found."""
@@ -147,6 +158,7 @@ class AutoJudge:
         Raises:
             JudgeError: If the server refuses both.
         """
+        logger.warning("judge %s: asking the server by one or two small calls whether it gives logprobs", self.name)
         weighted = try_one(self._weighted, _PROBE)
         if isinstance(weighted, Reading) and not weighted.hopeless:
             logger.warning("judge %s: the server gives logprobs: verdicts are weighted (logprobs=required)", self.name)

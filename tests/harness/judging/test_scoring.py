@@ -33,7 +33,7 @@ def test_scores_are_over_the_judged_pairs_of_all_expected(store: Path) -> None:
     assert {Signature.parse(s.signature).orders for s in scores.values()} == {2}
     controlled = scores["length_controlled_win_rate"]
     assert controlled.interval is not None
-    assert (controlled.interval.seed, Signature.parse(controlled.signature).lc) == (0, "offline")
+    assert (controlled.interval.seed, Signature.parse(controlled.signature).lc) == (0, "offline(weak)")
 
 
 def test_nothing_judged_is_no_number(store: Path) -> None:

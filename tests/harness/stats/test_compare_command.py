@@ -257,3 +257,94 @@ def test_judge_and_outputs_choose_among_verdicts(two: tuple[Path, Path], tmp_pat
     run(*two, "--judge", "longest", *outputs, "--out", tmp_path / "out.json")
     written = json.loads((tmp_path / "out.json").read_text())
     assert written["systems"]["poor"]["estimate"]["value"] == pytest.approx(stats.win_rate(POOR).value)
+
+
+# Length control
+
+
+@pytest.fixture
+def with_answers(tmp_path: Path) -> list[str]:
+    """Arguments: two judged systems, their outputs and the reference's."""
+    rng = np.random.default_rng(0)
+    reference = [
+        o.model_copy(update={"output": "r" * int(n)})
+        for o, n in zip(answers("reference"), rng.integers(5, 60, 30), strict=True)
+    ]
+    save_outputs(tmp_path / "reference.json", reference)
+    paths = []
+    for name, rate in (("a", 0.8), ("b", 0.3)):
+        save_outputs(tmp_path / f"{name}.json", answers(name))
+        store = AnnotationStore(tmp_path / f"{name}.annotations.jsonl")
+        store.append(
+            [
+                Annotation(
+                    instruction_id=o.instruction_id,
+                    order="none",
+                    preference=float(rng.random() < rate),
+                    judge="embedded",
+                    fingerprint=sha256_text("embedded"),
+                    system_sha256=o.sha256,
+                    reference_sha256=r.sha256,
+                )
+                for o, r in zip(answers(name), reference, strict=True)
+            ]
+        )
+        paths.append(str(store.path))
+    return [*paths, "--outputs", *(str(tmp_path / f"{n}.json") for n in "ab")]
+
+
+def test_length_controlled_differences(
+    with_answers: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.json"
+    assert run(*with_answers, "--reference-outputs", str(tmp_path / "reference.json"), "--out", str(out)) == 0
+    printed = capsys.readouterr().out
+    assert "LC difference" in printed
+    assert "LC win rate" in printed
+    assert "|lc:offline(weak)|" in printed
+    found = json.loads(out.read_text())["length_controlled"]
+    (difference,) = found["differences"]
+    rates = [found["systems"][name]["estimate"]["value"] for name in "ab"]
+    assert difference["difference"]["value"] == pytest.approx(rates[0] - rates[1])
+    assert difference["p_value"] < 0.05
+    assert difference["p_value_holm"] == difference["p_value"]
+    assert difference["detectable"] > 0
+    single = length_controlled(with_answers[0], tmp_path)
+    assert rates[0] == pytest.approx(single)
+    run(*with_answers, "--reference-outputs", str(tmp_path / "reference.json"), "--length-prior=-1,0.2")
+    assert "|lc:offline(-1,0.2)|" in capsys.readouterr().out
+
+
+def length_controlled(annotations: str, folder: Path) -> float | None:
+    lines = {a.instruction_id: a.preference for a in AnnotationStore(Path(annotations))}
+    reference = {r["instruction_id"]: len(r["output"]) for r in json.loads((folder / "reference.json").read_text())}
+    return stats.length_controlled_win_rate(
+        [lines[i] for i in IDS],
+        [len(o.output) for o in answers("a")],
+        [reference[i] for i in IDS],
+        ids=IDS,
+        n_resamples=0,
+        prior=stats.prior_of("embedded"),
+    ).value
+
+
+def test_without_the_references_answers_there_is_no_length_control(
+    with_answers: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(*with_answers, "--out", str(tmp_path / "out.json"))
+    assert "LC" not in capsys.readouterr().out
+    assert json.loads((tmp_path / "out.json").read_text())["length_controlled"] is None
+
+
+def test_wrong_answers_for_length_control_are_refused(with_answers: list[str], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="another one than .* was judged against"):
+        run(*with_answers, "--reference-outputs", str(tmp_path / "a.json"))
+    both = f"{tmp_path / 'reference.json'},{tmp_path / 'reference.json'}"
+    with pytest.raises(UserError, match="found 2 files, expected 1"):
+        run(*with_answers, "--reference-outputs", both)
+    with pytest.raises(UserError, match="--outputs"):
+        run(*with_answers[:2], "--reference-outputs", str(tmp_path / "reference.json"))
+    with pytest.raises(UserError, match="--reference-outputs"):
+        run(*with_answers, "--length-prior", "weak")
+    with pytest.raises(UserError, match="cannot be written"):
+        run(*with_answers, "--out", str(tmp_path / "a.json" / "out.json"))

@@ -8,15 +8,18 @@ from numpy.typing import NDArray
 
 from implicit_if.harness import stats
 from implicit_if.harness.stats.estimate import Estimate
-from implicit_if.harness.stats.length import PRIOR_MEAN, PRIOR_SD, LengthModel, length_model
+from implicit_if.harness.stats.length import LengthModel, length_model
 from implicit_if.harness.stats.logistic import sigmoid
 from implicit_if.harness.stats.paired import sign_flip_p
+from implicit_if.harness.stats.priors import WEAK, LengthPrior
 from implicit_if.harness.stats.seeds import length_controlled_over_seeds
 
 Floats = NDArray[np.float64]
 Rng = np.random.Generator
 
 pytestmark = pytest.mark.slow
+
+PRIOR = LengthPrior("simulated", -1.4, 0.15)
 
 LOGITS = [-3.5, -2.5, -1.0, 0.0, 1.5]
 SHORTER = [-0.7, 0.2]
@@ -97,11 +100,31 @@ def test_length_controlled(n: int, draws: int) -> None:
                 rng, truth = np.random.default_rng(n), true_rate(logit, shorter, 0.0)
                 hits = []
                 for _ in range(draws):
-                    taste = PRIOR_MEAN + PRIOR_SD * rng.standard_normal()
+                    taste = PRIOR.mean + PRIOR.sd * rng.standard_normal()
                     rows = judged(rng, n, logit, shorter, taste, precision)
-                    hits.append(covered(truth, stats.length_controlled_win_rate(*rows, n_resamples=200)))
+                    hits.append(covered(truth, stats.length_controlled_win_rate(*rows, n_resamples=200, prior=PRIOR)))
                 cells[f"{truth:.1f}, shorter {shorter}, graded {precision}"] = float(np.mean(hits))
     check(f"length-controlled win rate, n={n}", cells, 8)
+
+
+@pytest.mark.parametrize("taste", [0.0, -1.4])
+@pytest.mark.parametrize(("n", "draws"), [(80, 100), (805, 60)])
+def test_length_controlled_of_an_unknown_judge(n: int, draws: int, taste: float) -> None:
+    """The weak prior holds the truth for a judge that does not care about length, and for one that does."""
+    cells = {}
+    for logit in LOGITS:
+        for shorter in SHORTER:
+            rng, truth = np.random.default_rng(n), true_rate(logit, shorter, 0.0)
+            rows = (judged(rng, n, logit, shorter, taste, 0.0) for _ in range(draws))
+            cells[f"{truth:.1f}, shorter {shorter}"] = float(
+                np.mean(
+                    [covered(truth, stats.length_controlled_win_rate(*r, n_resamples=200, prior=WEAK)) for r in rows]
+                )
+            )
+    print(
+        f"\nweak prior, taste {taste}, n={n}: {100 * np.mean(list(cells.values())):.1f} %, least {min(cells.values())}"
+    )
+    assert np.mean(list(cells.values())) > 0.93, cells  # a fixed taste near the prior's mean is covered more often
 
 
 def _seeded(rng: Rng, n: int, logit: float, sd_seeds: float) -> Floats:
@@ -138,14 +161,14 @@ def test_length_controlled_over_seeds(n: int) -> None:
 
 
 def _seed_models(rng: Rng, n: int, logit: float, sd_seeds: float) -> list[LengthModel]:
-    taste = PRIOR_MEAN + PRIOR_SD * rng.standard_normal()
+    taste = PRIOR.mean + PRIOR.sd * rng.standard_normal()
     size = rng.standard_normal(n)
     reference = np.exp(7.4 + _SIZE * size)
     models = []
     for shift in sd_seeds * rng.standard_normal(5):
         system = reference * np.exp(rng.normal(-0.7, 0.5, n))
         eta = taste * np.tanh((reference - system) / SPREADS[-0.7]) - 0.3 * size + logit + shift
-        models.append(length_model((rng.random(n) < sigmoid(eta)).astype(float), system, reference))
+        models.append(length_model((rng.random(n) < sigmoid(eta)).astype(float), system, reference, prior=PRIOR))
     return models
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,11 +13,14 @@ from scipy.optimize import minimize
 
 from implicit_if.harness import stats
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.stats.length import PRIOR_MEAN, PRIOR_SD, length_model
+from implicit_if.harness.stats.length import length_model
 from implicit_if.harness.stats.logistic import sigmoid
+from implicit_if.harness.stats.priors import GPT4_TURBO, LLM, WEAK, LengthPrior
 
 Floats = NDArray[np.float64]
 Case = tuple[Floats, Floats, Floats, Floats]
+
+FIXED = LengthPrior("fixed", -1.4, 0.15)
 
 
 def case(n: int = 120, *, shorter: float = 0.6, taste: float = -1.4, level: float = -0.5, seed: int = 0) -> Case:
@@ -48,12 +53,13 @@ def test_equals_an_independent_fit() -> None:
 
     c = minimize(loss, np.array([-1.4, 0, 0, 0]), options={"gtol": 1e-8}).x
     expected = 100 * np.mean(1 / (1 + np.exp(-(c[1] * (first - 0.5) + c[2] * size + c[3]))))
-    assert value(preferences, system, reference, first) == pytest.approx(expected, abs=1e-3)
+    assert value(preferences, system, reference, first, prior=FIXED) == pytest.approx(expected, abs=1e-3)
 
 
 def test_recovers_a_known_truth() -> None:
     preferences, system, reference, first = case(20_000, shorter=0.5, level=0.0)
-    assert value(preferences, system, reference, first) == pytest.approx(50, abs=1.5)
+    assert value(preferences, system, reference, first, prior=FIXED) == pytest.approx(50, abs=1.5)
+    assert value(preferences, system, reference, first, prior=WEAK) == pytest.approx(50, abs=1.5)
     assert 100 * preferences.mean() < 40
 
 
@@ -149,10 +155,11 @@ def test_equal_seeds_equal_results() -> None:
     assert stats.length_controlled_win_rate(*rows, seed=3) != stats.length_controlled_win_rate(*rows, seed=4)
 
 
-def test_bootstrap_error_agrees_with_the_infinitesimal_jackknife() -> None:
+@pytest.mark.parametrize("prior", [GPT4_TURBO, LLM, WEAK, FIXED])
+def test_bootstrap_error_agrees_with_the_infinitesimal_jackknife(prior: LengthPrior) -> None:
     rows = case(400)
-    estimate = stats.length_controlled_win_rate(*rows)
-    values, prior_error = length_model(*rows).pseudo_values()
+    estimate = stats.length_controlled_win_rate(*rows, prior=prior)
+    values, prior_error = length_model(*rows, prior=prior).pseudo_values()
     expected = 100 * np.sqrt(values.var(ddof=1) / 400 + prior_error**2)
     assert estimate.standard_error == pytest.approx(expected, rel=0.08)
     assert 100 * values.mean() == pytest.approx(estimate.value)
@@ -166,13 +173,37 @@ def test_the_prior_matters_where_lengths_say_little() -> None:
     assert narrow is not None
     assert wide[0] > value(*always_shorter) > wide[1]
     assert abs(wide[0] - wide[1]) > abs(narrow[0] - narrow[1])
-    low = value(*always_shorter, prior_mean=PRIOR_MEAN - PRIOR_SD)
-    assert wide[0] == low
+    moved = replace(GPT4_TURBO, mean=GPT4_TURBO.mean - GPT4_TURBO.sd)
+    assert wide[0] == pytest.approx(value(*always_shorter, prior=moved))
+
+
+def test_pseudo_values_follow_the_prior_as_the_data_move_it() -> None:
+    rows = case(300, shorter=0.4)
+    model = length_model(*rows, ids=[f"{i:03}" for i in range(300)])
+    values, _ = model.pseudo_values()
+    step = 1e-4
+    slopes = []
+    for i in (3, 250):
+        weights = np.ones((1, 300))
+        weights[0, i] += step
+        slopes.append(float(model.controlled(weights)[0] - values.mean()) / step)
+    assert (values[3] - values[250]) / 300 == pytest.approx(slopes[0] - slopes[1], abs=1e-5)
+
+
+def test_a_judge_without_a_taste_for_length_is_not_corrected() -> None:
+    preferences, system, reference, first = case(2000, shorter=0.4, taste=0.0)
+    raw = 100 * preferences.mean()
+    assert value(preferences, system, reference, first, prior=WEAK) == pytest.approx(raw, abs=4)
+    assert value(preferences, system, reference, first, prior=GPT4_TURBO) > raw + 5
+
+
+def test_the_method_names_the_prior() -> None:
+    assert stats.length_controlled_win_rate(*case(), prior=WEAK).method == "offline(weak);score"
 
 
 def test_a_wider_prior_widens_the_interval() -> None:
     rows = case(80, shorter=0.2)
-    errors = [stats.length_controlled_win_rate(*rows, prior_sd=sd).standard_error for sd in (0.05, 0.5)]
+    errors = [stats.length_controlled_win_rate(*rows, prior=replace(FIXED, sd=sd)).standard_error for sd in (0.05, 0.5)]
     assert errors[0] is not None
     assert errors[1] is not None
     assert errors[0] < errors[1]
@@ -187,5 +218,3 @@ def test_bad_input_is_refused() -> None:
         stats.length_controlled_win_rate([0.5, 0.5], [3, 3], [4, 4], ids=["a", "a"])
     with pytest.raises(UserError, match="1 of 2 values are missing"):
         stats.length_controlled_win_rate([0.5, 0.5], [3, float("nan")], [4, 4])
-    with pytest.raises(UserError, match="prior"):
-        stats.length_controlled_win_rate([0.5], [3], [4], prior_sd=0)

@@ -67,7 +67,7 @@ def test_influence_is_the_derivative_by_the_weights() -> None:
         return float(np.average(sigmoid(at_zero @ c), weights=weights))
 
     c = fit(features, outcomes, np.ones((1, 60)), means, spreads)[0]
-    values, prior_errors = influence(features, outcomes, at_zero, c, spreads)
+    values, pulls = influence(features, outcomes, at_zero, c, spreads)
     assert values.mean() == pytest.approx(controlled(np.ones(60)))
     step = 1e-4
     for i in (0, 17, 59):
@@ -80,4 +80,4 @@ def test_influence_is_the_derivative_by_the_weights() -> None:
         assert (values[i] - values[30]) / 60 == pytest.approx(slope - other, abs=1e-5)
     moved = fit(features, outcomes, np.ones((1, 60)), means + np.array([0.03, 0, 0, 0]), spreads)[0]
     change = sigmoid(at_zero @ moved).mean() - sigmoid(at_zero @ c).mean()
-    assert prior_errors[0] == pytest.approx(abs(change) * 10, rel=0.05)
+    assert pulls[0] == pytest.approx(change / 0.03, rel=0.05)

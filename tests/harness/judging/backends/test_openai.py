@@ -15,7 +15,10 @@ from judge_samples import KEY, comparisons
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.backends._llm import parse_text, weigh_letters
 from implicit_if.harness.judging.backends.openai import AutoJudge, build
+from implicit_if.harness.judging.pairs import make_pairs
 from implicit_if.harness.judging.protocol import Comparison, JudgeError, Verdict
+from implicit_if.harness.judging.runner import annotate
+from implicit_if.harness.outputs import Output
 
 
 def judge(server: FakeServer, model: str = "fake", **options: Any) -> Any:
@@ -284,3 +287,29 @@ def test_memory_is_flat(server: FakeServer) -> None:
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.5 * peaks[0]
+
+
+@pytest.mark.parametrize("max_cost", [None, 0.0])
+def test_a_dry_run_asks_nothing(
+    server: FakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], max_cost: float | None
+) -> None:
+    pairs = make_pairs(
+        [Output(instruction=f"q {i}", output=f"a {i}", generator="s") for i in range(3)],
+        [Output(instruction=f"q {i}", output=f"b {i}", generator="r") for i in range(3)],
+    )
+    auto = judge(server, logprobs="auto", price_in=1, price_out=10)
+    done = annotate(pairs, auto, tmp_path / "a.jsonl", dry_run=True, max_cost=max_cost)
+    assert server.requests == []
+    assert done.estimate is not None
+    text = judge(server, logprobs="text", price_in=1, price_out=10)
+    by_text = annotate(pairs, text, tmp_path / "b.jsonl", dry_run=True)
+    assert done.estimate == by_text.estimate
+    assert "6 verdicts to obtain, 6 calls, estimated cost" in capsys.readouterr().err
+    assert not (tmp_path / "a.jsonl").exists()
+
+
+def test_a_dry_run_of_a_judge_that_knows_its_mode_is_exact(server: FakeServer) -> None:
+    auto = judge(server, logprobs="auto")
+    assert auto.without_asking().fingerprint == judge(server, logprobs="text").fingerprint
+    found = auto.fingerprint
+    assert auto.without_asking().fingerprint == found == judge(server).fingerprint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +14,7 @@ import yaml
 from fake_server import FakeServer, Reply, chat, error
 from judge_samples import KEY
 
+from implicit_if.harness.cli import main
 from implicit_if.harness.judging import get_judge
 from implicit_if.harness.judging.backends import _options
 from implicit_if.harness.judging.backends.openai import OpenAIOptions
@@ -46,7 +47,7 @@ def test_shipped_judges_differ() -> None:
 def test_prices_are_dated_pairs() -> None:
     content = yaml.safe_load(_options._PRICES.read_text())
     assert re.fullmatch(r"20\d\d-\d\d", str(content["as_of"]))
-    for pair in _options._price_list().values():
+    for pair in _options.price_list()[1].values():
         assert 0 < pair[0] <= pair[1]
 
 
@@ -108,18 +109,20 @@ def test_under_the_runner_whatever_a_judge_says_can_be_stored(server: FakeServer
             assert record["error"] is None or record["error"].encode()
 
 
-def test_the_documented_export_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (ROOT / "docs" / "judges.md").read_text(encoding="utf-8")
-    (tmp_path / "export.py").write_text(text.split("```python\n")[1].split("```")[0])
+def test_the_documented_sheet_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (ROOT / "docs" / "judges.md").read_text(encoding="utf-8").split("## People\n\n```\n")[1]
+    program, *arguments = shlex.split(text.split("```")[0])
+    assert program == "implicit-if"
     monkeypatch.chdir(tmp_path)
     save_outputs("outputs.json", outputs("system", 4))
     save_outputs("reference.json", outputs("reference", 4))
-    runpy.run_path("export.py")
-    assert Path("sheet.csv").exists()
-    result = annotate(
-        make_pairs(outputs("system", 4), outputs("reference", 4)), get_judge("human:sheet.csv"), "a.jsonl"
-    )
-    assert [u.error for u in result.unjudged] == ["not judged yet"] * 4
+    assert main(arguments) == 0
+    assert Path("rating/sheet.csv").exists()
+    assert Path("rating/sheet.html").exists()
+    assert main(arguments) == 1
+    assert capsys.readouterr().out.count("not judged yet") == 4
 
 
 def test_the_documented_options_exist() -> None:

@@ -1,0 +1,153 @@
+"""`implicit-if judge-card`: measures a judge and writes its card."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from implicit_if.harness.annotations import AnnotationStore
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.files import atomic_write, cache_dir, sha256_text, write_json
+from implicit_if.harness.judging.card_measure import (
+    Clock,
+    Measured,
+    measure_agreement,
+    measure_controls,
+    measured_of,
+)
+from implicit_if.harness.judging.card_page import render_card
+from implicit_if.harness.judging.card_pairs import control_pairs, read_labelled
+from implicit_if.harness.judging.command import parse_options
+from implicit_if.harness.judging.judgement import Judgement
+from implicit_if.harness.judging.pairs import Pair
+from implicit_if.harness.judging.protocol import Judge
+from implicit_if.harness.judging.registry import check_judge_spec, get_judge
+from implicit_if.harness.judging.runner import annotate
+from implicit_if.harness.outputs import Output, join_instructions, load_outputs
+
+HELP = "measure a judge (agreement, position bias, controls, time, cost) and write its card"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    add = parser.add_argument
+    add("judge", metavar="JUDGE", help="a judge, as for `implicit-if judge`")
+    add("--option", action="append", default=[], metavar="K=V", help="an option of the judge; may be repeated")
+    add(
+        "--labelled",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="verdicts to agree with, in the format of alpaca-eval's annotations; may be repeated",
+    )
+    add(
+        "--answers",
+        nargs=2,
+        type=Path,
+        metavar="OUTPUTS",
+        help="answers of two systems to the same instructions: controls are judged against the first's",
+    )
+    add("--instructions", metavar="SPEC", default="builtin", help="the set --answers answers (builtin)")
+    add("--annotations", type=Path, metavar="FILE", help="verdicts, kept and reused (in the user's cache)")
+    add("--machine", metavar="TEXT", help="what it ran on, for the card")
+    add("--max-cost", type=float, metavar="USD", help="stop a paid judge at this cost, for each part")
+    add("--dry-run", action="store_true", help="print calls and estimated cost of each part, judge nothing")
+    add(
+        "--out", type=Path, metavar="PAGE.md", help="the card; measurements go beside it as PAGE.json (standard output)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures what labels and answers were given for, and writes the card.
+
+    Without either, the card is made of the configuration and of the measurements already beside it.
+
+    Raises:
+        UserError: On wrong arguments or files, a permanent fault of the judge, or the cost limit.
+    """
+    check_judge_spec(args.judge)
+    if args.dry_run and not (args.labelled or args.answers):
+        raise UserError(
+            "--dry-run: nothing to judge. Give what is to be measured: --labelled NAME=FILE, --answers A B."
+        )
+    if args.labelled or args.answers:
+        measured = _measure(args)
+        if measured is None:  # a dry run
+            return 0
+    else:
+        measured = load_measured(args.out.with_suffix(".json")) if args.out is not None else None
+    page = render_card(args.judge, measured)
+    if args.out is None:
+        print(page, end="")
+        return 0
+    try:
+        if measured is not None:
+            write_json(args.out.with_suffix(".json"), measured.model_dump())
+        with atomic_write(args.out) as file:
+            file.write(page)
+    except OSError as error:
+        raise UserError(f"--out {args.out}: cannot be written ({error}). Give a file you may write to.") from error
+    return 0
+
+
+def load_measured(path: Path) -> Measured | None:
+    """Stored measurements, or None if there are none.
+
+    Raises:
+        UserError: If the file is malformed.
+    """
+    if not path.exists():
+        return None
+    try:
+        return Measured.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError) as error:
+        raise UserError(f"{path}: no measurements of a judge ({error}). Delete it and measure again.") from error
+
+
+def _measure(args: argparse.Namespace) -> Measured | None:
+    labelled = [_named(text) for text in args.labelled]
+    answers = None if args.answers is None else _load_answers(args.answers, args.instructions)
+    judge = get_judge(args.judge, **parse_options(args.option))
+    if args.dry_run:
+        parts = {name: [pair for pair, _ in read_labelled(path)] for name, path in labelled}
+        for name, pairs in (parts | (control_pairs(*answers) if answers is not None else {})).items():
+            print(f"{name}:")
+            annotate(pairs, judge, _store(args, judge), dry_run=True)
+        return None
+    store = _store(args, judge)
+
+    def under_runner(pairs: list[Pair]) -> Judgement:
+        return annotate(pairs, judge, store, max_cost=args.max_cost)
+
+    clock = Clock(under_runner, AnnotationStore(store))
+    agreement = [measure_agreement(clock, name, path) for name, path in labelled]
+    controls = None if answers is None else measure_controls(clock, *answers, args.instructions)
+    return measured_of(judge, clock, args.machine, agreement=agreement, controls=controls)
+
+
+def _store(args: argparse.Namespace, judge: Judge) -> Path:
+    return args.annotations or cache_dir() / "cards" / f"{sha256_text(judge.name)[:16]}.jsonl"
+
+
+def _load_answers(paths: list[Path], instructions: str) -> tuple[list[Output], list[Output]]:
+    from implicit_if.harness.instructions import load_instructions
+
+    texts = load_instructions(instructions).texts()
+    first, second = (join_instructions(load_outputs(path), texts) for path in paths)
+    strange = sorted({o.instruction_id for o in first} - texts.keys())
+    if strange:
+        raise UserError(
+            f"{paths[0]}: {len(strange)} answers are to no instruction of {instructions!r}. Name their set."
+        )
+    return first, second
+
+
+def _named(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise UserError(
+            f"--labelled {text!r}: expected NAME=FILE, e.g. --labelled 'AlpacaFarm, people=annotations.json'."
+        )
+    return name, Path(path)

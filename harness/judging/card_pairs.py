@@ -1,0 +1,82 @@
+"""The pairs a judge is measured on: those of a labelled set, and controls against a system's answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.judging.pairs import Pair
+from implicit_if.harness.outputs import Output, instruction_id
+
+CONSTANT = (
+    "That is a great question! There are many things to consider here, and the best answer depends on your situation. "
+    "First, think about what you want to achieve. Second, gather reliable information and compare your options. "
+    "Finally, take your time and do not hesitate to ask somebody who knows. I hope this helps!"
+)
+"""The constant answer: polite, fluent, and about nothing."""
+
+
+def control_pairs(answers: Sequence[Output], others: Sequence[Output]) -> dict[str, list[Pair]]:
+    """The pairs of each control, and of the other system, against the answers; see `measure_controls`."""
+    by_id = {o.instruction_id: o for o in others}
+    if by_id.keys() != {o.instruction_id for o in answers}:
+        raise UserError("--answers: found answers to different instructions, expected two systems on the same set.")
+    return {
+        name: [_pair(o.instruction or "", answer_of(o), o.output, name, o.generator) for o in answers]
+        for name, answer_of in _controls(by_id).items()
+    }
+
+
+def _controls(others: dict[str, Output]) -> dict[str, Callable[[Output], str]]:
+    other = next(iter(others.values())).generator
+    return {
+        "empty answer": lambda o: "",
+        "constant answer": lambda o: CONSTANT,
+        "echo of the instruction": lambda o: o.instruction or "",
+        "longer of the two": lambda o: max(others[o.instruction_id].output, o.output, key=len),
+        other: lambda o: others[o.instruction_id].output,
+    }
+
+
+def read_labelled(path: Path) -> list[tuple[Pair, float]]:
+    """Pairs with the probability that the second answer is better, from alpaca-eval's annotations.
+
+    Rows are objects with `instruction`, `output_1`, `output_2` and `preference` from 1 (the first is better) to 2; a
+    JSON list or JSON Lines. `generator_2` names the system. Rows without a preference are left out.
+
+    Raises:
+        UserError: If the file cannot be read as such, or no row has a preference.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        rows = [json.loads(x) for x in text.split("\n") if x.strip()] if path.suffix == ".jsonl" else json.loads(text)
+        labelled = [_labelled(row) for row in rows if row["preference"] is not None]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{path}: not a labelled set ({error!r}). Expected alpaca-eval's annotations: objects with `instruction`, "
+            f"`output_1`, `output_2` and `preference` from 1 to 2."
+        ) from error
+    if not labelled:
+        raise UserError(f"{path}: no row has a preference. Expected numbers from 1 to 2.")
+    return labelled
+
+
+def _labelled(row: dict[str, Any]) -> tuple[Pair, float]:
+    preference = float(row["preference"]) or 1.5  # alpaca-eval's 0 is a tie
+    if not 1 <= preference <= 2:
+        raise ValueError(f"preference {preference}")
+    instruction, system, reference = (str(row[name]) for name in ("instruction", "output_2", "output_1"))
+    names = str(row.get("generator_2", "system")), str(row.get("generator_1", "reference"))
+    return _pair(instruction, system, reference, *names), preference - 1
+
+
+def _pair(instruction: str, system: str, reference: str, name: str, opponent: str) -> Pair:
+    key = instruction_id(instruction)
+    system_side, reference_side = (
+        Output(instruction_id=key, instruction=instruction, output=text, generator=generator)
+        for text, generator in ((system, name), (reference, opponent))
+    )
+    return Pair(key, instruction, system_side, reference_side)

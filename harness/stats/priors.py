@@ -1,0 +1,108 @@
+"""What is known of a judge's taste for length before its verdicts are seen: the prior of the length control.
+
+One system's verdicts alone often cannot tell length from quality (its answers may always be shorter), so what other
+verdicts of the same judge say about length is put in as a prior. It is a property of the judge, and part of the
+estimator's signature.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.stats.estimate import Floats
+
+_LOGIT_RANGE = (-4.0, 1.25)
+"""Logits of the win rates that `GPT4_TURBO` was derived from (1.8 to 78 %); beyond, the nearest is taken."""
+_RATIO_RANGE = (-1.93, 0.49)
+"""Log ratios of mean lengths, system to reference, likewise."""
+
+
+@dataclass(frozen=True)
+class LengthPrior:
+    """A normal prior on the length coefficient: log-odds for tanh(length difference / sd), reference minus system.
+
+    A taste for long answers is negative. Its mean is `mean + by_win_rate * logit(win rate) + by_length * log(mean
+    length of the system's answers / of the reference's)`.
+
+    Attributes:
+        name: How signatures call it.
+        mean: At a win rate of one half and equal mean lengths.
+        sd: Standard deviation around the mean.
+        by_win_rate: See above.
+        by_length: See above.
+    """
+
+    name: str
+    mean: float
+    sd: float
+    by_win_rate: float = 0.0
+    by_length: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.mean) and 0 < self.sd < math.inf):
+            raise UserError(
+                f"length prior: found mean {self.mean} and sd {self.sd}. Expected finite numbers, the sd above 0."
+            )
+
+    def means(self, win_rates: Floats, length_ratios: Floats) -> Floats:
+        """`[r]` prior means for `[r]` win rates (fractions) and `[r]` ratios of mean lengths; both may be 0."""
+        with np.errstate(divide="ignore"):
+            logits = np.clip(np.log(win_rates) - np.log1p(-win_rates), *_LOGIT_RANGE)
+            ratios = np.clip(np.log(length_ratios), *_RATIO_RANGE)
+        return np.asarray(self.mean + self.by_win_rate * logits + self.by_length * ratios)
+
+    def slopes(self, win_rate: float, length_ratio: float) -> tuple[float, float]:
+        """Derivatives of the mean by the win rate and by the log length ratio; 0 beyond the known range."""
+        logit = math.log(win_rate / (1 - win_rate)) if 0 < win_rate < 1 else math.inf
+        ratio = math.log(length_ratio) if 0 < length_ratio < math.inf else math.inf
+        inside = _LOGIT_RANGE[0] < logit < _LOGIT_RANGE[1], _RATIO_RANGE[0] < ratio < _RATIO_RANGE[1]
+        by_rate = self.by_win_rate / (win_rate * (1 - win_rate)) if inside[0] else 0.0
+        return by_rate, self.by_length if inside[1] else 0.0
+
+
+GPT4_TURBO = LengthPrior("gpt4-turbo", -0.88, 0.16, by_win_rate=0.11, by_length=0.32)
+"""AlpacaEval 2's judge. Regression over the length coefficients that alpaca-eval publishes for 182 models, made
+marginal over the instructions' difficulty; the sd is what is left (`tools/fit_length_prior.py`)."""
+
+LLM = LengthPrior("llm", -0.88, 0.4, by_win_rate=0.11, by_length=0.32)
+"""Other language models, and people: the same taste, less surely. alpaca-eval's evaluators prefer the longer answer in
+51 to 79 % of pairs (GPT-4 Turbo 61 %, people 64 %; evaluators_leaderboard.csv of 0.6.6), and the coefficients published
+for Llama-3-70B as judge differ from GPT-4 Turbo's on the same models by 0.4 (root mean square over 3)."""
+
+WEAK = LengthPrior("weak", 0.0, 1.0)
+"""Any other judge: nothing is known, so the verdicts decide. With this sd, GPT-4 Turbo's taste is no surprise."""
+
+_BY_JUDGE = {
+    "alpaca_eval:weighted_alpaca_eval_gpt4_turbo": GPT4_TURBO,
+    "weighted_alpaca_eval_gpt4_turbo": GPT4_TURBO,  # published annotations carry the annotator's bare name
+    "alpaca-eval-2": GPT4_TURBO,
+}
+_BY_BACKEND = {"alpaca_eval": LLM, "openai": LLM, "anthropic": LLM, "human": LLM}
+
+
+def prior_of(judge: str) -> LengthPrior:
+    """The prior for a judge's name, as annotations carry it, e.g. "openai:gpt-4.1-mini" or "embedded"."""
+    return _BY_JUDGE.get(judge) or _BY_BACKEND.get(judge.partition(":")[0], WEAK)
+
+
+def parse_prior(text: str) -> LengthPrior:
+    """A prior as a command line gives it: "gpt4-turbo", "llm", "weak", or "MEAN,SD".
+
+    Raises:
+        UserError: If it is neither.
+    """
+    named = {prior.name: prior for prior in (GPT4_TURBO, LLM, WEAK)}
+    if text in named:
+        return named[text]
+    parts = text.split(",")
+    try:
+        mean, sd = (float(part) for part in parts)
+    except ValueError:
+        raise UserError(
+            f"length prior {text!r}: expected {', '.join(named)}, or MEAN,SD of the length coefficient, e.g. -1,0.3."
+        ) from None
+    return LengthPrior(f"{mean:g},{sd:g}", mean, sd)
