@@ -4,6 +4,11 @@ from setuptools import find_packages, setup
 
 ROOMS = ("harness", "tasks", "model_wrappers", "leaderboards")
 DATA = ("yaml", "jinja", "json", "jsonl", "md", "csv", "html", "css", "js", "svg", "smk")
+# What `implicit-if leaderboard` makes from submissions is published, not installed.
+GENERATED = (
+    *("submissions/*", "answers/*", "figures/*", "page.html", "README.md"),
+    *(f"{table}.{suffix}" for table in ("leaderboard", "rules") for suffix in ("md", "csv", "json")),
+)
 
 setup(
     packages=[
@@ -16,6 +21,6 @@ setup(
         "implicit_if": ["py.typed"],
         **{f"implicit_if.{room}": [f"**/*.{suffix}" for suffix in DATA] for room in ROOMS},
     },
-    exclude_package_data={"implicit_if.leaderboards": ["submissions/*"]},
+    exclude_package_data={"implicit_if.leaderboards": list(GENERATED)},
     include_package_data=False,
 )

@@ -15,9 +15,9 @@ from implicit_if.harness.scores import Score
 from implicit_if.model_wrappers.rule_presets import Preset
 
 _SCORES = ("win_rate", "length_controlled_win_rate")
-_FORM = {"finish_rate": 1, "format_leak_rate": 1, "repetition": 3, "avg_length": 0}
+_FORM = {"finish_rate": 1, "format_leak_rate": 1, "repetition": 1, "avg_length": 0}
 """Measure, and the decimals shown."""
-_HEAD = ("system", "win rate %", "LC win rate %", "finish %", "leak %", "repetition", "length", "judged")
+_HEAD = ("system", "win rate %", "LC win rate %", "finish %", "leak %", "repetition %", "length", "judged")
 
 
 @dataclass(frozen=True)

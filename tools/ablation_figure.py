@@ -14,15 +14,15 @@ from typing import Any
 
 from implicit_if.leaderboards.svg import GREEN, GREY, PALE_GREEN, Bar, BarRow, bar_panels
 
-PANELS = ("win rate against base, %", "finish rate, %", "format leak, %")
 
 
 def main(source: str, target: str) -> None:
     """Reads `table.json` of `implicit-if ablate` and writes the figure."""
     table = json.loads(Path(source).read_text(encoding="utf-8"))
     rows = [bars(row) for row in table["rows"] if not row["system"].startswith("only ")]
+    panels = (f"win rate against {table['setting']['reference']}, %", "finish rate, %", "format leak, %")
     title = f"Base and rules on {table['setting']['model']}, {table['n_expected']} instructions"
-    Path(target).write_text(bar_panels(title, PANELS, rows), encoding="utf-8", newline="\n")
+    Path(target).write_text(bar_panels(title, panels, rows), encoding="utf-8", newline="\n")
 
 
 def bars(row: dict[str, Any]) -> BarRow:
@@ -33,7 +33,7 @@ def bars(row: dict[str, Any]) -> BarRow:
         win_rate = Bar(score["value"], (interval["low"], interval["high"]) if interval else None)
     else:
         win_rate = Bar(None, note="reference")  # the base model against itself
-    colour = GREY if not row["scores"] else GREEN if row["system"] == "rules" else PALE_GREEN
+    colour = GREY if row["system"] == "base" else GREEN if row["system"] == "rules" else PALE_GREEN
     return BarRow(row["system"], colour, [win_rate, Bar(row["finish_rate"]), Bar(row["format_leak_rate"])])
 
 

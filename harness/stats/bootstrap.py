@@ -5,7 +5,8 @@ Shapes: `r` replicates, `n` instructions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from statistics import NormalDist
 from typing import Literal
 
@@ -17,8 +18,10 @@ from implicit_if.harness.stats.estimate import Floats, check_level
 Statistic = Callable[[Floats], Floats]
 """`[r, n]` weights (how often each instruction was drawn) to `[r]` values."""
 
-_ROW_BUDGET = 2_000_000
-"""Weights held at once: 16 MB for a matrix of them, whatever n."""
+_AT_ONCE = 150_000
+"""Weights given to a statistic at once: what it makes of them stays in the processor's cache."""
+_KEPT = 2_000_000
+"""Weights kept for the next sample of the same size: 16 MB."""
 
 
 def replicates(statistic: Statistic, n: int, n_resamples: int = 1000, seed: int = 0) -> Floats:
@@ -38,15 +41,27 @@ def replicates(statistic: Statistic, n: int, n_resamples: int = 1000, seed: int 
     """
     if n < 1 or n_resamples < 2:
         raise UserError(f"bootstrap: found n={n}, n_resamples={n_resamples}. Expected n >= 1 and n_resamples >= 2.")
+    drawn = _kept_weights if n * n_resamples <= _KEPT else _draw_weights
+    return np.concatenate([statistic(weights) for weights in drawn(n, n_resamples, seed)])
+
+
+def _draw_weights(n: int, n_resamples: int, seed: int) -> Iterator[Floats]:
+    """Blocks `[r, n]` of how often each instruction was drawn."""
     generator = np.random.default_rng(seed)
-    step = max(1, _ROW_BUDGET // n)
-    parts = []
+    step = max(1, _AT_ONCE // n)
     for start in range(0, n_resamples, step):
         rows = min(step, n_resamples - start)
         drawn = generator.integers(0, n, size=(rows, n)) + n * np.arange(rows)[:, None]
-        weights = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
-        parts.append(statistic(weights))
-    return np.concatenate(parts)
+        yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
+
+
+@lru_cache(maxsize=2)
+def _kept_weights(n: int, n_resamples: int, seed: int) -> tuple[Floats, ...]:
+    """The same draws serve every system on an instruction set; nobody may write into them."""
+    blocks = tuple(_draw_weights(n, n_resamples, seed))
+    for block in blocks:
+        block.flags.writeable = False
+    return blocks
 
 
 def bootstrap_interval(
@@ -106,7 +121,7 @@ def _bca_tails(tails: Floats, values: Floats, statistic: Statistic, n: int) -> F
 
 
 def _jackknife(statistic: Statistic, n: int) -> Floats:
-    step = max(1, _ROW_BUDGET // n)
+    step = max(1, _AT_ONCE // n)
     parts = []
     for start in range(0, n, step):
         rows = np.arange(start, min(start + step, n))

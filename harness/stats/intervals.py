@@ -51,9 +51,9 @@ def quantile(level: float, degrees: float | None = None) -> float:
     """Two-sided quantile: 1.96 for a level of 0.95; Student's with degrees of freedom, the normal one without."""
     if degrees is None:
         return NormalDist().inv_cdf((1 + level) / 2)
-    from scipy.stats import t  # not at the top: importing scipy.stats takes half a second
+    from scipy.special import stdtrit  # scipy.stats has the same under another name, and takes a second to import
 
-    return float(t.ppf((1 + level) / 2, degrees))
+    return float(stdtrit(degrees, (1 + level) / 2))
 
 
 def mean_and_error(values: Floats) -> tuple[float | None, float | None]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -68,6 +69,12 @@ class LengthModel:
         """`[4]` prior standard deviations."""
         return np.array([self.prior.sd, _COVARIATE_SD, _COVARIATE_SD, _INTERCEPT_SD])
 
+    @cached_property
+    def coefficients(self) -> Floats:
+        """`[4]` of the fit to all instructions."""
+        ones = np.ones((1, len(self.outcomes)))
+        return np.asarray(fit(self.features, self.outcomes, ones, self._prior_means(ones), self.spreads)[0])
+
     def controlled(self, weights: Floats, shift: Floats | float = 0.0) -> Floats:
         """Mean prediction at length difference 0, as a fraction, fitted anew for each row of weights.
 
@@ -78,7 +85,8 @@ class LengthModel:
         Returns:
             `[r]`.
         """
-        c = fit(self.features, self.outcomes, weights, self._prior_means(weights, shift), self.spreads)
+        start = self.coefficients if len(weights) > 1 else None  # replicates end near it
+        c = fit(self.features, self.outcomes, weights, self._prior_means(weights, shift), self.spreads, start)
         at_zero = sigmoid(c[:, 1:] @ self.features[:, 1:].T)
         return np.asarray((weights * at_zero).sum(axis=1) / weights.sum(axis=1))
 
@@ -90,8 +98,7 @@ class LengthModel:
             jackknife), and by how much the estimate moves if the mean of the prior on the length coefficient rises by
             its standard deviation: the error that the prior adds. Both as fractions.
         """
-        ones = np.ones((1, len(self.outcomes)))
-        c = fit(self.features, self.outcomes, ones, self._prior_means(ones), self.spreads)[0]
+        c = self.coefficients
         at_zero = self.features * np.array([0.0, 1.0, 1.0, 1.0])
         values, pulls = influence(self.features, self.outcomes, at_zero, c, self.spreads)
         return values + pulls[0] * self._prior_influence(), float(pulls[0]) * self.prior.sd

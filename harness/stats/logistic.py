@@ -19,7 +19,14 @@ def sigmoid(x: Floats) -> Floats:
     return 0.5 * (1 + np.tanh(0.5 * x))
 
 
-def fit(features: Floats, outcomes: Floats, weights: Floats, prior_mean: Floats, prior_sd: Floats) -> Floats:
+def fit(
+    features: Floats,
+    outcomes: Floats,
+    weights: Floats,
+    prior_mean: Floats,
+    prior_sd: Floats,
+    start: Floats | None = None,
+) -> Floats:
     """Maximum a posteriori coefficients by Newton steps, all fits together.
 
     Maximises, per fit, `sum_i w_i (y_i log p_i + (1 - y_i) log(1 - p_i)) - sum_j ((c_j - m_j) / s_j)^2 / 2` with
@@ -34,6 +41,8 @@ def fit(features: Floats, outcomes: Floats, weights: Floats, prior_mean: Floats,
         weights: `[r, n]`, not negative.
         prior_mean: `[r, k]`, or `[k]` for all fits.
         prior_sd: `[k]`, positive and finite.
+        start: `[k]` coefficients from which all fits set out; None starts at the prior. It changes how many steps are
+            taken, not where they lead.
 
     Returns:
         `[r, k]` coefficients.
@@ -45,7 +54,7 @@ def fit(features: Floats, outcomes: Floats, weights: Floats, prior_mean: Floats,
     precision = np.asarray(prior_sd**-2.0)
     pairs = (features[:, :, None] * features[:, None, :]).reshape(n, k * k)
     means = np.array(np.broadcast_to(prior_mean, (len(weights), k)))
-    coefficients = means.copy()
+    coefficients = means.copy() if start is None else np.tile(start, (len(weights), 1))
     active = np.arange(len(weights))
     for _ in range(_MAX_STEPS):
         w, c, m = weights[active], coefficients[active], means[active]

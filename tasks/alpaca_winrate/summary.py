@@ -53,9 +53,8 @@ def _interval(score: Score) -> str:
 
 def _form(outputs: Sequence[Output], tags: Iterable[str]) -> list[str]:
     form = form_of(outputs, tags)
-    shares = [form["finish_rate"], form["format_leak_rate"]]
+    shares = [form["finish_rate"], form["format_leak_rate"], form["repetition"]]
     return [
         *("-" if share is None else f"{share / 100:.2f}" for share in shares),
-        f"{form['repetition']:.2f}",
         f"{form['avg_length']:.0f}",
     ]

@@ -52,7 +52,8 @@ def test_memory_is_bounded_by_working_in_pieces(monkeypatch: pytest.MonkeyPatch)
         rows.append(len(weights))
         return mean(weights)
 
-    monkeypatch.setattr(bootstrap, "_ROW_BUDGET", 60 * 7)
+    monkeypatch.setattr(bootstrap, "_AT_ONCE", 60 * 7)
+    monkeypatch.setattr(bootstrap, "_KEPT", 0)
     assert replicates(counted, 60, 50) == pytest.approx(whole[0])
     assert max(rows) == 7
     assert bootstrap_interval(mean, 60, n_resamples=50) == pytest.approx(whole[1])

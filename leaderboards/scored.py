@@ -1,0 +1,101 @@
+"""Scores of a submission's rows, the same on every machine, and whether two sets of scores agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple, cast
+
+from implicit_if.harness.files import sha256_text
+from implicit_if.harness.judging.judgement import Judgement
+from implicit_if.harness.judging.pairs import Pair
+from implicit_if.harness.judging.scoring import control_judgement, score_judgement
+from implicit_if.harness.outputs import Output
+from implicit_if.harness.scores import Score
+from implicit_if.harness.signature import Signature
+from implicit_if.leaderboards.checks import judgement_of
+from implicit_if.leaderboards.form import form_measures
+from implicit_if.leaderboards.rows import AnnotationRow, OutputRow
+from implicit_if.leaderboards.schema import Metadata, Scores
+
+TOLERANCE = 1e-6
+"""How far a stored number may be from the recomputed one, in its own unit: processors round sums differently."""
+
+
+def score_rows(
+    metadata: Metadata,
+    outputs: Sequence[OutputRow],
+    reference: Sequence[OutputRow],
+    annotations: Sequence[AnnotationRow],
+) -> tuple[Judgement, Scores]:
+    """Scores and measures of form.
+
+    Length is controlled by the offline estimator always: alpaca-eval's needs a file that not every machine has, and a
+    board's numbers must not depend on it.
+
+    Args:
+        metadata: Says under which names.
+        outputs: `[n]` sorted by instruction.
+        reference: `[n]` likewise, to the same instructions.
+        annotations: A verdict on each pair in each order.
+    """
+    ids = [row["instruction_id"] for row in outputs]
+    judgement = judgement_of(annotations, metadata.judge, ids)
+    pairs = [Pair(s["instruction_id"], "", _side(s), _side(r)) for s, r in zip(outputs, reference, strict=True)]
+    info = metadata.instruction_set
+    control = control_judgement(judgement, pairs, info.name, method="offline")
+    scores = score_judgement(judgement, pairs, info.name, info.revision, metadata.reference.name, control=control)
+    form = form_measures(outputs, metadata.template.tags if metadata.template is not None else [])
+    return judgement, Scores(scores=scores, form=form)
+
+
+class _Side(NamedTuple):
+    """What scoring asks of an `Output`: a validated model of a row that is validated already takes long to build."""
+
+    instruction_id: str
+    output: str
+    sha256: str
+
+
+def _side(row: OutputRow) -> Output:
+    return cast(Output, _Side(row["instruction_id"], row["output"], sha256_text(row["output"])))
+
+
+def score_differences(told: Mapping[str, Score], computed: Mapping[str, Score]) -> list[str]:
+    """What differs between stored and recomputed scores, in one line a metric; the version may."""
+    problems = [f"scores.json: {m} is missing" for m in computed.keys() - told.keys()]
+    problems += [f"scores.json: {m[:40]} is not recomputed by this program" for m in told.keys() - computed.keys()]
+    for metric in computed.keys() & told.keys():
+        stored, found = told[metric], computed[metric]
+        theirs, mine = Signature.parse(stored.signature), Signature.parse(found.signature)
+        if replace(theirs, version=mine.version) != mine:
+            problems.append(f"scores.json: {metric}: signature is {theirs}, expected {mine}")
+        elif not same_score(stored, found):
+            other = "" if theirs.version == mine.version else f" (by version {theirs.version}, this is {mine.version})"
+            problems.append(f"scores.json: {metric} is {stored.render(6)}{other}, recomputed it is {found.render(6)}")
+    return sorted(problems)
+
+
+def same_score(a: Score, b: Score) -> bool:
+    """Whether two scores agree in everything but their last digits and signatures."""
+    ends = [(None, None) if s.interval is None else (s.interval.low, s.interval.high) for s in (a, b)]
+    rest = [
+        (s.n_judged, s.n_expected, s.interval and (s.interval.method, s.interval.level, s.interval.seed))
+        for s in (a, b)
+    ]
+    return rest[0] == rest[1] and all(map(_close, (a.value, *ends[0]), (b.value, *ends[1])))
+
+
+def form_differences(told: Mapping[str, float | None], computed: Mapping[str, float | None]) -> list[str]:
+    """What differs between stored and recomputed measures of form."""
+    if told.keys() != computed.keys():
+        return [f"scores.json: form holds {', '.join(sorted(told))}, expected {', '.join(sorted(computed))}"]
+    return [
+        f"scores.json: form.{name} is {told[name]}, recomputed it is {computed[name]}"
+        for name in sorted(computed)
+        if not _close(told[name], computed[name])
+    ]
+
+
+def _close(a: float | None, b: float | None) -> bool:
+    return a == b if a is None or b is None else abs(a - b) <= TOLERANCE * max(1.0, abs(b))
