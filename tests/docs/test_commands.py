@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md and docs/leaderboards.md tell people to type and to open exists."""
+"""What the documentation tells people to type and to open exists."""
 
 from __future__ import annotations
 
@@ -12,21 +12,36 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("CONTRIBUTING.md", "docs/leaderboards.md")
+LINKING = ("CONTRIBUTING.md", "docs/leaderboards.md")
+DOCS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
+PAGES = ("README.md", "CONTRIBUTING.md", "tasks/alpaca_winrate/README.md", *DOCS)
 PLACEHOLDERS = ("NAME", "PRESET", "YOUR", "DIR", "REVISION")
 
 
 def command_lines(page: str) -> list[str]:
-    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
-    return [line.partition("#")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+    """Every line of a shell block, continued lines joined, comments left out."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"```(?:bash|sh|console)?\n(.*?)```", text, flags=re.DOTALL)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [line.partition(" #")[0].strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
-@pytest.mark.parametrize(
-    "line", [line for page in PAGES for line in command_lines(page) if line.startswith("implicit-if ")]
-)
+def commands(program: str) -> list[str]:
+    found = [line for page in PAGES for line in command_lines(page) if re.match(rf"(\$ )?{program} ", line)]
+    alone = {line.removeprefix("$ ").partition(" | ")[0].partition(" && ")[0] for line in found}
+    return sorted({re.sub(r"\$\(.*?\)", "0", line) for line in alone})  # what another command prints
+
+
+def words(line: str) -> list[str]:
+    return [word for word in shlex.split(line)[1:] if word != "..."]
+
+
+@pytest.mark.parametrize("line", commands("implicit-if"))
 def test_our_commands_take_these_arguments(line: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    name, *arguments = shlex.split(line)[1:]
+    name, *arguments = words(line)
+    if name.startswith("-"):
+        return
     module, _, attribute = project["entry-points"]["implicit_if.commands"][name].partition(":")
     command = importlib.import_module(module)
     parser = argparse.ArgumentParser(prog=f"implicit-if {name}")
@@ -34,7 +49,15 @@ def test_our_commands_take_these_arguments(line: str) -> None:
     parser.parse_args(arguments)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("line", commands("lm_eval"))
+def test_lm_eval_takes_these_arguments(line: str) -> None:
+    from lm_eval._cli.harness import HarnessCLI
+
+    typed = words(line)
+    HarnessCLI()._parser.parse_args(typed if typed[0] in ("ls", "run", "validate") else ["run", *typed])
+
+
+@pytest.mark.parametrize("page", LINKING)
 def test_every_file_named_is_there(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     linked = [
