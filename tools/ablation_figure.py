@@ -15,7 +15,6 @@ from typing import Any
 from implicit_if.leaderboards.svg import GREEN, GREY, PALE_GREEN, Bar, BarRow, bar_panels
 
 
-
 def main(source: str, target: str) -> None:
     """Reads `table.json` of `implicit-if ablate` and writes the figure."""
     table = json.loads(Path(source).read_text(encoding="utf-8"))

@@ -22,7 +22,7 @@ def test_means_over_answers() -> None:
     form = form_of(answers, ["<|user|>", "<|assistant|>"])
     assert form["finish_rate"] == 50
     assert form["format_leak_rate"] == 25
-    assert form["repetition"] == pytest.approx(100 * (1 / 5) / 4)  # one of the third answer's five 4-grams was there before
+    assert form["repetition"] == pytest.approx(100 * (1 / 5) / 4)  # one of the third answer's five 4-grams
     assert form["avg_length"] == sum(len(a.output) for a in answers) / 4
 
 

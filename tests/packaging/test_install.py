@@ -31,6 +31,9 @@ ROOMS = ("harness", "tasks", "model_wrappers", "leaderboards")
 NOT_COPIED = (".*", "__pycache__", "*.egg-info", "build", "dist", "tests", "benchmarks", "docs", "examples")
 BUILT_IN = "hellaswag"
 USER_TASK = "{task: TASK, dataset_path: none, output_type: generate_until, doc_to_text: a, doc_to_target: b}"
+GENERATED = re.compile(
+    r"leaderboards/(submissions/|answers/|figures/|page\.html|README\.md|(leaderboard|rules)\.(md|csv|json))"
+)
 HOOK_FILES = {"implicit_if.pth", "implicit_if.start", "_implicit_if_autoload.py"}
 
 
@@ -167,10 +170,7 @@ def test_wheel_ships_the_rooms_and_nothing_else(wheel: Path) -> None:
         for path in (ROOT / room).rglob("*"):
             name = path.relative_to(ROOT).as_posix()
             hidden = any(part.startswith(".") or part == "__pycache__" for part in path.parts)
-            generated = re.match(
-                r"leaderboards/(submissions/|answers/|figures/|page\.html|README\.md|(leaderboard|rules)\.(md|csv|json))", name
-            )
-            if path.is_file() and not hidden and not generated:
+            if path.is_file() and not hidden and not GENERATED.match(name):
                 expected.add(f"implicit_if/{name}")
     assert shipped == expected
 
