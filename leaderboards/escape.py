@@ -58,9 +58,10 @@ def markdown(text: str, limit: int = 200) -> str:
 def markdown_code(text: str, limit: int = 200) -> str:
     """The text as a Markdown code span that may stand in a table cell.
 
-    The fence is longer than any run of backticks inside. A pipe, which ends a cell even within code, becomes U+2502.
+    The fence is longer than any run of backticks inside. A pipe, which ends a cell even within code, becomes U+2502. An
+    HTML comment gets a space at its start: within code it would still be one of our markers to `markers`.
     """
-    line = one_line(text, limit).replace("|", "│")
+    line = one_line(text, limit).replace("|", "│").replace("<!--", "< !--")
     longest = max((len(run) for run in re.findall(r"`+", line)), default=0)
     fence = "`" * (longest + 1)
     pad = " " if not line.strip() or line[0] in "` " or line[-1] in "` " else ""

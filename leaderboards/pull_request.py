@@ -25,8 +25,10 @@ def changed_submissions(names: Sequence[bytes]) -> list[str]:
         names: The changed paths, as git gives them.
 
     Raises:
-        UserError: If it touches anything else, or there are too many.
+        UserError: If it touches anything else, or there are none or too many.
     """
+    if not names:  # the check runs where submissions change, so their list did not arrive
+        raise UserError("found no changed file on stdin. Expected what `git diff --name-only -z` prints.")
     if len(names) > MAX_CHANGED:
         raise UserError(f"the pull request changes {len(names)} files, expected at most {MAX_CHANGED}. Split it.")
     found = set()
@@ -80,7 +82,7 @@ def main(arguments: Sequence[str]) -> int:
     except UserError as error:
         print(f"not accepted: {error}", file=sys.stderr)
         return 2
-    print("\n".join(blocks) or "no submission changed")
+    print("\n".join(blocks))
     return 0
 
 

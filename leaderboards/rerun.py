@@ -80,10 +80,11 @@ def check_arguments(metadata: Metadata, overrides: Mapping[str, str]) -> dict[st
             continue
         text = str(value)
         form = _NUMBER if _RULE_OPTION.fullmatch(name) else forms.get(name)
-        if form is None or not re.fullmatch(form, text):
+        if form is None or not re.fullmatch(form, text) or (form is _HUB and Path(text).exists()):
             raise UserError(
                 f"{metadata.id}: model argument {one_line(name, 60)}={one_line(text, 60)} is not among those a rerun "
-                f"passes on ({', '.join(forms)}), or is malformed. If it is harmless, give it: --model-arg NAME=VALUE"
+                f"passes on ({', '.join(forms)}), is malformed, or is a path here. If it is harmless, give "
+                f"it: --model-arg NAME=VALUE"
             )
         arguments[name] = text
     arguments |= overrides

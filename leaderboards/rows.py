@@ -6,11 +6,12 @@ numbers in odd forms, white space, hidden keys and anything else two readers cou
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, FailFast, Field, StringConstraints, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from implicit_if.harness.annotations import Annotation, Order
@@ -21,8 +22,12 @@ from implicit_if.leaderboards.schema import MAX_INSTRUCTIONS
 
 MAX_ANSWER = 200_000
 """Characters of an answer or an instruction."""
+MAX_TOKENS = 10_000_000
 MAX_RAW = 2_000
 """Characters kept of what a judge said."""
+_MAX_PARTS = 20 * MAX_INSTRUCTIONS
+"""Objects, lists and commas of a file outside of texts; canonical rows have at most 16 an instruction."""
+_TEXT = re.compile(rb'"[^"]*"?')
 
 _Id = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 _Sha = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -39,7 +44,7 @@ class OutputRow(TypedDict):
     generator: _Name
     instruction: _Text | None
     instruction_id: _Id
-    n_tokens: Annotated[int, Field(ge=0, le=10_000_000)] | None
+    n_tokens: Annotated[int, Field(ge=0, le=MAX_TOKENS)] | None
     output: _Text
 
 
@@ -106,6 +111,7 @@ def parse_rows(data: bytes, kind: Literal["outputs", "annotations"]) -> list[Any
     limit = MAX_INSTRUCTIONS * (2 if kind == "annotations" else 1)
     if (count := data.count(b"\n")) > limit:
         raise ValueError(f"has {count} lines, expected at most {limit}")
+    _refuse_many_parts(data)
     try:
         # A newline cannot stand inside a line's JSON, so the lines are the items of a list: one call parses all.
         rows: list[Any] = _adapter(kind).validate_json(b"[" + data[:-1].replace(b"\n", b",") + b"]")
@@ -116,9 +122,24 @@ def parse_rows(data: bytes, kind: Literal["outputs", "annotations"]) -> list[Any
     return rows
 
 
+def _refuse_many_parts(data: bytes) -> None:
+    """Bounds what the parsed file takes: `{},` is three bytes, and hundreds once parsed and found wrong."""
+
+    def parts(text: bytes) -> int:
+        return text.count(b"{") + text.count(b"[") + text.count(b",")
+
+    if parts(data) <= _MAX_PARTS:  # texts included: all that most files need
+        return
+    bare = data.replace(rb"\\", b"").replace(rb"\"", b"")  # now every quote opens or ends a text
+    if bare.count(b'"') > 4 * _MAX_PARTS or parts(_TEXT.sub(b"", bare)) > _MAX_PARTS:
+        raise ValueError(f"holds more than {_MAX_PARTS} values")
+
+
 @cache
 def _adapter(kind: str) -> TypeAdapter[Any]:
-    return TypeAdapter(list[OutputRow]) if kind == "outputs" else TypeAdapter(list[AnnotationRow])
+    if kind == "outputs":
+        return TypeAdapter(Annotated[list[OutputRow], FailFast()])
+    return TypeAdapter(Annotated[list[AnnotationRow], FailFast()])
 
 
 def _complaint(error: ValidationError, data: bytes, kind: str) -> str:

@@ -14,9 +14,25 @@ from implicit_if.harness.outputs import Output
 from implicit_if.harness.scores import Score
 from implicit_if.harness.signature import Signature
 from implicit_if.leaderboards.checks import judgement_of
+from implicit_if.leaderboards.escape import is_plain
 from implicit_if.leaderboards.form import form_measures
-from implicit_if.leaderboards.rows import AnnotationRow, OutputRow
+from implicit_if.leaderboards.rows import MAX_ANSWER, MAX_TOKENS, AnnotationRow, OutputRow
 from implicit_if.leaderboards.schema import Metadata, Scores
+
+_RANGES = {
+    "win_rate": (0, 100),
+    "discrete_win_rate": (0, 100),
+    "length_controlled_win_rate": (0, 100),
+    "position_bias": (-100, 100),
+}
+_FORM_RANGES = {
+    "finish_rate": (0, 100),
+    "format_leak_rate": (0, 100),
+    "repetition": (0, 100),
+    "avg_length": (0, MAX_ANSWER),
+    "n_tokens": (0, MAX_TOKENS),
+}
+_LABEL = 60
 
 TOLERANCE = 1e-6
 """How far a stored number may be from the recomputed one, in its own unit: processors round sums differently."""
@@ -59,6 +75,40 @@ class _Side(NamedTuple):
 
 def _side(row: OutputRow) -> Output:
     return cast(Output, _Side(row["instruction_id"], row["output"], sha256_text(row["output"])))
+
+
+def strange_labels(scores: Mapping[str, Score]) -> list[str]:
+    """Versions and methods, which nothing is compared with, that are no short visible text; one line a metric."""
+    return [
+        f"scores.json: {metric[:40]}: a version or method is no visible text of at most {_LABEL} characters"
+        for metric, score in scores.items()
+        if any(len(label) > _LABEL or not is_plain(label) for label in _labels(score))
+    ]
+
+
+def _labels(score: Score) -> tuple[str, str, str]:
+    signature = Signature.parse(score.signature)
+    return signature.version, signature.lc or "", score.interval.method if score.interval is not None else ""
+
+
+def impossible(told: Scores) -> list[str]:
+    """What no answers and verdicts could give, of scores that come without them; one line a number."""
+    unknown = [*(told.scores.keys() - _RANGES.keys()), *(told.form.keys() - _FORM_RANGES.keys())]
+    problems = [f"scores.json: {name[:40]} is not among what this program computes" for name in sorted(unknown)]
+    for metric, score in told.scores.items():
+        low, high = _RANGES.get(metric, (-100, 100))
+        if score.value is not None and not low <= score.value <= high:
+            problems.append(f"scores.json: {metric[:40]}: is {score.value}, expected percent")
+        interval = score.interval
+        if interval is not None and not low - 100 <= interval.low <= interval.high <= high + 100:
+            problems.append(f"scores.json: {metric[:40]}: its interval is not one of percents")
+        if metric != "length_controlled_win_rate" and Signature.parse(score.signature).lc is not None:
+            problems.append(f"scores.json: {metric[:40]}: its signature names a length control")
+    for name, value in told.form.items():
+        low, high = _FORM_RANGES.get(name, (0, 0))
+        if value is not None and name in _FORM_RANGES and not low <= value <= high:
+            problems.append(f"scores.json: form.{name} is {value}, expected {low} to {high}")
+    return problems
 
 
 def score_differences(told: Mapping[str, Score], computed: Mapping[str, Score]) -> list[str]:

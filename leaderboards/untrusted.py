@@ -214,6 +214,8 @@ def parse_yaml(data: bytes) -> dict[str, Any]:
         raise ValueError(f"{where}{one_line(getattr(error, 'problem', None) or str(error), 120)}") from None
     except RecursionError:
         raise ValueError("is nested too deeply") from None
+    except OverflowError:  # 1:00:00 and so on is a number to base 60
+        raise ValueError("holds a number that is too large") from None
     if not isinstance(value, dict):
         raise ValueError(f"holds a {type(value).__name__}, expected named values")
     return value

@@ -19,7 +19,13 @@ from implicit_if.leaderboards.escape import one_line
 from implicit_if.leaderboards.migrations import migrate
 from implicit_if.leaderboards.rows import OutputRow, parse_rows
 from implicit_if.leaderboards.schema import Metadata, Rerun, Scores
-from implicit_if.leaderboards.scored import form_differences, score_differences, score_rows
+from implicit_if.leaderboards.scored import (
+    form_differences,
+    impossible,
+    score_differences,
+    score_rows,
+    strange_labels,
+)
 from implicit_if.leaderboards.untrusted import SubmissionError
 from implicit_if.leaderboards.verified import Answer, Answers, Badge, Verified
 
@@ -184,6 +190,7 @@ def _recomputed(
     hashes = checks.answer_hashes(outputs)
     judgement, computed = score_rows(metadata, outputs, reference, annotations)
     problems = [
+        *strange_labels(stored.scores),
         *score_differences(stored.scores, computed.scores),
         *form_differences(stored.form, computed.form),
     ]
@@ -219,7 +226,7 @@ def _self_reported(content: untrusted.Content, metadata: Metadata, stored: Score
         fingerprint=metadata.judge.fingerprint,
         orders=len(metadata.judge.orders),
     )
-    problems = []
+    problems = [*strange_labels(stored.scores), *impossible(stored)]
     if untrusted.RERUN in content.files:
         problems.append(f"{untrusted.RERUN}: found one without answers; a rerun compares answers")
     if "win_rate" not in stored.scores:
@@ -230,8 +237,6 @@ def _self_reported(content: untrusted.Content, metadata: Metadata, stored: Score
             problems.append(f"scores.json: {metric}: its signature does not fit metadata.yaml, expected {expected}")
         if not score.complete or score.value is None or score.n_expected != metadata.instruction_set.n:
             problems.append(f"scores.json: {metric}: does not cover all {metadata.instruction_set.n} instructions")
-        elif not -100 <= score.value <= 100:
-            problems.append(f"scores.json: {metric}: is {score.value}, expected percent")
     if problems:
         raise SubmissionError(content.folder, problems)
     nothing = np.zeros(0)

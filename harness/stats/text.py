@@ -27,7 +27,11 @@ def format_leak(text: str, tags: Iterable[str]) -> bool:
         True for a whole tag; for a tag without its closing or opening marks, if the marks left are two or more
         ("<|user", "user|>"), so that an ordinary "user" is no leak; and for an answer that ends amid a tag ("<|us").
     """
-    return any(_leak_pattern(tag.strip()).search(text) for tag in tags if tag.strip())
+    for tag in map(str.strip, tags):
+        marks, pattern = _leak(tag)
+        if any(mark in text for mark in marks) and pattern.search(text):
+            return True
+    return False
 
 
 def repeated_ngram_share(text: str, n: int = 4) -> float:
@@ -36,13 +40,14 @@ def repeated_ngram_share(text: str, n: int = 4) -> float:
     Tokens are white-space separated, and single characters in scripts without spaces. A text of one token only (a
     loop without spaces) is taken character by character. 0 for fewer than n tokens.
     """
-    tokens: list[str] | str = _TOKEN.findall(text)
+    # of ASCII, `split` gives the same tokens several times faster
+    tokens: list[str] | str = text.split() if text.isascii() else _TOKEN.findall(text)
     if len(tokens) == 1:
         tokens = text.strip()
     total = len(tokens) - n + 1
     if total < 1:
         return 0.0
-    return 1 - len({tuple(tokens[i : i + n]) for i in range(total)}) / total
+    return 1 - len(set(zip(*(tokens[i:] for i in range(n)), strict=False))) / total
 
 
 def echoes_instruction(text: str, instruction: str) -> bool:
@@ -60,17 +65,20 @@ def echoes_instruction(text: str, instruction: str) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _leak_pattern(tag: str) -> re.Pattern[str]:
-    forms = [re.escape(tag)]
+def _leak(tag: str) -> tuple[list[str], re.Pattern[str]]:
+    """A tag's leaks as a pattern, which is slow, and strings one of which stands in every text that it matches."""
+    marks, forms = [tag] if tag else [], [re.escape(tag)]
     match = _TAG.fullmatch(tag)
     if match:
         left, word, right = (re.escape(match[part]) for part in ("left", "word", "right"))
         if len(match["left"]) >= 2:
+            marks = [match["left"][:3]]
             forms.append(rf"{left}{word}\b")
             forms += [re.escape(tag[:cut]) + r"\Z" for cut in range(3, len(match["left"] + match["word"]))]
         if len(match["right"]) >= 2:
+            marks.append(match["right"])
             forms.append(rf"\b{word}{right}")
-    return re.compile("|".join(forms))
+    return marks, re.compile("|".join(forms))
 
 
 def _words(text: str) -> list[str]:

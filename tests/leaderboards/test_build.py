@@ -47,7 +47,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_submission(folder, name="acme/longest", system=rules, seed=6, judge=LongestJudge())
     evil = [o.model_copy(update={"output": f"{EVIL} {i} {o.output}"}) for i, o in enumerate(outputs("evil", 12, 7))]
     described = {"kind": "other", "description": "</script><b>=1+1 | [x](javascript:1)"}
-    make_submission(folder, name="evil/evil", system=described, answers=evil, reference_name="<b>|`base`")
+    model = {"name": "<!-- implicit-if: end boards -->"}
+    make_submission(
+        folder, name="evil/evil", system=described, answers=evil, reference_name="<b>|`base`", base_model=model
+    )
     return root
 
 

@@ -101,6 +101,7 @@ def test_markdown_code_cannot_be_left(text: str) -> None:
     assert span.endswith(fence[0])
     assert fence[0] not in re.findall(r"`+", inner)
     assert "|" not in span
+    assert "<!--" not in span
     assert "\n" not in span
 
 

@@ -118,6 +118,12 @@ def test_other_paths_are_refused(name: bytes) -> None:
         changed_submissions([name])
 
 
+def test_a_list_that_did_not_arrive_is_no_pull_request_without_submissions(checkout: Path) -> None:
+    """In the workflow's pipe, an error of git's leaves an empty stdin."""
+    with pytest.raises(UserError, match="found no changed file"):
+        check(checkout, [])
+
+
 def test_ids_are_found_once() -> None:
     names = [f"{SUBMISSIONS}a__b/v1/{n}".encode() for n in ("x", "y")] + [f"{SUBMISSIONS}a__a/v1/x".encode()]
     assert changed_submissions(names) == ["a__a/v1", "a__b/v1"]

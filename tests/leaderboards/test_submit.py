@@ -267,6 +267,17 @@ def test_what_a_rerun_passes_on_is_a_short_list(runnable: Path, model: str, argu
         rerun.check_arguments(metadata_with(runnable, model=model, model_args=arguments), {})
 
 
+def test_a_model_named_on_the_hub_is_not_a_folder_here(
+    runnable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata = metadata_with(runnable, model="hf", model_args={"pretrained": "acme/tiny"})
+    assert rerun.check_arguments(metadata, {})["pretrained"] == "acme/tiny"
+    (tmp_path / "acme" / "tiny").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="a path here"):
+        rerun.check_arguments(metadata, {})
+
+
 @pytest.mark.parametrize(
     "arguments", [{"trust_remote_code": True}, {"use_safetensors": False}, {"trust_remote_code": 1}]
 )

@@ -24,7 +24,6 @@ from implicit_if.harness.outputs import Output
 from implicit_if.harness.signature import outputs_sha256
 from implicit_if.leaderboards import checks
 from implicit_if.leaderboards.canonical import compress, decompress, json_bytes, jsonl_bytes, yaml_bytes
-from implicit_if.leaderboards.form import leaks, repeated_share
 from implicit_if.leaderboards.rows import output_rows, parse_rows
 from implicit_if.leaderboards.untrusted import SubmissionError
 from implicit_if.leaderboards.verify import read_answers, verify
@@ -125,13 +124,6 @@ def test_numbers_are_what_the_statistics_give_for_the_verdicts(tmp_path: Path) -
     assert verified.form["avg_length"] == pytest.approx(form["avg_length"])
     assert verified.form["repetition"] == pytest.approx(float(form["repetition"] or 0))
     assert verified.form["n_tokens"] == pytest.approx(np.mean([o.n_tokens or 0 for o in own]))
-
-
-@given(st.text(alphabet="ab <|user>\n\t\x1c\u3042\u00a0", max_size=60))
-def test_the_fast_measures_are_the_slow_ones(text: str) -> None:
-    assert repeated_share(text) == stats.repeated_ngram_share(text)
-    for tags in (("<|user|>",), ("user:", "<|a|>"), ("### b",), ("[a]",), ("ab",), ("<a", "b>>")):
-        assert leaks(text, tags) == stats.format_leak(text, tags)
 
 
 def test_packed_and_plain_say_the_same(plain: Path, packed: Path) -> None:
@@ -342,6 +334,36 @@ def test_metadata_that_do_not_fit_are_refused(copied: Path, change: Any, message
 def test_told_scores_are_not_believed(copied: Path, change: Any, message: str) -> None:
     edit_scores(copied, change)
     assert any(message in p for p in problems(copied)), problems(copied)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s["scores"]["win_rate"].update(value=-1.0), "expected percent"),
+        (lambda s: s["scores"]["win_rate"]["interval"].update(high=1e300), "its interval"),
+        (lambda s: s["scores"].update(wins=s["scores"]["win_rate"]), "wins is not among"),
+        (lambda s: s["scores"].update(win_rate=s["scores"]["length_controlled_win_rate"]), "names a length control"),
+        (lambda s: s["scores"].pop("win_rate"), "win_rate is missing"),
+        (lambda s: s["form"].update(avg_length=1e15), "expected 0 to"),
+        (lambda s: s["form"].update(other=1.0), "other is not among"),
+        (lambda s: s["scores"]["win_rate"]["interval"].update(method="x" * 61), "at most 60 characters"),
+        (lambda s: s["scores"]["win_rate"].update(n_judged=11), "does not cover all"),
+    ],
+)
+def test_impossible_self_reported_scores_are_refused(tmp_path: Path, change: Any, message: str) -> None:
+    folder = make_submission(tmp_path, self_reported=True)
+    edit_scores(folder, change)
+    assert any(message in p for p in problems(folder)), problems(folder)
+
+
+@pytest.mark.parametrize("version", ["9" * 61, "1\u202e"])
+def test_a_version_is_short_visible_text(copied: Path, version: str) -> None:
+    def other(scores: dict[str, Any]) -> None:
+        for score in scores["scores"].values():
+            score["signature"] = score["signature"].rpartition("|v:")[0] + f"|v:{version}"
+
+    edit_scores(copied, other)
+    assert any("at most 60 characters" in p for p in problems(copied)), problems(copied)
 
 
 def test_scores_of_another_processor_are_accepted_and_kept(copied: Path) -> None:
