@@ -18,7 +18,7 @@ from implicit_if.harness.stats.estimate import Floats, check_level
 Statistic = Callable[[Floats], Floats]
 """`[r, n]` weights (how often each instruction was drawn) to `[r]` values."""
 
-_AT_ONCE = 150_000
+_AT_ONCE = 40_000
 """Weights given to a statistic at once: what it makes of them stays in the processor's cache."""
 _KEPT = 2_000_000
 """Weights kept for the next sample of the same size: 16 MB."""
