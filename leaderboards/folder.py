@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -118,9 +117,15 @@ def write_files(root: Path, metadata: Metadata, files: Mapping[str, bytes], *, r
                 file.flush()
                 os.fsync(file.fileno())
         verify.verify(folder)
+        before = Path(temporary) / "before"
         if target.exists():
-            shutil.move(target, Path(temporary) / "before")
-        os.replace(folder, target)
+            os.replace(target, before)
+        try:
+            os.replace(folder, target)
+        except OSError:
+            if before.exists():
+                os.replace(before, target)
+            raise
     return target
 
 

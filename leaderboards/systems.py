@@ -134,6 +134,11 @@ def label_of(member: Verified) -> str:
     return named.get(system.kind, _LABELS.get(system.kind, system.kind))
 
 
+def is_reference(member: Verified) -> bool:
+    """Whether these are the answers it was judged against, so that its win rate is 50 by construction."""
+    return member.outputs_sha256 == member.metadata.reference.sha256
+
+
 def _identity(member: Verified) -> str:
     data = member.metadata
     if member.badge == "self-reported":
@@ -155,7 +160,7 @@ def _row(key: BoardKey, members: Sequence[Verified]) -> Row:
     empty = np.zeros((0, 0))
     row = Row(
         members=tuple(members),
-        label=label_of(first),
+        label=label_of(first) + (" (the reference)" if all(map(is_reference, members)) else ""),
         badge=min((m.badge for m in members), key=BADGES.index),
         win_rate=first.scores["win_rate"],
         win_rate_sd=None,

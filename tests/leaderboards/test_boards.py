@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,15 @@ def test_another_version_shares_the_table_and_is_named() -> None:
     board = only_board(old, make_verified("a/new"))
     assert {version for row in board.rows for version in row.versions} >= {"0.0.9"}
     assert len(board.rows) == 2
+
+
+def test_the_reference_s_own_row_says_that_it_is_the_reference() -> None:
+    itself = make_verified("a/tuned", system={"kind": "instruction"}, value=50)
+    itself = dataclasses.replace(itself, outputs_sha256=itself.metadata.reference.sha256)
+    other = make_verified("a/rules", value=40)
+    told = make_verified("a/told", system={"kind": "response"}, value=50, badge="self-reported")
+    rows = only_board(itself, other, told).rows
+    assert [row.label for row in rows] == ["rules paper", "response tuning", "instruction tuning (the reference)"]
 
 
 def test_rows_come_by_base_model_then_kind_then_win_rate_with_controls_last() -> None:
