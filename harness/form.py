@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from implicit_if.harness import stats
 from implicit_if.harness.outputs import Output
 
@@ -19,11 +21,15 @@ def form_of(outputs: Sequence[Output], tags: Iterable[str]) -> dict[str, float |
         In percent `finish_rate` (ended by EOS; over the answers that say how they ended, None if none does),
         `format_leak_rate` and `repetition` (repeated 4-grams); `avg_length` in characters.
     """
-    tags, n = tuple(tags), len(outputs)
-    ended = [o.finish_reason == "eos" for o in outputs if o.finish_reason is not None]
+    tags = tuple(tags)
     return {
-        "finish_rate": 100 * sum(ended) / len(ended) if ended else None,
-        "format_leak_rate": 100 * sum(stats.format_leak(o.output, tags) for o in outputs) / n,
-        "repetition": 100 * sum(stats.repeated_ngram_share(o.output) for o in outputs) / n,
-        "avg_length": sum(len(o.output) for o in outputs) / n,
+        "finish_rate": mean([100.0 * (o.finish_reason == "eos") for o in outputs if o.finish_reason is not None]),
+        "format_leak_rate": mean([100.0 * stats.format_leak(o.output, tags) for o in outputs]),
+        "repetition": mean([100.0 * stats.repeated_ngram_share(o.output) for o in outputs]),
+        "avg_length": mean([float(len(o.output)) for o in outputs]),
     }
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """The mean as lm-eval's table shows it, to the last digit; None without values."""
+    return float(np.mean(values)) if values else None

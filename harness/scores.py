@@ -75,6 +75,17 @@ class Score(BaseModel):
         """True if every expected instruction was judged; only then may the score be submitted."""
         return self.n_judged == self.n_expected
 
+    def bracketed(self, spread: float | None = None) -> str:
+        """The score in a column: "45.2 [43.5, 46.9]", or "45.2 ± 0.8 [43.5, 46.9]" with a spread, e.g. over seeds.
+
+        Without an interval the brackets are left out; "-" where nothing was judged.
+        """
+        if self.value is None:
+            return "-"
+        plus = "" if spread is None else f" ± {spread:.1f}"
+        brackets = "" if self.interval is None else f" [{self.interval.low:.1f}, {self.interval.high:.1f}]"
+        return f"{self.value:.1f}{plus}{brackets}"
+
     def render(self, digits: int = 1) -> str:
         """The score as people read it.
 

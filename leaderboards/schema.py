@@ -220,7 +220,7 @@ class Scores(Strict):
 
     Attributes:
         scores: By metric, as `score_judgement` gives them.
-        form: Measures of the answers' form; see `form.form_measures`.
+        form: Measures of the answers' form; see `scored.form_measures`.
     """
 
     scores: Annotated[dict[Key, Score], Field(min_length=1, max_length=16)]

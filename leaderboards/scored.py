@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple, cast
 
 from implicit_if.harness.files import sha256_text
+from implicit_if.harness.form import form_of, mean
 from implicit_if.harness.judging.judgement import Judgement
 from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.judging.scoring import control_judgement, score_judgement
@@ -15,7 +16,6 @@ from implicit_if.harness.scores import Score
 from implicit_if.harness.signature import Signature
 from implicit_if.leaderboards.checks import judgement_of
 from implicit_if.leaderboards.escape import is_plain
-from implicit_if.leaderboards.form import form_measures
 from implicit_if.leaderboards.rows import MAX_ANSWER, MAX_TOKENS, AnnotationRow, OutputRow
 from implicit_if.leaderboards.schema import Metadata, Scores
 
@@ -61,7 +61,8 @@ def score_rows(
     info = metadata.instruction_set
     control = control_judgement(judgement, pairs, info.name, method="offline")
     scores = score_judgement(judgement, pairs, info.name, info.revision, metadata.reference.name, control=control)
-    form = form_measures(outputs, metadata.template.tags if metadata.template is not None else [])
+    tags = metadata.template.tags if metadata.template is not None else []
+    form = form_measures([pair.system for pair in pairs], tags)
     return judgement, Scores(scores=scores, form=form)
 
 
@@ -71,10 +72,23 @@ class _Side(NamedTuple):
     instruction_id: str
     output: str
     sha256: str
+    finish_reason: str | None
+    n_tokens: int | None
 
 
 def _side(row: OutputRow) -> Output:
-    return cast(Output, _Side(row["instruction_id"], row["output"], sha256_text(row["output"])))
+    answer = row["output"]
+    return cast(
+        Output, _Side(row["instruction_id"], answer, sha256_text(answer), row["finish_reason"], row["n_tokens"])
+    )
+
+
+def form_measures(answers: Sequence[Output], tags: Sequence[str]) -> dict[str, float | None]:
+    """`form_of` a submission's answers, without `format_leak_rate` where there are no tags, and the mean `n_tokens`."""
+    form = form_of(answers, tags)
+    if not tags:
+        form["format_leak_rate"] = None
+    return form | {"n_tokens": mean([float(a.n_tokens) for a in answers if a.n_tokens is not None])}
 
 
 def strange_labels(scores: Mapping[str, Score]) -> list[str]:

@@ -51,7 +51,7 @@ class Row:
         win_rate_sd: Standard deviation over seeds in points; None for one seed.
         lc: Length-controlled win rate; None if not reported.
         lc_sd: As `win_rate_sd`.
-        form: Measures of form, averaged over seeds; see `form.form_measures`.
+        form: Measures of form, averaged over seeds; see `scored.form_measures`.
         preferences: `[s, n]`; empty if self-reported.
     """
 

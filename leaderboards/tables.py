@@ -165,11 +165,7 @@ def row_json(board: Board, row: Row) -> dict[str, Any]:
 
 def number(score: Score | None, sd: float | None) -> str:
     """A score as the tables show it: value, ± sd over seeds, [interval]."""
-    if score is None or score.value is None:
-        return "-"
-    spread = "" if sd is None else f" ± {sd:.1f}"
-    interval = "" if score.interval is None else f" [{score.interval.low:.1f}, {score.interval.high:.1f}]"
-    return f"{score.value:.1f}{spread}{interval}"
+    return "-" if score is None else score.bracketed(sd)
 
 
 def _markdown_table(board: Board, rows: Sequence[Row]) -> str:

@@ -29,7 +29,7 @@ class Verified:
             "re-run" (a maintainer's rerun agrees, too).
         scores: By metric. The stored ones, which agree with the recomputed ones to `verify.TOLERANCE`: so no machine's
             rounding reaches a generated file.
-        form: Measures of form, likewise; see `form.form_measures`.
+        form: Measures of form, likewise; see `scored.form_measures`.
         instruction_ids: `[n]`, sorted; empty if self-reported.
         preferences: `[n]` in [0, 1], averaged over the orders; empty if self-reported.
         by_order: `[n]` in each presentation order.

@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from implicit_if.harness.arguments import dollars, positive
+
 HELP = "answer and judge with every rule left out and every rule alone, and print the table"
 
 
@@ -29,12 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="base, a named reference, or an outputs file (the base model's tuned sibling where there is one, or base)",
     )
     add("--option", action="append", default=[], metavar="K=V", help="an option of the judge; may be repeated")
-    add("--max-cost", type=float, metavar="USD", help="stop a paid judge at this cost")
+    add("--max-cost", type=dollars, metavar="USD", help="stop a paid judge at this cost")
     add("--out", type=Path, default=Path("ablation"), metavar="DIR", help="answers, verdicts and tables (ablation)")
     add("--tokens", action="store_true", help="also leave out each string of the rules' token lists")
-    add("--limit", type=_positive, metavar="N", help="the first N instructions only")
-    add("--batch-size", type=_positive, metavar="N", help="rows at once (chosen automatically)")
-    add("--max-gen-toks", type=_positive, metavar="N", help="tokens an answer may have (256 embedded, else 512)")
+    add("--limit", type=positive, metavar="N", help="the first N instructions only")
+    add("--batch-size", type=positive, metavar="N", help="rows at once (chosen automatically)")
+    add("--max-gen-toks", type=positive, metavar="N", help="tokens an answer may have (256 embedded, else 512)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -77,10 +79,3 @@ def run(args: argparse.Namespace) -> int:
             lm, instructions, template, args.out, limit=args.limit, generation=generation, reference=reference
         )
         return ablation.run(judge, tokens=args.tokens, max_cost=args.max_cost)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value}: expected at least 1")
-    return value

@@ -116,7 +116,7 @@ class Table:
             form = [_number(row.form[measure], digits) for measure, digits in _FORM.items()]
             if row.scores:
                 judged = f"{row.scores['win_rate'].n_judged} of {self.n_expected}"
-                rows.append([name, *(_interval(row.scores[metric]) for metric in _SCORES), *form, judged])
+                rows.append([name, *(row.scores[metric].bracketed() for metric in _SCORES), *form, judged])
             else:
                 rows.append([name, "reference", "reference", *form, ""])
         table = tabulate(rows, headers=_HEAD, tablefmt=style, disable_numparse=True)
@@ -134,14 +134,6 @@ class Table:
             f"({s['model_identity'][:8]}, {s['dtype']}), rules {s['rules']}, template {s['template']}, greedy, at most "
             f"{s['generation']['max_gen_toks']} tokens."
         )
-
-
-def _interval(score: Score) -> str:
-    if score.value is None:
-        return "-"
-    if score.interval is None:
-        return f"{score.value:.1f}"
-    return f"{score.value:.1f} [{score.interval.low:.1f}, {score.interval.high:.1f}]"
 
 
 def _against(reference: str) -> str:

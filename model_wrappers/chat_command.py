@@ -9,6 +9,8 @@ import os
 import shutil
 import sys
 
+from implicit_if.harness.arguments import positive
+
 HELP = "talk to the base model, to base times rules and to tuned models, side by side"
 
 
@@ -30,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(base,rules:paper)",
     )
     add("--template", default="tulu", metavar="NAME", help="chat template: a name, a .jinja file, or model (tulu)")
-    add("--max-gen-toks", type=_positive, metavar="N", help="tokens an answer may have (256 embedded, else 512)")
+    add("--max-gen-toks", type=positive, metavar="N", help="tokens an answer may have (256 embedded, else 512)")
     add("--once", metavar="TEXT", help="print the answers to one instruction and leave")
     add("--explain", action="store_true", help="after every answer, show which rule changed which token")
 
@@ -65,10 +67,3 @@ def run(args: argparse.Namespace) -> int:
             import readline  # noqa: F401  input() then has editing and history
     chat.talk(lambda: input("you> " if interactive else ""), greet=interactive)
     return 0
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value}: expected at least 1")
-    return value

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from implicit_if.harness.judging.backends.embedded import CONFIG, EMBEDDED_CHARS, ENOUGH_SIMILARITY, Config
 from implicit_if.harness.judging.card_measure import Measured as StoredMeasured
-from implicit_if.harness.judging.card_page import controls_text, cost_text
+from implicit_if.harness.judging.card_page import controls_text, cost_text, table
 from implicit_if.harness.judging.features import MAX_CHARS
 from implicit_if.harness.stats import spearman
 
@@ -145,7 +145,7 @@ def render(config: Config, measured: Measured, stored: StoredMeasured | None) ->
     n_fitted = {f"n_{source}": f"{n:,}" for source, n in config.fit["pairs"].items()}
     weak, strong = measured.win_rates["ae1"], measured.win_rates["ae2"]
     return TEMPLATE.format(
-        features=_table(
+        features=table(
             ["feature", "weight", "what it is"],
             [[f"`{name}`", f"{c.weight:+.2f}", FEATURES.get(name, "")] for name, c in coefficients],
         ),
@@ -158,20 +158,20 @@ def render(config: Config, measured: Measured, stored: StoredMeasured | None) ->
         n_weak=len(weak),
         spearman_strong=measured.spearman["ae2"],
         n_strong=len(strong),
-        win_rates=_table(
+        win_rates=table(
             ["model", "against text_davinci_003", "published", "against GPT-4 Turbo", "published"],
             [
                 [model, *weak.get(model, ("", "")), *strong.get(model, ("", ""))]
                 for model in sorted({*weak, *strong}, key=lambda m: -strong.get(m, weak.get(m, (0.0, 0.0)))[1])
             ],
         ),
-        controls=_table(
+        controls=table(
             ["control", "against text_davinci_003", "against GPT-4 Turbo"],
             [[kind, rate, measured.controls["ae2"][kind]] for kind, rate in measured.controls["ae1"].items()],
         ),
         lowest_weak=min(predicted for predicted, _ in weak.values()),
         lowest_strong=min(predicted for predicted, _ in strong.values()),
-        calibration=_table(
+        calibration=table(
             ["prediction", "n", "mean prediction", "mean published"],
             [[f"{b.low} to {b.high}", b.n, b.predicted, b.published] for b in measured.calibration],
         ),
@@ -183,18 +183,9 @@ def render(config: Config, measured: Measured, stored: StoredMeasured | None) ->
     )
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
-
-
-def _cell(value: object) -> str:
-    return "" if value is None else str(value).replace("|", "\\|")
-
-
 def _accuracies(title: str, rows: Iterable[tuple[str, Accuracy]]) -> str:
     judges = ("embedded", "longest", "random")
-    return _table(
+    return table(
         [title, "n", *judges],
         [[name, f"{a.n:,}", *(f"{getattr(a, judge):.3f}" for judge in judges)] for name, a in rows],
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from implicit_if.harness.annotations import AnnotationStore
+from implicit_if.harness.arguments import dollars
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.files import atomic_write, cache_dir, sha256_text, write_json
 from implicit_if.harness.judging.card_measure import (
@@ -52,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--instructions", metavar="SPEC", default="builtin", help="the set --answers answers (builtin)")
     add("--annotations", type=Path, metavar="FILE", help="verdicts, kept and reused (in the user's cache)")
     add("--machine", metavar="TEXT", help="what it ran on, for the card")
-    add("--max-cost", type=float, metavar="USD", help="stop a paid judge at this cost, for each part")
+    add("--max-cost", type=dollars, metavar="USD", help="stop a paid judge at this cost, for each part")
     add("--dry-run", action="store_true", help="print calls and estimated cost of each part, judge nothing")
     add(
         "--out", type=Path, metavar="PAGE.md", help="the card; measurements go beside it as PAGE.json (standard output)"

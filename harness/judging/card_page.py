@@ -87,7 +87,7 @@ def render_card(name: str, measured: Measured | None = None) -> str:
         known.summary.strip(),
         "## Use it\n" + _list(known.use),
         "## Do not use it\n" + _list(known.avoid),
-        "## Configuration\n" + _table(["", ""], config.rows),
+        "## Configuration\n" + table(["", ""], config.rows),
         "## Agreement\n" + _agreement(known, measured),
         "## Position bias\n" + _position_bias(config, known, measured),
         "## Controls\n" + _not_measured(known) if measured is None else "## Controls\n" + controls_text(measured),
@@ -137,7 +137,7 @@ def controls_text(measured: Measured) -> str:
         f"Win rates in percent against the answers of `{controls.opponent}` on the instruction set "
         f"`{controls.instructions}`. The first three deserve no win; the longer of the two systems' answers gains "
         f"nothing with a judge that does not care about length; the last row is the other system itself.\n\n"
-        + _table(
+        + table(
             ["answers", "win rate", "95 % interval", "n"],
             [[name, _number(m.value), _interval(m), m.n] for name, m in controls.rows.items()],
         )
@@ -200,7 +200,7 @@ def _agreement(known: About, measured: Measured | None) -> str:
     return (
         "Accuracy: share of the pairs decided by both on which judge and label name the same answer. `longest` is the "
         "rule that the longer answer wins, on the same pairs.\n\n"
-        + _table(
+        + table(
             ["labels", "pairs decided", "accuracy", "95 % interval", "kappa", "`longest`", "Spearman (systems)"],
             [_agreement_row(a) for a in measured.agreement],
         )
@@ -230,7 +230,7 @@ def _position_bias(config: Config, known: About, measured: Measured | None) -> s
             found.append((f"`{measured.controls.instructions}`", measured.controls.position_bias))
     if not found:
         return _not_measured(known)
-    return "Points gained by being shown first.\n\n" + _table(
+    return "Points gained by being shown first.\n\n" + table(
         ["pairs", "bias", "95 % interval", "n"], [[name, f"{m.value:+.1f}", _interval(m), m.n] for name, m in found]
     )
 
@@ -261,9 +261,14 @@ def _list(lines: Sequence[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table; None is an empty cell."""
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(str(c).replace("|", "\\|") for c in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else str(value).replace("|", "\\|")
 
 
 def _number(value: float) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from implicit_if.harness.arguments import dollars, positive
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.backends.human import SHEET, export_sheet, sheet_exists
 from implicit_if.harness.judging.judgement import Judgement
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--annotations", type=Path, metavar="FILE", help="verdicts, kept and reused (OUTPUTS' stem.annotations.jsonl)")
     add("--instructions", metavar="SPEC", help="the instruction set, for outputs that hold no texts")
     add("--out", type=Path, metavar="FILE", help="write the scores as JSON")
-    add("--limit", type=_positive, metavar="N", help="judge the first N outputs only")
+    add("--limit", type=positive, metavar="N", help="judge the first N outputs only")
     add("--allow-missing", action="store_true", help="the reference may answer more instructions than OUTPUTS")
     add(
         "--length-control",
@@ -60,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--length-prior", metavar="PRIOR", help="another prior for ours: gpt4-turbo, llm, weak, or =MEAN,SD")
     add("--sheet", type=Path, metavar="FOLDER", help="with --judge human: write the sheet there, or read it back")
-    add("--max-cost", type=_dollars, metavar="USD", help="stop a paid judge at this cost")
+    add("--max-cost", type=dollars, metavar="USD", help="stop a paid judge at this cost")
     add("--dry-run", action="store_true", help="print calls and estimated cost, judge nothing")
 
 
@@ -222,17 +223,3 @@ def _generator(outputs: Sequence[Output], path: Path) -> str:
 def _printable(text: str) -> str:
     """Text from outside, without what could steer a terminal or cannot be encoded."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value}: expected at least 1")
-    return value
-
-
-def _dollars(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: expected US dollars, 0 or more")
-    return value

@@ -115,11 +115,7 @@ def load_reference(spec: str, instructions: InstructionSet, folder: Path = FOLDE
                 f"instruction sets, or give a path: --reference FILE."
             )
     else:
-        path = Path(spec).expanduser()
-        if not path.is_file():
-            raise unknown_name(
-                "reference", spec, reference_names(folder), fix="The path of an outputs file is accepted too."
-            )
+        path = _own_file(spec, folder)
     return _complete(join_instructions(load_outputs(path), instructions.texts()), instructions, spec)
 
 
@@ -135,11 +131,7 @@ def stored_answers(spec: str, ids: Collection[str], folder: Path = FOLDER) -> li
         UserError: If there is neither such a name nor such a file, or none of the reference's sets holds them all.
     """
     if spec not in reference_names(folder):
-        if not Path(spec).expanduser().is_file():
-            raise unknown_name(
-                "reference", spec, reference_names(folder), fix="The path of an outputs file is accepted too."
-            )
-        return load_outputs(Path(spec).expanduser())
+        return load_outputs(_own_file(spec, folder))
     files = [path for path in _files(folder) if path.parent == folder / spec]
     for path in files:
         outputs = load_outputs(path)
@@ -161,6 +153,15 @@ def _complete(outputs: Iterable[Output], instructions: InstructionSet, spec: str
             f"instruction set; choose it with --instructions (in lm_eval: --metadata instructions=)."
         )
     return [by_id[item.id] for item in instructions.items]
+
+
+def _own_file(spec: str, folder: Path) -> Path:
+    path = Path(spec).expanduser()
+    if not path.is_file():
+        raise unknown_name(
+            "reference", spec, reference_names(folder), fix="The path of an outputs file is accepted too."
+        )
+    return path
 
 
 def _files(folder: Path) -> list[Path]:

@@ -33,7 +33,7 @@ def summary_table(
     win_rate, controlled = scores["win_rate"], scores["length_controlled_win_rate"]
     judged = f"{win_rate.n_judged} of {n_expected}"
     rows = [
-        [_name(system), _interval(win_rate), _interval(controlled), *_form(system, tags), judged],
+        [_name(system), win_rate.bracketed(), controlled.bracketed(), *_form(system, tags), judged],
         [f"{_name(reference)} (reference)", "50", "50", *_form(reference, tags), ""],
     ]
     return tabulate(rows, headers=_HEAD, tablefmt="github", disable_numparse=True)
@@ -41,14 +41,6 @@ def summary_table(
 
 def _name(outputs: Sequence[Output]) -> str:
     return html.escape(outputs[0].generator.replace("|", "/"))
-
-
-def _interval(score: Score) -> str:
-    if score.value is None:
-        return "-"
-    if score.interval is None:
-        return f"{score.value:.1f}"
-    return f"{score.value:.1f} [{score.interval.low:.1f}, {score.interval.high:.1f}]"
 
 
 def _form(outputs: Sequence[Output], tags: Iterable[str]) -> list[str]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import json
 import sys
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -16,18 +15,10 @@ import torch
 from implicit_if.model_wrappers.product import BoundRules
 from implicit_if.model_wrappers.rule_presets import load_preset
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "rules.py"
-
 
 @pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark_rules", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+def benchmark(load_benchmark: Callable[[str], ModuleType]) -> ModuleType:
+    return load_benchmark("rules")
 
 
 def test_quick_prints_every_ratio(

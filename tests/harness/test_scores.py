@@ -48,6 +48,14 @@ def test_render_with_more_digits() -> None:
     assert score(interval=interval(43.5, 46.9)).render(2) == "45.23 [43.50, 46.90] (n 80)"
 
 
+def test_bracketed() -> None:
+    told = score(value=45.23, interval=interval(43.5, 46.94))
+    assert told.bracketed() == "45.2 [43.5, 46.9]"
+    assert told.bracketed(0.84) == "45.2 ± 0.8 [43.5, 46.9]"
+    assert score(value=45.23, interval=None).bracketed() == "45.2"
+    assert score(value=None, interval=None, n_judged=0).bracketed(1.0) == "-"
+
+
 def test_complete() -> None:
     assert score().complete
     assert not score(n_judged=79).complete
