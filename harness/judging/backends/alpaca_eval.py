@@ -37,7 +37,7 @@ _PARSER_FAULTS: tuple[type[Exception], ...] = (
     TypeError,
     ValueError,
 )
-_CLOSING_QUOTES = re.compile(r'"""(?=\s*[,}\]])')
+_CLOSING_QUOTES = re.compile(r'"(\s*)"(\s*)"(?=\s*[,}\]])')
 
 
 class AlpacaEvalOptions(ApiOptions):
@@ -138,7 +138,7 @@ def guard_quotes(text: str) -> str:
 
     Only quotes that a comma or closing bracket follows are broken (by a zero-width space): a docstring stays.
     '''
-    return _CLOSING_QUOTES.sub('""\u200b"', text)
+    return _CLOSING_QUOTES.sub('"\\1"\\2\u200b"', text)
 
 
 def build(argument: str | None, options: Mapping[str, Any]) -> LLMJudge:
