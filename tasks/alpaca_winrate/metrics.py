@@ -6,6 +6,7 @@ they are left out and shown as `n_judged` below `n_expected`, never counted as l
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -72,15 +73,22 @@ def pair_lengths(output: Output, reference: Output, preference: float | None) ->
 
 def length_controlled(pairs: Sequence[dict[str, Any]]) -> Estimate:
     """The length-controlled win rate of judged pairs; the same for any order of the rows."""
-    judged = sorted((p for p in pairs if p["preference"] is not None), key=lambda p: str(p["instruction_id"]))
+    keys = ("instruction_id", "preference", "system_length", "reference_length")
+    judged = sorted(tuple(pair[key] for key in keys) for pair in pairs if pair["preference"] is not None)
+    return _fit(tuple(judged), pairs[0]["judge"], pairs[0]["instruction_set"], len(pairs))
+
+
+@functools.lru_cache(maxsize=2)  # asked once for the value and once for its standard error
+def _fit(judged: tuple[tuple[Any, ...], ...], judge: str, instruction_set: str, n_expected: int) -> Estimate:
+    ids, preferences, lengths, reference_lengths = zip(*judged, strict=True) if judged else ((), (), (), ())
     return control_length(
-        np.array([p["preference"] for p in judged], dtype=float),
-        np.array([p["system_length"] for p in judged], dtype=float),
-        np.array([p["reference_length"] for p in judged], dtype=float),
-        [p["instruction_id"] for p in judged],
-        judge=pairs[0]["judge"],
-        instruction_set=pairs[0]["instruction_set"],
-        n_expected=len(pairs),
+        np.array(preferences, dtype=float),
+        np.array(lengths, dtype=float),
+        np.array(reference_lengths, dtype=float),
+        ids,
+        judge=judge,
+        instruction_set=instruction_set,
+        n_expected=n_expected,
     ).estimate
 
 
