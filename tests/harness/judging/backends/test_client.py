@@ -59,7 +59,7 @@ TRANSIENT = {
 @pytest.mark.parametrize("fault", TRANSIENT.values(), ids=TRANSIENT)
 def test_a_transient_fault_is_asked_again(server: FakeServer, fault: Reply) -> None:
     server.script.extend([fault, fault])
-    verdicts = by_key(judge(server, timeout=0.3).judge(comparisons(5)))
+    verdicts = by_key(judge(server, timeout=1.0).judge(comparisons(5)))
     assert {v.prefers_first for v in verdicts.values()} == {0.75}
     assert len(verdicts) == 5
     assert len(server.requests) == 7
@@ -68,7 +68,7 @@ def test_a_transient_fault_is_asked_again(server: FakeServer, fault: Reply) -> N
 @pytest.mark.parametrize("fault", [TRANSIENT["500"], TRANSIENT["timeout"], TRANSIENT["truncated body"]])
 def test_a_fault_that_stays_with_one_comparison_leaves_it_unjudged(server: FakeServer, fault: Reply) -> None:
     server.respond = lambda r: fault if "answer 3 of" in r.prompt else chat("m", {"m": 0.75, "M": 0.25})
-    verdicts = by_key(judge(server, timeout=0.2, retries=2).judge(comparisons(6)))
+    verdicts = by_key(judge(server, timeout=1.0, retries=2).judge(comparisons(6)))
     assert verdicts["3"].prefers_first is None
     assert "3 attempts" in (verdicts["3"].error or "")
     assert [v.prefers_first for k, v in sorted(verdicts.items()) if k != "3"] == [0.75] * 5
@@ -242,7 +242,7 @@ def test_closing_the_generator_ends_everything(server: FakeServer) -> None:
     started = time.monotonic()
     verdicts.close()
     gc.collect()  # a task left behind would be a warning, which fails the test
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
     with pytest.raises(StopIteration):
         next(verdicts)
 
@@ -266,7 +266,7 @@ def test_it_works_inside_a_running_loop(server: FakeServer) -> None:
 def test_the_rate_limit_is_kept(server: FakeServer) -> None:
     started = time.monotonic()
     assert len(list(judge(server, rpm=1200).judge(comparisons(11)))) == 11
-    assert 0.5 <= time.monotonic() - started < 3
+    assert 0.5 <= time.monotonic() - started < 10
 
 
 def test_connections_are_reused(server: FakeServer) -> None:
