@@ -15,6 +15,9 @@ from implicit_if.harness.records import append_records, read_records
 Order = Literal["system_first", "reference_first", "none"]
 """Which answer the judge saw first; "none" for judges that score answers one by one or symmetrically."""
 
+WITHDRAWN = "verdict taken back"
+"""The error of a line that takes back the verdict before it; any other error leaves that verdict as it is."""
+
 
 class Annotation(BaseModel):
     """One verdict.
@@ -93,6 +96,8 @@ class AnnotationStore:
     def read(self) -> StoreContent:
         """Reads the whole file; a later line of the same key replaces an earlier one.
 
+        A failed line replaces a verdict only if it says `WITHDRAWN`.
+
         Raises:
             UserError: If a line is not an annotation; names the file and the line.
         """
@@ -102,7 +107,8 @@ class AnnotationStore:
             if annotation.error is None:
                 verdicts[annotation.key] = annotation
                 failures.pop(annotation.key, None)
-            elif annotation.key not in verdicts:
+            elif annotation.error == WITHDRAWN or annotation.key not in verdicts:
+                verdicts.pop(annotation.key, None)
                 failures[annotation.key] = annotation
         return StoreContent(verdicts, failures)
 

@@ -90,15 +90,19 @@ def save_outputs(path: str | Path, outputs: Sequence[Output], meta: OutputsMeta 
 def load_outputs(path: str | Path) -> list[Output]:
     """Reads our outputs, alpaca-eval's `model_outputs.json`, or lm-eval's `samples_*.jsonl` of `alpaca_winrate`.
 
+    Of samples with repeated responses the one that lm-eval's filter chose is taken; it is an error if it chose none.
+
     Raises:
-        UserError: If the file is missing, malformed, empty, or holds an instruction twice.
+        UserError: If the file is missing, malformed, empty, or holds an instruction twice or several answers to one.
     """
     source = Path(path)
     rows = _rows(source)
     outputs = []
     for position, row in enumerate(rows):
         try:
-            outputs.append(Output.model_validate(_from_sample(row) if "resps" in row else row))
+            outputs.append(
+                Output.model_validate(_from_sample(row, f"{source}, row {position}") if "resps" in row else row)
+            )
         except ValidationError as error:
             detail = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'row'}: {e['msg']}" for e in error.errors())
             raise UserError(
@@ -154,10 +158,7 @@ def _rows(source: Path) -> list[dict[str, Any]]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{source}: cannot be read ({error}). Expected UTF-8 JSON.") from error
     try:
-        if source.suffix == ".jsonl":
-            rows: Any = [json.loads(line) for line in text.split("\n") if line.strip()]
-        else:
-            rows = json.loads(text)
+        rows: Any = json.loads(text) if source.suffix != ".jsonl" else _json_lines(text)
     except ValueError as error:
         raise UserError(f"{source}: not JSON ({error}). Expected a JSON list of outputs, or .jsonl.") from error
     if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
@@ -165,18 +166,37 @@ def _rows(source: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _from_sample(row: dict[str, Any]) -> dict[str, Any]:
-    """One line of lm-eval's samples: the document with the answer's text and what the task noted about it."""
+def _json_lines(text: str) -> list[Any]:
+    rows = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        try:
+            rows += [json.loads(line)] if line.strip() else []
+        except ValueError as error:
+            raise ValueError(f"line {number}: {str(error).replace('line 1 column', 'column')}") from error
+    return rows
+
+
+def _from_sample(row: dict[str, Any], where: str) -> dict[str, Any]:
+    """One line of lm-eval's samples: the document with the answer's text and what the task noted about it.
+
+    The first request is the system's; a second is the reference's (`reference=base`). Of repeated responses to it the
+    one that lm-eval's filter chose is taken, which is the one lm-eval scored.
+    """
     doc = row.get("doc")
     resps = row.get("filtered_resps") or row["resps"]
     if not isinstance(doc, dict) or "instruction" not in doc or not resps:
         return row
-    answer = resps[0][0] if isinstance(resps[0], list) else resps[0]
+    answers = resps[0] if isinstance(resps[0], list) else [resps[0]]
+    if sum(isinstance(answer, str) for answer in answers) > 1:
+        raise UserError(
+            f"{where}: {len(answers)} responses to one instruction, expected one. Run lm-eval with repeats 1 or with a "
+            f"filter that chooses, e.g. take_first; or split the file, one system a response, to judge them all."
+        )
     noted = doc.get("output")
     noted = noted if isinstance(noted, dict) else {}
     return {
         "instruction": doc["instruction"],
-        "output": answer,
+        "output": answers[0] if answers else None,
         "generator": noted.get("generator", "model"),
         "dataset": doc.get("dataset"),
         "finish_reason": noted.get("finish_reason"),

@@ -103,9 +103,9 @@ def find_annotations(
         if not store.is_file():
             continue
         found: dict[str, dict[str, Annotation]] = {}
-        for a in AnnotationStore(store):
+        for a in AnnotationStore(store).read().verdicts.values():
             hashes = answers.get(a.instruction_id)
-            if a.preference is None or hashes != (a.system_sha256, a.reference_sha256):
+            if hashes != (a.system_sha256, a.reference_sha256):
                 continue
             if judge is None or a.judge == judge or (len(judge) >= 4 and a.fingerprint.startswith(judge)):
                 found.setdefault(a.fingerprint, {})[a.key] = a

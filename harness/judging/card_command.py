@@ -11,6 +11,7 @@ from implicit_if.harness.annotations import AnnotationStore
 from implicit_if.harness.arguments import dollars
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.files import atomic_write, cache_dir, sha256_text, write_json
+from implicit_if.harness.judging.backends.human import HumanJudge, sheet_exists
 from implicit_if.harness.judging.card_measure import (
     Clock,
     Measured,
@@ -20,7 +21,7 @@ from implicit_if.harness.judging.card_measure import (
 )
 from implicit_if.harness.judging.card_page import render_card
 from implicit_if.harness.judging.card_pairs import control_pairs, read_labelled
-from implicit_if.harness.judging.command import parse_options
+from implicit_if.harness.judging.command import judge_spec, parse_options, write_sheet
 from implicit_if.harness.judging.judgement import Judgement
 from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.judging.protocol import Judge
@@ -51,7 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="answers of two systems to the same instructions: controls are judged against the first's",
     )
     add("--instructions", metavar="SPEC", default="builtin", help="the set --answers answers (builtin)")
-    add("--annotations", type=Path, metavar="FILE", help="verdicts, kept and reused (in the user's cache)")
+    add("--sheet", type=Path, metavar="FOLDER", help="with the judge human: write the sheet there, or read it back")
+    add(
+        "--annotations", type=Path, metavar="FILE", help="verdicts, kept and reused (in the user's cache; by the sheet)"
+    )
     add("--machine", metavar="TEXT", help="what it ran on, for the card")
     add("--max-cost", type=dollars, metavar="USD", help="stop a paid judge at this cost, for each part")
     add("--dry-run", action="store_true", help="print calls and estimated cost of each part, judge nothing")
@@ -63,23 +67,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measures what labels and answers were given for, and writes the card.
 
-    Without either, the card is made of the configuration and of the measurements already beside it.
+    Without either, the card is made of the configuration and of the measurements already beside it. For people, the
+    first call writes the sheet of all pairs, and the next measures what was filled in.
 
     Raises:
         UserError: On wrong arguments or files, a permanent fault of the judge, or the cost limit.
     """
-    check_judge_spec(args.judge)
-    if args.dry_run and not (args.labelled or args.answers):
+    measuring = bool(args.labelled or args.answers)
+    if (args.dry_run or args.sheet) and not measuring:
         raise UserError(
-            "--dry-run: nothing to judge. Give what is to be measured: --labelled NAME=FILE, --answers A B."
+            f"{'--dry-run' if args.dry_run else '--sheet'}: nothing to judge. Give what is to be measured: "
+            f"--labelled NAME=FILE, --answers A B."
         )
-    if args.labelled or args.answers:
-        measured = _measure(args)
-        if measured is None:  # a dry run
+    if measuring:
+        measured = _measure(args, judge_spec(args))
+        if measured is None:  # a dry run, or a sheet to be filled in
             return 0
     else:
         measured = load_measured(args.out.with_suffix(".json")) if args.out is not None else None
-    page = render_card(args.judge, measured)
+    page = render_card(_card_name(args.judge, measured), measured)
     if args.out is None:
         print(page, end="")
         return 0
@@ -107,13 +113,27 @@ def load_measured(path: Path) -> Measured | None:
         raise UserError(f"{path}: no measurements of a judge ({error}). Delete it and measure again.") from error
 
 
-def _measure(args: argparse.Namespace) -> Measured | None:
+def _card_name(judge: str, measured: Measured | None) -> str:
+    """Whose card it is: people's is the rater's, wherever the sheet lies."""
+    if judge.partition(":")[0] != "human":
+        return judge
+    return "human" if measured is None else measured.judge
+
+
+def _measure(args: argparse.Namespace, spec: str) -> Measured | None:
+    check_judge_spec(spec)
     labelled = [_named(text) for text in args.labelled]
     answers = None if args.answers is None else _load_answers(args.answers, args.instructions)
-    judge = get_judge(args.judge, **parse_options(args.option))
+    parts = {name: [pair for pair, _ in read_labelled(path)] for name, path in labelled}
+    parts |= control_pairs(*answers) if answers is not None else {}
+    if args.sheet is not None and not sheet_exists(args.sheet):
+        if args.dry_run:
+            raise UserError(f"--dry-run: {args.sheet} holds no sheet yet. People make no calls; leave --dry-run out.")
+        print(write_sheet([pair for pairs in parts.values() for pair in pairs], args.sheet))
+        return None
+    judge = get_judge(spec, **parse_options(args.option))
     if args.dry_run:
-        parts = {name: [pair for pair, _ in read_labelled(path)] for name, path in labelled}
-        for name, pairs in (parts | (control_pairs(*answers) if answers is not None else {})).items():
+        for name, pairs in parts.items():
             print(f"{name}:")
             annotate(pairs, judge, _store(args, judge), dry_run=True)
         return None
@@ -129,6 +149,8 @@ def _measure(args: argparse.Namespace) -> Measured | None:
 
 
 def _store(args: argparse.Namespace, judge: Judge) -> Path:
+    if args.annotations is None and isinstance(judge, HumanJudge):
+        return judge.folder / "card.annotations.jsonl"
     return args.annotations or cache_dir() / "cards" / f"{sha256_text(judge.name)[:16]}.jsonl"
 
 

@@ -10,7 +10,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from implicit_if.harness.annotations import AnnotationStore
+from implicit_if.harness.errors import UserError
 from implicit_if.harness.files import sha256_file
+from implicit_if.harness.judging.backends.human import HumanJudge
 from implicit_if.harness.judging.card_pairs import control_pairs, read_labelled
 from implicit_if.harness.judging.judgement import Judgement
 from implicit_if.harness.judging.pairs import Pair
@@ -90,6 +92,7 @@ class Measured(BaseModel):
         seconds: Wall-clock seconds a comparison (both orders where the order matters), as the runner asks.
         dollars: US dollars a comparison, as charged; None if not known.
         machine: Where, in the measurer's words.
+        shown_first: Percent of people's verdicts for the answer shown first, ties as half; None for other judges.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -101,6 +104,7 @@ class Measured(BaseModel):
     seconds: float | None = None
     dollars: float | None = None
     machine: str | None = None
+    shown_first: Measure | None = None
 
 
 class Clock:
@@ -137,13 +141,13 @@ def measure_agreement(judge: Judging, labels: str, path: Path) -> Agreement:
     """Agreement with a labelled set, orders averaged.
 
     Raises:
-        UserError: If the file is no labelled set.
+        UserError: If the file is no labelled set, or no pair got a verdict.
     """
     from implicit_if.harness import stats
 
     rows = read_labelled(path)
     pairs, wanted = [pair for pair, _ in rows], [label for _, label in rows]
-    judgement = judge(pairs)
+    judgement = _judged(judge, labels, pairs)
     keep = judgement.judged
     said, truth = judgement.preferences[keep], [w for w, kept in zip(wanted, keep, strict=True) if kept]
     kept = [pair for pair, k in zip(pairs, keep, strict=True) if k]
@@ -180,19 +184,35 @@ def measure_controls(
         instructions: The instruction set's name.
 
     Raises:
-        UserError: If the two do not answer the same instructions.
+        UserError: If the two do not answer the same instructions, or no pair of a row got a verdict.
     """
     from implicit_if.harness import stats
 
     rows: dict[str, Measure] = {}
     bias = None
     for name, pairs in control_pairs(answers, others).items():
-        judgement = judge(pairs)
+        judgement = _judged(judge, name, pairs)
         found = as_measure(stats.win_rate(judgement.preferences[judgement.judged], n_expected=len(pairs)))
         if found is not None:
             rows[name] = found
         bias = _position_bias(judgement) if name == others[0].generator else bias
     return Controls(instructions=instructions, opponent=answers[0].generator, rows=rows, position_bias=bias)
+
+
+def _judged(judge: Judging, name: str, pairs: list[Pair]) -> Judgement:
+    judgement = judge(pairs)
+    if not judgement.n_judged:
+        people = judgement.judge.partition(":")[0] == "human"
+        raise UserError(
+            f"{name}: none of its {len(pairs)} pairs has a verdict by {judgement.judge} (the first: "
+            f"{judgement.unjudged[0].error}). "
+            + (
+                "Fill in the sheet of these pairs; the judge human with --sheet FOLDER, a new one, writes it."
+                if people
+                else "Mend that and run the same command again."
+            )
+        )
+    return judgement
 
 
 def _longer(pair: Pair) -> float:
@@ -209,6 +229,14 @@ def _position_bias(judgement: Judgement) -> Measure | None:
     return as_measure(stats.position_bias(*orders))
 
 
+def _shown_first(judge: HumanJudge) -> Measure | None:
+    import numpy as np
+
+    from implicit_if.harness import stats
+
+    return as_measure(stats.win_rate(np.array(judge.for_answer_1)))
+
+
 def as_measure(estimate: Estimate) -> Measure | None:
     """An estimate to two decimals; None without a value."""
     if estimate.value is None:
@@ -218,14 +246,16 @@ def as_measure(estimate: Estimate) -> Measure | None:
 
 
 def measured_of(judge: Judge, clock: Clock, machine: str | None, **found: Any) -> Measured:
-    """What was found, with what it took."""
-    seconds, dollars = clock.per_comparison
+    """What was found, with what it took; reading a sheet says nothing of the people's time and pay."""
+    people = isinstance(judge, HumanJudge)
+    seconds, dollars = (None, None) if people else clock.per_comparison
     return Measured(
         judge=judge.name,
         fingerprint=judge.fingerprint,
         seconds=None if seconds is None else float(f"{seconds:.2g}"),
         dollars=None if dollars is None else float(f"{dollars:.2g}"),
         machine=machine,
+        shown_first=_shown_first(judge) if isinstance(judge, HumanJudge) else None,
         **found,
     )
 

@@ -24,6 +24,7 @@ _ORDERLESS = {
     "reward": "one: each answer is scored alone",
     "human": "one: shuffled",
 }
+_ARGUMENTS = {"alpaca_eval": "annotator", "human": "rater"}
 _FAMILIES = ("openai", "anthropic", "reward", "alpaca_eval")
 
 
@@ -51,8 +52,9 @@ class About(BaseModel):
 
 @dataclass(frozen=True)
 class Config:
-    """What the configuration says, as rows of a table, and whether the judge sees presentation orders."""
+    """What the configuration says: the backend, rows of a table, and whether the judge sees presentation orders."""
 
+    backend: str
     rows: list[tuple[str, str]]
     ordered: bool
 
@@ -91,9 +93,9 @@ def render_card(name: str, measured: Measured | None = None) -> str:
         "## Agreement\n" + _agreement(known, measured),
         "## Position bias\n" + _position_bias(config, known, measured),
         "## Controls\n" + _not_measured(known) if measured is None else "## Controls\n" + controls_text(measured),
-        "## Time and cost\n" + (cost_text(measured) or _not_measured(known)),
+        "## Time and cost\n" + (cost_text(measured) or _no_cost(config, known)),
         *(["## Published by others\n" + _list(known.published)] if known.published else []),
-        "## Measure it\n" + _how(name, known),
+        "## Measure it\n" + _how(name, config, known),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -118,14 +120,14 @@ def read_config(name: str) -> Config:
     options = dict(spec.options) if spec is not None else {}
     rows = [("backend", f"`{backend}`")]
     if argument:
-        rows.append(("model" if backend != "alpaca_eval" else "annotator", f"`{argument}`"))
+        rows.append((_ARGUMENTS.get(backend, "model"), f"`{argument}`"))
     rows += [(key, f"`{value}`") for key, value in sorted(options.items())]
     if backend in _ORDERLESS:
-        return Config([*rows, ("presentation orders", _ORDERLESS[backend])], False)
+        return Config(backend, [*rows, ("presentation orders", _ORDERLESS[backend])], False)
     if backend not in BACKENDS:  # another package's
-        return Config(rows, True)
+        return Config(backend, rows, True)
     rows += _api_rows(backend, argument, options)
-    return Config([*rows, ("presentation orders", "both, averaged")], True)
+    return Config(backend, [*rows, ("presentation orders", "both, averaged")], True)
 
 
 def controls_text(measured: Measured) -> str:
@@ -221,6 +223,8 @@ def _agreement_row(found: Agreement) -> list[object]:
 
 
 def _position_bias(config: Config, known: About, measured: Measured | None) -> str:
+    if config.backend == "human":
+        return _shown_first(measured)
     if not config.ordered:
         return "None by construction: no verdict depends on which answer is shown first."
     found: list[tuple[str, Measure]] = []
@@ -235,17 +239,44 @@ def _position_bias(config: Config, known: About, measured: Measured | None) -> s
     )
 
 
+def _shown_first(measured: Measured | None) -> str:
+    share = measured.shown_first if measured is not None else None
+    return (
+        "Not measured by itself: each pair is shown once, its two answers shuffled, so that a rater's leaning to the "
+        "first favours no system on average and adds noise. "
+    ) + (
+        "The card of a sheet gives the share of its verdicts for the answer shown first."
+        if share is None
+        else f"Verdicts for the answer shown first, ties as half: {_number(share.value)} % {_interval(share)} of "
+        f"{share.n}; 50 % is no leaning."
+    )
+
+
+def _no_cost(config: Config, known: About) -> str:
+    if config.backend == "human":
+        return "**Not measured here**: note what your raters take and are paid."
+    return _not_measured(known)
+
+
 def _not_measured(known: About) -> str:
     return f"**Not measured here**: it takes {known.needs}. Make it with the command below."
 
 
-def _how(name: str, known: About) -> str:
-    spec = known.title if name in about() else name
+def _how(name: str, config: Config, known: About) -> str:
+    people = config.backend == "human"
+    spec = "human" if people else known.title if name in about() else name
+    sheet = " --sheet FOLDER" if people else ""
+    last = (
+        "The first call writes the sheet of all these pairs into `FOLDER`; fill it in, and the same command writes the "
+        "card. `--option rater=NAME` tells raters apart."
+        if people
+        else "`--dry-run` shows what it would cost."
+    )
     return (
         f"With {known.needs}:\n\n```\nimplicit-if judge-card {spec} --labelled NAME=annotations.json "
-        f"--answers A.json B.json --out card.md\n```\n\n"
+        f"--answers A.json B.json{sheet} --out card.md\n```\n\n"
         "`annotations.json` is alpaca-eval's format (people's or another judge's verdicts), `A.json` and `B.json` are "
-        "answers of two systems to the same instructions. `--dry-run` shows what it would cost."
+        f"answers of two systems to the same instructions. {last}"
     )
 
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import aiohttp
 
 _MAX_WAIT = 60.0
-_MAX_RETRY_AFTER = 300.0
 _MAX_BODY = 16 * 2**20
 
 T = TypeVar("T")
@@ -168,7 +167,7 @@ class ApiClient:
         Raises:
             Rejected: The server refuses this request.
             Unanswered: Transient faults outlasted retries or deadline.
-            JudgeError: The server refuses every request: wrong key, unknown model, no credit.
+            JudgeError: The server refuses every request: wrong key, unknown model, no credit, a pause too long.
         """
         data = json.dumps(body, ensure_ascii=True).encode("ascii")
         clock = asyncio.get_running_loop().time
@@ -234,10 +233,19 @@ class ApiClient:
         return min(3, self.limits.retries) if fault.unreachable and not self.contacted else self.limits.retries
 
     def _wait(self, attempts: int, fault: Transient) -> float:
-        """Seconds to wait; what the server asks for holds for every request."""
+        """Seconds to wait; what the server asks for holds for every request.
+
+        Raises:
+            JudgeError: If it asks for more than one comparison may take, as where a day's quota is used up.
+        """
         if fault.retry_after is None:
             return min(_MAX_WAIT, self.limits.backoff * 2.0 ** min(attempts - 1, 16)) * random.uniform(0.5, 1.0)
-        wait = min(fault.retry_after, _MAX_RETRY_AFTER)
+        wait = fault.retry_after
+        if wait > self.limits.deadline:
+            raise JudgeError(
+                f"{self.endpoint.host}: the server asks for a pause of {wait:.0f} s ({fault}), longer than "
+                f"deadline={self.limits.deadline:g}. Run again then, or raise deadline."
+            )
         self._cooldown = max(self._cooldown, asyncio.get_running_loop().time() + wait)
         return wait
 

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from implicit_if.harness.arguments import dollars, positive
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.identity import identify_set, shown, system_name
 from implicit_if.harness.judging.backends.human import SHEET, export_sheet, sheet_exists
+from implicit_if.harness.judging.budget import show_dollars
 from implicit_if.harness.judging.judgement import Judgement
-from implicit_if.harness.judging.length_control import METHODS, LengthControl
+from implicit_if.harness.judging.length_control import METHODS, LengthControl, check_length_control
 from implicit_if.harness.judging.pairs import Pair, make_pairs
 from implicit_if.harness.judging.protocol import Comparison
 from implicit_if.harness.judging.registry import check_judge_spec, get_judge, known_judges
 from implicit_if.harness.judging.runner import annotate
 from implicit_if.harness.judging.scoring import control_judgement, score_judgement, write_report
-from implicit_if.harness.outputs import Output, join_instructions, load_meta, load_outputs
+from implicit_if.harness.outputs import join_instructions, load_outputs
 from implicit_if.harness.references import stored_answers
 from implicit_if.harness.scores import Score
 from implicit_if.harness.stats.priors import parse_prior
@@ -59,10 +61,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="auto: alpaca-eval's own for language models' verdicts on AlpacaEval if its hub file is cached, else ours",
     )
-    add("--length-prior", metavar="PRIOR", help="another prior for ours: gpt4-turbo, llm, weak, or =MEAN,SD")
+    add(
+        "--length-prior",
+        metavar="PRIOR",
+        help="another prior for ours: gpt4-turbo, llm or weak; numbers as --length-prior=MEAN,SD",
+    )
     add("--sheet", type=Path, metavar="FOLDER", help="with --judge human: write the sheet there, or read it back")
-    add("--max-cost", type=dollars, metavar="USD", help="stop a paid judge at this cost")
-    add("--dry-run", action="store_true", help="print calls and estimated cost, judge nothing")
+    add("--max-cost", type=dollars, metavar="USD", help="stop a paid judge before it costs more; verdicts are kept")
+    add("--dry-run", action="store_true", help="print calls and estimated cost; judge and write nothing")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: On wrong arguments or files, a permanent fault of the judge, or the cost limit.
     """
-    spec = _judge_spec(args)
+    spec = judge_spec(args)
     check_judge_spec(spec)
     prior = None if args.length_prior is None else parse_prior(args.length_prior)
     options = parse_options(args.option)
@@ -83,11 +89,13 @@ def run(args: argparse.Namespace) -> int:
     reference = stored_answers(args.reference, {output.instruction_id for output in system})
     if given is not None:
         system, reference = (join_instructions(outputs, given.texts()) for outputs in (system, reference))
-    names = _generator(system, args.outputs), _generator(reference, Path(args.reference))
+    names = system_name(system, args.outputs), system_name(reference, Path(args.reference))
     pairs = make_pairs(system, reference, allow_missing=args.allow_missing or args.limit is not None)
-    instruction_set = _identify(pairs, given, args.outputs)
+    instruction_set = identify_set({pair.instruction_id for pair in pairs}, given, args.outputs)
+    check_length_control(args.length_control, [pair.instruction_id for pair in pairs], instruction_set[0], prior)
     if args.sheet is not None and not sheet_exists(args.sheet):
-        print(_write_sheet(pairs, args.sheet))
+        n = sum(pair.system.output != pair.reference.output for pair in pairs)
+        print(f"a sheet of {n} rows would be in {args.sheet}" if args.dry_run else write_sheet(pairs, args.sheet))
         return 0
     judge = get_judge(spec, **options)
     store = args.annotations or args.outputs.with_suffix(".annotations.jsonl")
@@ -129,16 +137,17 @@ def render(judgement: Judgement, scores: dict[str, Score], control: LengthContro
     level = next((s.interval.level for s in scores.values() if s.interval is not None), None)
     head = "score" if level is None else f"score, {level:.0%} interval"
     lines = [
-        f"{system} against {reference}, judged by {_printable(judgement.judge)}",
+        f"{system} against {reference}, judged by {shown(judgement.judge)}",
         tabulate(rows, headers=["metric", head], disable_numparse=True),
         f"judged: {judgement.n_judged} of {judgement.n_expected}",
         control.render(),
         *(f"signature: {signature}" for signature in dict.fromkeys(s.signature for s in scores.values())),
     ]
-    if judgement.cost:
-        lines.append(f"cost: ${judgement.cost:.2f}, of which this run ${judgement.spent:.2f}")
+    if judgement.cost or judgement.spent:
+        verdicts = show_dollars(judgement.cost or 0.0)
+        lines.append(f"cost: {verdicts} for these verdicts; this run spent {show_dollars(judgement.spent)}")
     for missing in judgement.unjudged[:_SHOWN_ERRORS]:
-        lines.append(f"not judged: {_printable(missing.instruction_id)} ({missing.order}): {_printable(missing.error)}")
+        lines.append(f"not judged: {shown(missing.instruction_id)} ({missing.order}): {shown(missing.error)}")
     if not judgement.complete:
         lines.append(f"{len(judgement.unjudged)} verdicts are missing; run the same command again to retry them.")
     return "\n".join(lines)
@@ -154,22 +163,29 @@ def report(
         "judge": {"name": judgement.judge, "fingerprint": judgement.fingerprint},
         "scores": {metric: score.model_dump() for metric, score in scores.items()},
         "length_control": control.as_dict(),
-        "unjudged": [{**u._asdict(), "error": _printable(u.error)} for u in judgement.unjudged],
+        "unjudged": [{**u._asdict(), "error": shown(u.error)} for u in judgement.unjudged],
         "cost": judgement.cost,
         "latency": None if judgement.latency is None else judgement.latency._asdict(),
     }
 
 
-def _judge_spec(args: argparse.Namespace) -> str:
-    """The judge; with `--sheet`, that sheet."""
-    if args.sheet is None:
+def judge_spec(args: argparse.Namespace) -> str:
+    """The judge; with `--sheet`, that sheet.
+
+    Raises:
+        UserError: If people are to judge without a sheet, or a sheet is given with another judge.
+    """
+    if args.sheet is None and args.judge != "human":
         return str(args.judge)
+    if args.sheet is None:
+        raise UserError("judge 'human': found no sheet. Expected --sheet FOLDER, where it is written and read back.")
     if args.judge != "human":
         raise UserError(f"--sheet {args.sheet}: found --judge {args.judge}. Sheets are for people: --judge human.")
     return f"human:{args.sheet}"
 
 
-def _write_sheet(pairs: Sequence[Pair], folder: Path) -> str:
+def write_sheet(pairs: Sequence[Pair], folder: Path) -> str:
+    """Writes the sheet of the pairs, and says what to do with it."""
     comparisons = (Comparison(p.instruction_id, p.instruction, p.system.output, p.reference.output) for p in pairs)
     rows = export_sheet(comparisons, folder / SHEET, seed=0)
     page = (folder / SHEET).with_suffix(".html")
@@ -185,41 +201,3 @@ def _load_set(spec: str | None) -> InstructionSet | None:
     from implicit_if.harness.instructions import load_instructions
 
     return load_instructions(spec)
-
-
-def _identify(pairs: Sequence[Pair], given: InstructionSet | None, outputs: Path) -> tuple[str, str | None]:
-    """Name and revision of the instructions: the given set's, a known set's, the sidecar's, else "custom"."""
-    from implicit_if.harness.instructions import alpaca_eval, load_instructions
-    from implicit_if.harness.stats.glm import official_ids
-
-    ids = {pair.instruction_id for pair in pairs}
-    if given is not None:
-        strange = sorted(ids - given.texts().keys())
-        if strange:
-            raise UserError(
-                f"--instructions: {len(strange)} of {len(pairs)} outputs answer no instruction of {given.name!r} "
-                f"(first: {strange[0]}). Expected the set they were made with; leave it out if they hold the texts."
-            )
-        return given.name, given.revision
-    if ids <= set(official_ids()):
-        return "alpaca_eval", alpaca_eval.REVISION
-    builtin = load_instructions("builtin")
-    if ids <= builtin.texts().keys():
-        return builtin.name, builtin.revision
-    meta = load_meta(outputs)
-    return (meta.instruction_set, meta.instruction_revision) if meta and meta.instruction_set else ("custom", None)
-
-
-def _generator(outputs: Sequence[Output], path: Path) -> str:
-    names = sorted({output.generator for output in outputs})
-    if len(names) > 1:
-        raise UserError(
-            f"{path}: answers of {len(names)} systems in one file ({', '.join(map(_printable, names[:3]))}). "
-            f"Expected one `generator`; split the file."
-        )
-    return _printable(names[0]) or path.stem
-
-
-def _printable(text: str) -> str:
-    """Text from outside, without what could steer a terminal or cannot be encoded."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -35,6 +35,10 @@ class Ledger:
         """True if the comparison has no verdict."""
         return math.isnan(self.preference[row])
 
+    def reopen(self, row: int) -> None:
+        """Forgets a verdict that no longer holds."""
+        self.preference[row] = math.nan
+
     def enter(self, row: int, annotation: Annotation) -> None:
         """Enters a verdict, or the error of a failed one."""
         if annotation.preference is None:

@@ -98,16 +98,11 @@ def control_length(
     from implicit_if.harness import stats
     from implicit_if.harness.stats import glm
 
-    if method == "alpaca_eval" and prior is not None:
-        raise UserError(
-            "--length-prior is of the offline length control; leave out it or --length-control alpaca_eval."
-        )
+    check_length_control(method, ids, instruction_set, prior)
     reason, gamed = _why_offline(method, judge, instruction_set, prior), None
     if reason is None:
         gamed, obstacle = _alpaca_evals_data(ids, instruction_set)
         reason = f"because {obstacle}"
-        if obstacle and method == "alpaca_eval":
-            raise UserError(f"--length-control alpaca_eval: {obstacle}. {_NEEDED}")
     data = (preferences, system_lengths, reference_lengths)
     if gamed is not None:
         positions = glm.positions_of(ids, glm.official_ids())
@@ -116,6 +111,24 @@ def control_length(
     prior = prior or stats.prior_of(judge)
     estimate = stats.length_controlled_win_rate(*data, ids=ids, n_expected=n_expected, seed=seed, prior=prior)
     return LengthControl(estimate, reason, prior, stats.prior_sensitivity(*data, ids=ids, prior=prior))
+
+
+def check_length_control(
+    method: Method, ids: Sequence[str], instruction_set: str, prior: LengthPrior | None = None
+) -> None:
+    """Checks, before anything is judged, that verdicts on these instructions can get the length control asked for.
+
+    Raises:
+        UserError: If alpaca-eval's estimator is asked for and cannot be had; says why.
+    """
+    if method != "alpaca_eval":
+        return
+    if prior is not None:
+        raise UserError(
+            "--length-prior is of the offline length control; leave out it or --length-control alpaca_eval."
+        )
+    if obstacle := _alpaca_evals_data(ids, instruction_set)[1]:
+        raise UserError(f"--length-control alpaca_eval: {obstacle}. {_NEEDED}")
 
 
 _NEEDED = (

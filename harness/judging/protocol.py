@@ -37,6 +37,8 @@ class Verdict:
         error: Why there is no verdict; such a comparison may be asked again.
         latency: Seconds, if measured.
         cost: US dollars, if known.
+        remedy: Given where the judge did answer, but without a verdict: which of its options may mend that. A judge
+            that never gives anything else is stopped with it.
     """
 
     key: str
@@ -45,6 +47,7 @@ class Verdict:
     error: str | None = None
     latency: float | None = None
     cost: float | None = None
+    remedy: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,9 +97,45 @@ class Judge(Protocol):
 
 
 @runtime_checkable
-class Probing(Protocol):
-    """A judge that asks its server something before it can be used; a dry run must not."""
+class Rereading(Protocol):
+    """A judge, not `ordered`, whose verdicts may change where it reads them: each run checks the stored ones.
 
-    def without_asking(self) -> Judge:
-        """A judge whose estimate is at least as high, which asks nothing."""
+    A changed verdict replaces the stored one, one that is gone is stored as taken back, and no failure is stored.
+    """
+
+    def stands(self, comparison: Comparison, prefers_first: float) -> bool:
+        """Whether a stored verdict is what this judge would say now, or it can say nothing about the comparison."""
+        ...
+
+
+@runtime_checkable
+class Probing(Protocol):
+    """A judge that is one of several, which only its server can tell; it is asked if a verdict is missing.
+
+    Attributes:
+        candidates: The judges it may be, of which none asks the server anything on its own; one once that is settled.
+    """
+
+    @property
+    def candidates(self) -> tuple[Judge, ...]: ...
+
+    def settle(self, candidate: Judge) -> None:
+        """Makes it this one without asking, because every verdict wanted is stored under its fingerprint."""
+        ...
+
+    def probe(self) -> float | None:
+        """Asks the server, settles, and returns what that cost in US dollars, if known.
+
+        Raises:
+            JudgeError: If the server can do nothing that is needed, or does not answer.
+        """
+        ...
+
+
+@runtime_checkable
+class Rationed(Protocol):
+    """Comparisons that should not be read as fast as possible; a judge with several in flight heeds it."""
+
+    def hold(self) -> bool:
+        """Whether a verdict in flight should be awaited before another comparison is read."""
         ...

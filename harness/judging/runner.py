@@ -10,22 +10,19 @@ import math
 import os
 import sys
 from array import array
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from implicit_if.harness.annotations import Annotation, AnnotationStore, Order, annotation_key
-from implicit_if.harness.errors import UserError
+from implicit_if.harness.annotations import WITHDRAWN, AnnotationStore, Order, annotation_key
+from implicit_if.harness.judging.asked import Asked, annotation_of, comparison_of
+from implicit_if.harness.judging.budget import CostLimitError, Source, announce, check_limit, show_dollars
 from implicit_if.harness.judging.judgement import Judgement, Unjudged, latency_of
 from implicit_if.harness.judging.ledger import Ledger, Writer
 from implicit_if.harness.judging.pairs import Pair
-from implicit_if.harness.judging.protocol import Comparison, Estimate, Judge, JudgeError, Probing, Verdict
+from implicit_if.harness.judging.protocol import Comparison, Estimate, Judge, JudgeError, Probing, Rereading, Verdict
 
 IDENTICAL = "identical answers"
-
-
-class CostLimitError(UserError):
-    """Judging would cost, or has cost, more than the user allowed; verdicts obtained are kept."""
 
 
 def annotate(
@@ -42,17 +39,17 @@ def annotate(
     """Judges pairs, reusing the verdicts in a file and appending new ones to it.
 
     A judge whose verdict can depend on the order sees each pair twice. Identical answers are a tie without a
-    call. Equal comparisons are asked once. A failed verdict is stored with its error and asked again by the next
-    call. Any number of processes may share the file. Memory holds no texts, about 400 bytes a pair.
+    call. Equal comparisons are asked once. A failed verdict is stored with its error (but see `Rereading`) and asked
+    again by the next call. Any number of processes may share the file. Memory holds no texts, about 400 bytes a pair.
 
     Args:
         pairs: The pairs; a list, or anything that can be iterated more than once and yields the same.
         judge: The judge.
         store_path: JSON Lines file of annotations; created if missing, only ever appended to.
         progress: Shows a bar on stderr, in the process of rank 0 only (`RANK`, else `LOCAL_RANK`).
-        max_cost: US dollars this call may spend. A paid judge does not start if the estimate is above, and is
-            stopped once the reported cost is; requests then in flight may still be charged. Each process counts
-            its own.
+        max_cost: US dollars this call may spend. A paid judge does not start if the estimate is above, and is asked
+            no more where the next verdict could take the reported cost above (see `Source`); what is in flight then
+            is awaited and kept. Each process counts its own.
         dry_run: Prints the estimate and judges nothing; no request is made.
         flush_every: Verdicts after which the file is written and synced.
         flush_seconds: Seconds after which the next verdict is written with those before it.
@@ -63,18 +60,31 @@ def annotate(
     Raises:
         UserError: If the store is damaged or cannot be written.
         CostLimitError: See `max_cost`.
-        JudgeError: On a permanent fault of the judge; says how much is kept.
+        JudgeError: On a permanent fault of the judge, or if it never gives a verdict; says how much is kept.
         TypeError: If `pairs` can be iterated only once.
     """
     if flush_every < 1:
         raise ValueError(f"flush_every is {flush_every}, expected at least 1")
     if isinstance(pairs, Iterator):
         raise TypeError("pairs can be iterated only once; give a list, or an object with its own __iter__")
-    if dry_run and isinstance(judge, Probing):
-        judge = judge.without_asking()
-    run = _Run(pairs, judge, AnnotationStore(store_path), flush_every, flush_seconds)
-    run.plan(record=not dry_run)
-    estimate = _estimate(run, max_cost, dry_run) if judge.paid or dry_run else None
+    store = AnnotationStore(store_path)
+
+    def planned(one: Judge, *, record: bool) -> _Run:
+        run = _Run(pairs, one, store, flush_every, flush_seconds)
+        run.plan(record=record)
+        return run
+
+    probing = 0.0
+    if isinstance(judge, Probing):
+        judge, probing = _find_out(judge, planned, max_cost, dry_run)
+    run = planned(judge, record=not dry_run)
+    run.spent += probing
+    estimate = None
+    if judge.paid or dry_run:
+        estimate = run.estimate()
+        announce(judge.name, estimate, run.n_todo(), _rank())
+        if run.n_todo() and not dry_run:
+            check_limit(judge.name, estimate, max_cost, run.spent)
     if not dry_run and run.n_todo():
         try:
             with run.writer, _bar(run, progress) as bar:
@@ -89,36 +99,32 @@ def annotate(
     return run.judgement(estimate)
 
 
-def _estimate(run: _Run, max_cost: float | None, dry_run: bool) -> Estimate:
-    """Prints calls and cost; refuses to start above the limit."""
-    name = run.judge.name
-    estimate = run.judge.estimate(comparison for comparison, _ in run.todo())
-    cost = "cost unknown" if estimate.cost is None else f"estimated cost at most ${estimate.cost:.2f}"
-    rank = f"rank {_rank()}: " if _rank() else ""
-    print(f"{rank}judge {name}: {run.n_todo()} verdicts to obtain, {estimate.calls} calls, {cost}", file=sys.stderr)
-    if max_cost is None or dry_run or not run.n_todo():
-        return estimate
-    if estimate.cost is None:
-        raise CostLimitError(
-            f"judge {name}: its prices are not known, so a limit of ${max_cost:.2f} cannot be kept. "
-            f"Give the prices as options of the judge, or leave out --max-cost."
+def _find_out(
+    judge: Probing, planned: Callable[..., _Run], max_cost: float | None, dry_run: bool
+) -> tuple[Judge, float]:
+    """Which of its candidates a judge is, and what asking the server cost; it is asked only if verdicts are missing."""
+    if len(judge.candidates) == 1:
+        return judge.candidates[0], 0.0
+    runs = [planned(candidate, record=False) for candidate in judge.candidates]
+    if complete := next((run for run in runs if not run.n_todo()), None):
+        if complete.proven and not dry_run:
+            judge.settle(complete.judge)
+        return complete.judge, 0.0
+    by_cost = sorted(
+        ((run.estimate(), run) for run in runs), key=lambda e: math.inf if e[0].cost is None else e[0].cost
+    )
+    (least, _), (most, dearest) = by_cost[0], by_cost[-1]
+    name = dearest.judge.name
+    if dry_run:
+        print(f"judge {name}: what the server can do is not asked now; this is for the dearer kind", file=sys.stderr)
+        return dearest.judge, 0.0
+    if dearest.judge.paid:
+        announce(
+            name, most, dearest.n_todo(), _rank(), "; what the server can do, which may be cheaper, is asked first"
         )
-    if estimate.cost > max_cost:
-        raise CostLimitError(
-            f"judge {name}: the estimated cost ${estimate.cost:.2f} is above the limit ${max_cost:.2f}; nothing was "
-            f"asked. Raise --max-cost, or judge fewer pairs with --limit."
-        )
-    return estimate
-
-
-class _Asked(NamedTuple):
-    """What makes an annotation of a verdict."""
-
-    row: int
-    instruction_id: str
-    order: Order
-    system_sha256: str
-    reference_sha256: str
+        check_limit(name, least, max_cost)
+    cost = judge.probe()
+    return judge.candidates[0], cost or 0.0
 
 
 class _Run:
@@ -134,51 +140,66 @@ class _Run:
         self.ids: list[str] = []
         self.slots = array("q")  # [n * orders] rows of the ledger
         self.spent = 0.0
-        self._in_flight: dict[str, _Asked] = {}
+        self.proven = False  # whether the judge is known to give verdicts
+        self._rereading = judge if isinstance(judge, Rereading) else None
+        self._reopened: set[int] = set()
+        self._in_flight: dict[str, Asked] = {}
 
     def plan(self, *, record: bool) -> None:
         """Reads the store, gives every comparison its row, and enters the ties of identical answers."""
         for annotation in self.writer.store:
-            if annotation.fingerprint == self.judge.fingerprint and annotation.preference is not None:
-                self.ledger.enter(self.ledger.row(annotation.key), annotation)
+            if annotation.fingerprint == self.judge.fingerprint:
+                if annotation.preference is not None:
+                    self.proven |= annotation.raw != IDENTICAL
+                    self.ledger.enter(self.ledger.row(annotation.key), annotation)
+                elif annotation.error == WITHDRAWN:
+                    self.ledger.reopen(self.ledger.row(annotation.key))
         for pair in self.pairs:
             self.ids.append(pair.instruction_id)
             for key, asked in self._keys(pair):
                 self.slots.append(asked.row)
-                if pair.system.output == pair.reference.output and self.ledger.is_open(asked.row):
+                if pair.system.output != pair.reference.output:
+                    self._check(key, pair, asked)
+                elif self.ledger.is_open(asked.row):
                     self._settle(asked, Verdict(key, 0.5, raw=IDENTICAL, cost=0.0), store=record)
         if record:
             self.writer.flush()
 
-    def todo(self) -> Iterator[tuple[Comparison, _Asked]]:
+    def todo(self) -> Iterator[tuple[Comparison, Asked]]:
         """The comparisons without a verdict, each once, made as they are read."""
         seen = bytearray(len(self.ledger))
         for pair in self.pairs:
             for key, asked in self._keys(pair):
                 if self.ledger.is_open(asked.row) and not seen[asked.row]:
                     seen[asked.row] = 1
-                    yield _comparison(key, pair, asked.order), asked
+                    yield comparison_of(key, pair, asked.order), asked
 
     def n_todo(self) -> int:
         """Comparisons without a verdict."""
         return sum(self.ledger.is_open(row) for row in set(self.slots))
 
+    def estimate(self) -> Estimate:
+        """What the missing verdicts would take."""
+        return self.judge.estimate(comparison for comparison, _ in self.todo())
+
     def ask(self, bar: Any, max_cost: float | None) -> None:
-        """Asks for every missing verdict."""
+        """Asks for every missing verdict, as far as the limit permits."""
         comparisons = self._sent()
-        verdicts = self.judge.judge(comparisons)
+        source = Source(comparisons, self.judge, max_cost, spent=self.spent, proven=self.proven)
+        verdicts = self.judge.judge(source)
         try:
             for verdict in verdicts:
                 asked = self._in_flight.pop(verdict.key, None)
                 if asked is None:
                     raise JudgeError(f"judge {self.judge.name}: a verdict on {verdict.key!r}, which was not asked.")
+                source.hear(verdict)
                 self._settle(asked, verdict)
                 bar.set_postfix_str(self._status(), refresh=False)
                 bar.update()
-                self._check_cost(max_cost)
         finally:
             if isinstance(verdicts, Generator):  # it may hold connections or threads
                 verdicts.close()
+        source.check()
         for _ in comparisons:  # what a judge leaves unread is missing too
             pass
         for key, asked in self._in_flight.items():
@@ -217,69 +238,38 @@ class _Run:
             estimate=estimate,
         )
 
-    def _keys(self, pair: Pair) -> Iterator[tuple[str, _Asked]]:
+    def _keys(self, pair: Pair) -> Iterator[tuple[str, Asked]]:
         system, reference = pair.system.sha256, pair.reference.sha256
         for order in self.orders:
             key = annotation_key(self.judge.fingerprint, pair.instruction_id, system, reference, order)
-            yield key, _Asked(self.ledger.row(key), pair.instruction_id, order, system, reference)
+            yield key, Asked(self.ledger.row(key), pair.instruction_id, order, system, reference)
 
     def _sent(self) -> Iterator[Comparison]:
         for comparison, asked in self.todo():
             self._in_flight[comparison.key] = asked
             yield comparison
 
-    def _settle(self, asked: _Asked, verdict: Verdict, *, store: bool = True) -> None:
+    def _check(self, key: str, pair: Pair, asked: Asked) -> None:
+        """Opens a row whose stored verdict a rereading judge no longer gives."""
+        if self._rereading is None or self.ledger.is_open(asked.row):
+            return
+        if not self._rereading.stands(comparison_of(key, pair, asked.order), self.ledger.preference[asked.row]):
+            self.ledger.reopen(asked.row)
+            self._reopened.add(asked.row)
+
+    def _settle(self, asked: Asked, verdict: Verdict, *, store: bool = True) -> None:
         """Enters a verdict and hands it to the writer."""
-        annotation = _annotation(self.judge, asked, verdict)
+        annotation = annotation_of(self.judge, asked, verdict)
         self.ledger.enter(asked.row, annotation)
         self.spent += annotation.cost or 0.0
+        if self._rereading and annotation.preference is None:
+            annotation, store = annotation.model_copy(update={"error": WITHDRAWN}), asked.row in self._reopened
         if store:
             self.writer.add(annotation)
 
     def _status(self) -> str:
         failed = f"{len(self.ledger.errors)} failed" if self.ledger.errors else ""
-        return ", ".join(filter(None, (f"${self.spent:.2f}" if self.judge.paid else "", failed)))
-
-    def _check_cost(self, max_cost: float | None) -> None:
-        if max_cost is not None and self.spent > max_cost:
-            raise CostLimitError(
-                f"judge {self.judge.name}: stopped, the cost of this run reached ${self.spent:.2f}, above the limit "
-                f"${max_cost:.2f}."
-            )
-
-
-def _comparison(key: str, pair: Pair, order: Order) -> Comparison:
-    answers = (pair.system.output, pair.reference.output)
-    first, second = answers[::-1] if order == "reference_first" else answers
-    return Comparison(key, pair.instruction, first, second)
-
-
-def _annotation(judge: Judge, asked: _Asked, verdict: Verdict) -> Annotation:
-    """The verdict as it is stored: for the system, whichever answer was first."""
-    first, error = verdict.prefers_first, verdict.error
-    if first is None or error is not None:
-        first, error = None, error or "the judge gave no reason"
-    elif not 0 <= first <= 1:
-        first, error = None, f"the judge's preference is {first!r}, expected a probability in [0, 1]"
-    preference = 1 - first if first is not None and asked.order == "reference_first" else first
-    return Annotation(
-        instruction_id=asked.instruction_id,
-        order=asked.order,
-        preference=preference,
-        raw=verdict.raw,
-        error=error,
-        judge=judge.name,
-        fingerprint=judge.fingerprint,
-        system_sha256=asked.system_sha256,
-        reference_sha256=asked.reference_sha256,
-        latency=_finite(verdict.latency),
-        cost=_finite(verdict.cost),
-    )
-
-
-def _finite(value: float | None) -> float | None:
-    """JSON holds no NaN; a judge that measured none must not cost the batch."""
-    return value if value is not None and math.isfinite(value) else None
+        return ", ".join(filter(None, (show_dollars(self.spent) if self.judge.paid else "", failed)))
 
 
 def _rank() -> int:

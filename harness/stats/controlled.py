@@ -8,10 +8,10 @@ import numpy as np
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.stats.bootstrap import replicates
+from implicit_if.harness.stats.differences import added_variance, difference_interval, student_p
 from implicit_if.harness.stats.estimate import Estimate, Floats, check_expected, check_level
-from implicit_if.harness.stats.intervals import student_interval
 from implicit_if.harness.stats.length import LengthModel
-from implicit_if.harness.stats.paired import Comparison, detectable_difference, student_p
+from implicit_if.harness.stats.paired import Comparison, detectable_difference
 from implicit_if.harness.stats.seeds import Part, error_and_degrees, seed_part
 
 
@@ -28,7 +28,9 @@ def compare_controlled(
 
     With one seed each, instructions are resampled for both systems together, and both are fitted anew with one draw of
     the judge's taste for length, which they share. With several seeds, per-instruction pseudo-values stand for the
-    fits, and the variance between seeds is added as in `paired.compare`. Interval and p-value are Student's t.
+    fits, and the variance between seeds is added as in `paired.compare`. Interval and p-value are Student's t. The
+    variance holds what few raw differences leave uncertain (`differences.added_variance`): resampling verdicts that
+    are all wins or all losses, or a handful of others, hardly varies.
 
     Args:
         first: One model a seed (`length.length_model`), made with ids.
@@ -40,7 +42,8 @@ def compare_controlled(
 
     Returns:
         In percentage points, first minus second. Fewer than two instructions have neither interval nor p-value. Equal
-        systems give difference 0, p 1 and an interval of width 0.
+        systems give difference 0 and p 1. `detectable` is None where nothing varies or a system has only wins or only
+        losses: what it would do at equal lengths is then not known.
 
     Raises:
         UserError: If there is no seed, or instructions or priors differ.
@@ -56,33 +59,38 @@ def compare_controlled(
     if n < 2:
         return Comparison(Estimate(None, None, None, None, "paired lc", n, expected), None, None)
     difference = 100 * float(np.mean([m.value() for m in first]) - np.mean([m.value() for m in second]))
+    outcomes = [np.mean([model.outcomes for model in part], axis=0) for part in (first, second)]
+    added = float(added_variance(100 * (outcomes[0] - outcomes[1])))
     if len(models) == 2:
-        error, degrees = _bootstrap_error(first[0], second[0], n_resamples, seed), n - 1.0
-        method, used_seed = "paired lc;t", seed
+        variance = _bootstrap_variance(first[0], second[0], n_resamples, seed)
+        parts, method, used_seed = [Part(variance, variance, n - 1)], "paired lc;t", seed
     else:
-        error, degrees = _error_over_seeds(first, second)
-        method, used_seed = "paired lc seeds;t", None
-    interval = student_interval(difference, error, degrees, level)
+        parts, method, used_seed = _parts_over_seeds(first, second), "paired lc seeds;t", None
+    vary = any(part.variance > 0 for part in parts) and not any(model.is_one_sided for model in models)
+    instructions = parts[0]._replace(variance=parts[0].variance + added, spread=parts[0].spread + added)
+    error, degrees = error_and_degrees([instructions, *parts[1:]])
+    interval = difference_interval(difference, error, degrees, n, level)
     estimate = Estimate(difference, error, interval, level, method, n, expected, used_seed)
-    p_value = student_p(difference, error, degrees)
-    return Comparison(estimate, p_value, detectable_difference(error, level) if error > 0 else None)
+    p_value = float(student_p(difference, error, degrees, n))
+    return Comparison(estimate, p_value, detectable_difference(error, level) if vary else None)
 
 
-def _bootstrap_error(first: LengthModel, second: LengthModel, n_resamples: int, seed: int) -> float:
+def _bootstrap_variance(first: LengthModel, second: LengthModel, n_resamples: int, seed: int) -> float:
     tastes = np.random.default_rng([seed, 1])
 
     def statistic(weights: Floats) -> Floats:
         shift = first.prior.sd * tastes.standard_normal(len(weights))
         return first.controlled(weights, shift) - second.controlled(weights, shift)
 
-    return 100 * float(replicates(statistic, len(first.outcomes), n_resamples, seed).std(ddof=1))
+    return 100**2 * float(replicates(statistic, len(first.outcomes), n_resamples, seed).var(ddof=1))
 
 
-def _error_over_seeds(first: Sequence[LengthModel], second: Sequence[LengthModel]) -> tuple[float, float]:
+def _parts_over_seeds(first: Sequence[LengthModel], second: Sequence[LengthModel]) -> list[Part]:
+    """The parts of the variance, that of instructions and prior first."""
     a, b = ([model.pseudo_values() for model in models] for models in (first, second))
     values = [100 * np.stack([v for v, _ in part]) for part in (a, b)]
     moved = [100 * float(np.mean([shift for _, shift in part])) for part in (a, b)]
     n = values[0].shape[1]
     variance = float((values[0].mean(axis=0) - values[1].mean(axis=0)).var(ddof=1)) / n
-    parts = [Part(variance + (moved[0] - moved[1]) ** 2, variance, n - 1)]
-    return error_and_degrees([*parts, *(seed_part(v) for v in values if len(v) > 1)])
+    instructions = Part(variance + (moved[0] - moved[1]) ** 2, variance, n - 1)
+    return [instructions, *(seed_part(v) for v in values if len(v) > 1)]

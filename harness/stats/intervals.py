@@ -57,8 +57,9 @@ def quantile(level: float, degrees: float | None = None) -> float:
 
 
 def mean_and_error(values: Floats) -> tuple[float | None, float | None]:
-    """Mean (None without values) and its standard error (ddof = 1; None below two values)."""
+    """Mean (None without values) and its standard error (ddof = 1; None below two values), in any order the same."""
     n = values.size
     if not n:
         return None, None
-    return float(values.mean()), float(values.std(ddof=1) / math.sqrt(n)) if n > 1 else None
+    mean = math.fsum(values) / n  # exact sums: numpy's depend in their last bits on the order of rows
+    return mean, math.sqrt(math.fsum((values - mean) ** 2) / (n - 1) / n) if n > 1 else None

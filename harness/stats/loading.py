@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -29,8 +30,9 @@ class Seed:
         fingerprint: Its fingerprint.
         orders: Presentation orders in which anything was judged.
         preferences: Preference by instruction id, averaged over the orders, where no order's verdict is missing.
-        seen: Every instruction id in the file, judged or not.
+        expected: Every instruction id of the outputs, or of the file if those are not known, judged or not.
         references: Hash of the reference's answer by instruction id.
+        strays: Instructions in the file with verdicts about other answers only.
     """
 
     path: Path
@@ -38,8 +40,9 @@ class Seed:
     fingerprint: str
     orders: tuple[str, ...]
     preferences: dict[str, float]
-    seen: frozenset[str]
+    expected: frozenset[str]
     references: dict[str, str]
+    strays: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,14 +60,19 @@ class Table:
     Attributes:
         systems: In the order given.
         ids: `[n]` instructions with a verdict for every system and seed, sorted.
-        n_expected: Instructions that occur in any file.
+        expected_ids: Instructions expected in any file (`Seed.expected`).
         preferences: By system's name, `[s, n]`.
     """
 
     systems: list[System]
     ids: list[str]
-    n_expected: int
+    expected_ids: frozenset[str]
     preferences: dict[str, Floats]
+
+    @property
+    def n_expected(self) -> int:
+        """How many instructions are expected."""
+        return len(self.expected_ids)
 
 
 def parse_system(spec: str) -> tuple[str, list[Path]]:
@@ -97,49 +105,52 @@ def parse_system(spec: str) -> tuple[str, list[Path]]:
     return name or (first.resolve().name if first.is_dir() else first.name.removesuffix(_SUFFIX)), files
 
 
-def load_seed(path: Path, judge: str | None = None, outputs: Mapping[str, Output] | None = None) -> Seed:
+def load_seed(
+    path: Path,
+    judge: str | None = None,
+    outputs: Mapping[str, Output] | None = None,
+    references: Mapping[str, Output] | None = None,
+) -> Seed:
     """Reads one annotation file.
 
     Args:
         path: The file.
         judge: Name, or first digits of the fingerprint, of the judge to take; needed if the file holds several.
-        outputs: The system's answers by instruction id: only verdicts about these answers are taken.
+        outputs: The system's answers by instruction id: only verdicts about these answers are taken, and one about
+            each is expected.
+        references: The reference's answers by instruction id: only verdicts against these are taken.
 
     Raises:
-        UserError: If the file has no verdict of that judge, several judges without `judge`, or verdicts about
-            different answers to one instruction without `outputs`.
+        UserError: If the file has no verdict of that judge or about these answers, several judges without `judge`, or
+            verdicts about different answers to one instruction.
     """
     content = AnnotationStore(path).read()
-    lines = [*content.verdicts.values(), *content.failures.values()]
-    lines = _of_one_judge(lines, path, judge)
-    if outputs is not None:
-        answers = {i: output.sha256 for i, output in outputs.items()}
-        lines = [a for a in lines if a.system_sha256 == answers.get(a.instruction_id)]
-        if not lines:
-            raise UserError(f"{path}: no verdict about the answers in --outputs. Judge them: implicit-if judge ...")
+    lines = _of_one_judge([*content.verdicts.values(), *content.failures.values()], path, judge)
+    in_file = {a.instruction_id for a in lines}
+    lines = _about(lines, "system_sha256", outputs, path, "no verdict about the answers in --outputs")
+    lines = _about(lines, "reference_sha256", references, path, "no verdict against the answers in --reference-outputs")
     by_instruction: dict[str, list[Annotation]] = defaultdict(list)
     for line in lines:
         by_instruction[line.instruction_id].append(line)
-    for instruction_id, group in by_instruction.items():
-        if len({(a.system_sha256, a.reference_sha256) for a in group}) > 1:
-            raise UserError(
-                f"{path}: instruction {instruction_id} was judged with different answers, e.g. before and after "
-                f"outputs were made anew. Say which with --outputs, or judge into a new file (--annotations)."
-            )
+    _check_one_pair_each(by_instruction, path)
     orders = sorted({str(a.order) for a in lines})
     preferences = {}
     for instruction_id, group in by_instruction.items():
         known = {str(a.order): a.preference for a in group if a.preference is not None}
         if len(known) == len(orders):
             preferences[instruction_id] = sum(known[order] for order in orders) / len(orders)
+    hashes = {i: group[0].reference_sha256 for i, group in by_instruction.items()}
+    if outputs is not None and references is not None:
+        hashes |= {i: references[i].sha256 for i in outputs if i in references}
     return Seed(
         path,
         lines[0].judge,
         lines[0].fingerprint,
         tuple(orders),
         preferences,
-        frozenset(by_instruction),
-        {i: group[0].reference_sha256 for i, group in by_instruction.items()},
+        frozenset(by_instruction if outputs is None else outputs),
+        hashes,
+        len(in_file - by_instruction.keys()),
     )
 
 
@@ -173,58 +184,74 @@ def make_table(systems: Sequence[System]) -> Table:
     preferences = {
         system.name: np.array([[seed.preferences[i] for i in ids] for seed in system.seeds]) for system in systems
     }
-    return Table(list(systems), ids, len(frozenset.union(*(seed.seen for seed in seeds))), preferences)
+    return Table(list(systems), ids, frozenset.union(*(seed.expected for seed in seeds)), preferences)
 
 
 def length_models(
     table: Table,
     outputs: Sequence[Sequence[Mapping[str, Output]]],
-    references: Sequence[Mapping[str, Output]],
+    references: Sequence[Sequence[Mapping[str, Output]]],
     prior: LengthPrior | None = None,
 ) -> dict[str, list[LengthModel]]:
     """Each system's length regressions, one a seed.
 
     Args:
-        table: See `make_table`.
+        table: See `make_table`; of seeds loaded with these answers.
         outputs: `[system][seed]` answers by instruction id.
-        references: The reference's answers by instruction id, one for all seeds or one a seed.
+        references: `[system][seed]` the reference's answers by instruction id.
         prior: Another prior than the judge's.
-
-    Raises:
-        UserError: If an answer is missing, or the reference is not the one judged against.
     """
     prior = prior or prior_of(table.systems[0].seeds[0].judge)
-    models: dict[str, list[LengthModel]] = {}
-    for system, seeds in zip(table.systems, outputs, strict=True):
-        if len(references) not in (1, len(seeds)):
-            raise UserError(
-                f"--reference-outputs: found {len(references)} files, expected 1 or {len(seeds)}, one for each seed of "
-                f"{system.name}."
+    return {
+        system.name: [
+            length_model(
+                row,
+                [len(answers[i].output) for i in table.ids],
+                [len(reference[i].output) for i in table.ids],
+                ids=table.ids,
+                prior=prior,
             )
-        by_seed = references if len(references) > 1 else [references[0]] * len(seeds)
-        models[system.name] = [
-            length_model(row, *_lengths(table.ids, seed, answers, reference), ids=table.ids, prior=prior)
-            for row, seed, answers, reference in zip(
-                table.preferences[system.name], system.seeds, seeds, by_seed, strict=True
-            )
+            for row, answers, reference in zip(table.preferences[system.name], *answered, strict=True)
         ]
-    return models
+        for system, *answered in zip(table.systems, outputs, references, strict=True)
+    }
 
 
-def _lengths(
-    ids: Sequence[str], seed: Seed, answers: Mapping[str, Output], reference: Mapping[str, Output]
-) -> tuple[list[int], list[int]]:
-    for i in ids:
-        if i not in reference or reference[i].sha256 != seed.references[i]:
+def _about(
+    lines: list[Annotation],
+    side: Literal["system_sha256", "reference_sha256"],
+    answers: Mapping[str, Output] | None,
+    path: Path,
+    none: str,
+) -> list[Annotation]:
+    """The lines about these answers, all if they are not known."""
+    if answers is None:
+        return lines
+    known = {i: output.sha256 for i, output in answers.items()}
+    kept = [a for a in lines if getattr(a, side) == known.get(a.instruction_id)]
+    if not kept:
+        raise UserError(f"{path}: {none}. Give the files that were judged, or judge these: implicit-if judge ...")
+    return kept
+
+
+def _check_one_pair_each(by_instruction: Mapping[str, list[Annotation]], path: Path) -> None:
+    for instruction_id, group in by_instruction.items():
+        if len({a.system_sha256 for a in group}) > 1:
             raise UserError(
-                f"--reference-outputs: instruction {i} has no answer there, or another one than {seed.path} was judged "
-                f"against. Give the outputs that were the --reference of `implicit-if judge`."
+                f"{path}: instruction {instruction_id} was judged with different answers, e.g. before and after "
+                f"outputs were made anew. Say which with --outputs, or judge into a new file (--annotations)."
             )
-    return [len(answers[i].output) for i in ids], [len(reference[i].output) for i in ids]
+        if len({a.reference_sha256 for a in group}) > 1:
+            raise UserError(
+                f"{path}: instruction {instruction_id} was judged against different references' answers. Say which "
+                f"reference with --reference-outputs FILE, or judge into a new file (--annotations)."
+            )
 
 
 def _of_one_judge(lines: list[Annotation], path: Path, judge: str | None) -> list[Annotation]:
-    known = sorted({(a.judge, a.fingerprint) for a in lines})
+    """The chosen judge's lines; one that only ever failed is none to choose, unless all did."""
+    with_verdicts = [a for a in lines if a.preference is not None] or lines
+    known = sorted({(a.judge, a.fingerprint) for a in with_verdicts})
     chosen = [(j, f) for j, f in known if judge is None or j == judge or (len(judge) >= 4 and f.startswith(judge))]
     if len(chosen) != 1:
         listing = ", ".join(f"{j} ({f[:8]})" for j, f in known) or "none"

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.stats.differences import added_variance, difference_interval, student_p
 from implicit_if.harness.stats.estimate import (
     Estimate,
     Floats,
@@ -18,7 +19,6 @@ from implicit_if.harness.stats.estimate import (
     check_expected,
     check_level,
 )
-from implicit_if.harness.stats.intervals import student_interval
 from implicit_if.harness.stats.seeds import Part, error_and_degrees, seed_part
 
 _EXACT_LIMIT = 14
@@ -30,7 +30,8 @@ class Comparison:
     """How much better one system is than another.
 
     Attributes:
-        difference: Win rate of the first minus that of the second, in percentage points.
+        difference: Win rate of the first minus that of the second, in percentage points. The standard error holds what
+            few differences leave uncertain (`differences.added_variance`), so it is never 0.
         p_value: Two-sided, for no difference; None below two instructions.
         detectable: True difference in points that this design finds with 80 % power at the level's test; None where
             the differences do not vary or there are fewer than two.
@@ -68,7 +69,8 @@ def compare(
         seed: Seed of the drawing.
 
     Returns:
-        See `Comparison`. Equal systems give difference 0, p 1 and an interval of width 0.
+        See `Comparison`. Equal systems give difference 0, p 1 and an interval that says how many instructions
+        they are equal on.
 
     Raises:
         UserError: If a preference is missing or out of range, or the instructions differ in number.
@@ -86,16 +88,17 @@ def compare(
         only = float(differences[0]) if n else None
         return Comparison(Estimate(only, None, None, None, "paired", n, expected), None, None)
     mean = float(differences.mean())
-    variance = float(differences.var(ddof=1)) / n
+    variance = float(differences.var(ddof=1) / n + added_variance(differences))
     parts = [Part(variance, variance, n - 1), *(seed_part(100 * x) for x in (a, b) if len(x) > 1)]
     error, degrees = error_and_degrees(parts)
-    interval = student_interval(mean, error, degrees, level)
+    interval = difference_interval(mean, error, degrees, n, level)
     if len(parts) > 1:
-        p_value, method, used_seed = student_p(mean, error, degrees), "paired seeds;t", None
+        p_value, method, used_seed = float(student_p(mean, error, degrees, n)), "paired seeds;t", None
     else:
         p_value, method, used_seed = sign_flip_p(differences, n_permutations, seed), "paired;t", seed
     estimate = Estimate(mean, error, interval, level, method, n, expected, used_seed)
-    return Comparison(estimate, p_value, detectable_difference(error, level) if error > 0 else None)
+    vary = bool(differences.min() < differences.max()) or any(part.variance > 0 for part in parts[1:])
+    return Comparison(estimate, p_value, detectable_difference(error, level) if vary else None)
 
 
 def sign_flip_p(differences: Floats, n_permutations: int = 9999, seed: int = 0) -> float:
@@ -171,12 +174,3 @@ def _differ(a: str, b: str, p_values: Mapping[tuple[str, str], float | None], al
         raise UserError(f"tie_groups: no p-value for {a!r} and {b!r}. Expected one for each pair of systems.")
     p = p_values[a, b] if (a, b) in p_values else p_values[b, a]
     return p is not None and p <= alpha
-
-
-def student_p(mean: float, error: float, degrees: float) -> float:
-    """Two-sided p-value of Student's t; without an error, 1 for a mean of 0 and else 0."""
-    from scipy.stats import t  # not at the top: importing scipy.stats takes half a second
-
-    if error == 0:
-        return float(mean == 0)
-    return float(2 * t.sf(abs(mean) / error, degrees))

@@ -103,6 +103,7 @@ def parse_prior(text: str) -> LengthPrior:
         mean, sd = (float(part) for part in parts)
     except ValueError:
         raise UserError(
-            f"length prior {text!r}: expected {', '.join(named)}, or MEAN,SD of the length coefficient, e.g. -1,0.3."
+            f"length prior {text!r}: expected {', '.join(named)}, or mean and sd of the length coefficient, "
+            f"--length-prior=-1,0.3."
         ) from None
     return LengthPrior(f"{mean:g},{sd:g}", mean, sd)

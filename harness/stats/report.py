@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from implicit_if.harness.files import sha256_json
+from implicit_if.harness.identity import identify_set
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.signature import Signature, make_signature
 from implicit_if.harness.stats.controlled import compare_controlled
@@ -63,6 +64,7 @@ def make_report(
     level: float = 0.95,
     seed: int = 0,
     reference: str = "reference",
+    instructions: tuple[str, str | None] | None = None,
 ) -> Report:
     """Win rates and all paired differences of a table.
 
@@ -72,6 +74,7 @@ def make_report(
         level: Nominal coverage of the intervals; ties are told at 1 minus it.
         seed: Seed of the permutation tests.
         reference: The reference's name in the signature.
+        instructions: Name and revision of the instruction set in the signature; None tells it from the ids.
     """
     options: dict[str, Any] = {"n_expected": table.n_expected, "level": level}
     summaries = {name: over_seeds(values, table.ids, **options) for name, values in table.preferences.items()}
@@ -82,7 +85,7 @@ def make_report(
     adjusted = dict(zip(comparisons, holm([c.p_value for c in comparisons.values()]), strict=True))
     means = {name: summary.estimate.value or 0.0 for name, summary in summaries.items()}
     groups = tie_groups(means, adjusted, alpha=1 - level)
-    signature = _signature(table, reference)
+    signature = _signature(table, reference, instructions)
     controlled = None if models is None else _control(models, options, seed, signature)
     return Report(table, summaries, comparisons, adjusted, groups, level, str(signature), controlled)
 
@@ -247,13 +250,15 @@ def _side_by_side(left: str, right: str, width: int) -> str:
     return "\n".join(f"{a:<{width}} | {b}".rstrip() for a, b in rows)
 
 
-def _signature(table: Table, reference: str) -> Signature:
+def _signature(table: Table, reference: str, instructions: tuple[str, str | None] | None) -> Signature:
     """As `implicit-if judge` signs the same verdicts; with several seeds the hash is over all their references."""
     first = table.systems[0].seeds
     hashes = [sha256_json(sorted([i, h] for i, h in seed.references.items())) for seed in first]
+    ids = table.expected_ids
+    name, revision = instructions or identify_set(ids)
     return make_signature(
-        instruction_set=_set_name(table),
-        instruction_revision=sha256_json(sorted(_all_ids(table))),
+        instruction_set=name,
+        instruction_revision=revision or sha256_json(sorted(ids)),
         n=table.n_expected,
         reference=reference,
         reference_sha256=hashes[0] if len(hashes) == 1 else sha256_json(sorted(hashes)),
@@ -263,19 +268,6 @@ def _signature(table: Table, reference: str) -> Signature:
     )
 
 
-def _all_ids(table: Table) -> set[str]:
-    return {i for system in table.systems for seed in system.seeds for i in seed.seen}
-
-
-def _set_name(table: Table) -> str:
-    from implicit_if.harness.instructions import alpaca_eval, load_instructions
-
-    content = sha256_json(sorted(_all_ids(table)))
-    if content == alpaca_eval.CONTENT_SHA256:
-        return "alpaca_eval"
-    return "builtin" if content == load_instructions("builtin").content_sha256 else "custom"
-
-
 def _missing(table: Table) -> list[str]:
     lines = []
     for system in table.systems:
@@ -283,6 +275,11 @@ def _missing(table: Table) -> list[str]:
             gap = table.n_expected - len(seed.preferences)
             if gap:
                 lines.append(f"missing: {gap} verdicts of {printable(system.name)} ({printable(str(seed.path))})")
+            if seed.strays:
+                lines.append(
+                    f"other answers: {seed.strays} instructions of {printable(system.name)} have verdicts about other "
+                    f"answers than those given ({printable(str(seed.path))})"
+                )
     return lines
 
 

@@ -104,10 +104,10 @@ class Part(NamedTuple):
 
 
 def error_and_degrees(parts: Sequence[Part]) -> tuple[float, float]:
-    """Standard error of all parts together and Satterthwaite's degrees of freedom (the largest part's if all are 0)."""
+    """Standard error of all parts together and Satterthwaite's degrees of freedom (the largest part's if no spread)."""
     variance = sum(part.variance for part in parts)
     doubt = sum(part.spread**2 / part.degrees for part in parts)
-    return math.sqrt(variance), variance**2 / doubt if variance > 0 else float(max(p.degrees for p in parts))
+    return math.sqrt(variance), variance**2 / doubt if doubt > 0 else float(max(p.degrees for p in parts))
 
 
 def seed_part(values: Floats) -> Part:

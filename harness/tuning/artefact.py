@@ -16,7 +16,7 @@ from implicit_if.harness.tuning import card
 from implicit_if.harness.tuning.base import Base
 from implicit_if.harness.tuning.prepare import Prepared
 from implicit_if.harness.tuning.recipe import save_recipe
-from implicit_if.harness.tuning.rephrasing import records
+from implicit_if.harness.tuning.rephrasing import save_decisions
 from implicit_if.harness.tuning.tokenizer import check_reloaded
 
 if TYPE_CHECKING:
@@ -46,9 +46,7 @@ def save(
         save_recipe(folder / "recipe.yaml", prepared.recipe, note="implicit-if tune recipe.yaml  # tunes this again")
         append_records(folder / "training_log.jsonl", trainer.state.log_history)
         (folder / "training_log.jsonl.lock").unlink(missing_ok=True)
-        if prepared.decisions:
-            append_records(folder / "rephrasing.jsonl", records(prepared.decisions))
-            (folder / "rephrasing.jsonl.lock").unlink(missing_ok=True)
+        save_decisions(folder / "rephrasing.jsonl", prepared.decisions)
         provenance = _provenance(trainer, prepared, base, identity, model)
         write_json(folder / PROVENANCE, provenance)
         with atomic_write(folder / "README.md") as file:

@@ -7,6 +7,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.files import sha256_file, sha256_json
 
 GROUP = "implicit_if.models"
 """Entry points that give a base model a short name: each names a callable that returns the model's folder."""
@@ -51,3 +52,37 @@ def resolve_base(name: str) -> Base:
             f"or a registered name ({known})."
         )
     return Base(name, name)
+
+
+def hub_commit(base: Base, revision: str | None) -> str | None:
+    """The commit that a hub model's revision means now; a folder has none, so its `revision` is handed back.
+
+    Raises:
+        UserError: If the hub has no such model or revision, or cannot be reached and nothing is cached.
+    """
+    if Path(base.path).is_dir():
+        return revision
+    from transformers.utils.hub import cached_file, extract_commit_hash
+
+    try:
+        config = cached_file(base.path, "config.json", revision=revision)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"base model {base.name!r}: its config.json cannot be loaded ({error}). Expected a Hugging Face model's "
+            f"name or folder; base_revision is {revision!r}."
+        ) from error
+    return extract_commit_hash(config, None) or revision
+
+
+def weights_identity(base: Base, commit: str | None) -> str:
+    """What is equal where two runs start from the same weights: name and commit on the hub, else a hash of the files.
+
+    Args:
+        base: The base model.
+        commit: From `hub_commit`.
+    """
+    folder = Path(base.path)
+    if not folder.is_dir():
+        return f"{base.path}@{commit}"
+    files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
+    return sha256_json({file.name: sha256_file(file) for file in files})

@@ -1,12 +1,20 @@
-"""What can be refused before a model loads: missing packages, numbers that do not fit the machines."""
+"""What can be refused before a model loads: missing packages and weights, numbers that do not fit the machines."""
 
 from __future__ import annotations
 
 import importlib.util
+import inspect
+import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from implicit_if.harness.errors import UserError
-from implicit_if.harness.tuning.schema import Train
+from implicit_if.harness.errors import UserError, unknown_name
+from implicit_if.harness.tuning.schema import Lora, Train
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def check_train(train: Train, processes: int) -> None:
@@ -30,10 +38,113 @@ def check_train(train: Train, processes: int) -> None:
         )
 
 
+def check_model(path: str | Path, revision: str | None, train: Train) -> None:
+    """Refuses a base model without safetensors weights, and what `train` names and the model does not have.
+
+    Args:
+        path: Hub name or folder of the base model; only a folder's weights are looked for.
+        revision: Of a hub model.
+        train: The recipe's `train`.
+
+    Raises:
+        UserError: Names what is missing or unknown.
+    """
+    if Path(path).is_dir():
+        _check_weights(Path(path))
+    plain_lora = train.lora is None or train.lora.targets == "all-linear"
+    elsewhere = train.attention is None or "/" in train.attention or train.attention.startswith("flash")
+    if plain_lora and elsewhere and train.packing == "none":
+        return
+    # A dry run need not have the GPU's packages.
+    model = _skeleton(path, revision, None if elsewhere else train.attention)
+    if train.packing != "none":
+        _check_packing(model, train)
+    if train.lora is not None and not plain_lora:
+        _check_targets(model, train.lora)
+
+
 def fill_note(rows: int, train: Train, processes: int) -> str | None:
     """What happens where the rows cannot be dealt out evenly, or None where they can."""
     repeated = -rows % (train.micro_batch * processes) if processes > 1 else 0
     return f"{repeated} rows are repeated in each epoch, so that all processes get as many" if repeated else None
+
+
+def _check_weights(folder: Path) -> None:
+    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").is_file():
+        return
+    if not index.is_file():
+        others = ", ".join(sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".gguf")))
+        raise UserError(
+            f"base model {folder}: no model.safetensors (found {others or 'no weights'}). Expected weights as "
+            f"safetensors; others are not read, since pickle files can run code. Convert the model: load it with "
+            f"transformers and `save_pretrained` it."
+        )
+    try:
+        parts = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{index}: is damaged ({error!r}). Expected a weight_map; copy the model anew.") from error
+    missing = sorted(part for part in parts if not (folder / part).is_file())
+    if missing:
+        raise UserError(f"base model {folder}: {', '.join(missing)} missing. Copy the model anew.")
+
+
+def _skeleton(path: str | Path, revision: str | None, attention: str | None) -> PreTrainedModel:
+    """The model without weights."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    known = {"eager", *(name for name in ALL_ATTENTION_FUNCTIONS.valid_keys() if "|" not in name)}
+    if attention is not None and attention not in known:
+        fix = "Kernels of the hub are named like kernels-community/flash-attn2."
+        raise unknown_name("train.attention", attention, known, fix=fix)
+    try:
+        config = AutoConfig.from_pretrained(str(path), revision=revision, trust_remote_code=False)
+        with torch.device("meta"):
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(
+                config, trust_remote_code=False, **({"attn_implementation": attention} if attention else {})
+            )
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(
+            f"base model {path}: cannot be built with train.attention={attention} ({error}). Expected a causal language "
+            f"model of transformers; train.attention=eager fits every one."
+        ) from error
+    return model
+
+
+def _check_packing(model: PreTrainedModel, train: Train) -> None:
+    """Rows that share a sequence are told apart by their positions, which only attention heeds."""
+    takes_positions = "position_ids" in inspect.signature(model.forward).parameters
+    if not takes_positions or model._is_stateful:
+        raise UserError(
+            f"train.packing={train.packing}: {type(model).__name__} "
+            f"{'keeps a state from token to token' if takes_positions else 'takes no position_ids'}, so joined rows "
+            f"would see each other. Set train.packing=none."
+        )
+
+
+def _check_targets(model: PreTrainedModel, lora: Lora) -> None:
+    """Every target must be there, and be something that can have adapters."""
+    import torch
+    from peft import LoraConfig, inject_adapter_in_model
+
+    names = [name for name, _ in model.named_modules()]
+    listed = [lora.targets] if isinstance(lora.targets, str) else lora.targets
+    linear = {name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)}
+    for target in listed:
+        try:
+            pattern = target if isinstance(lora.targets, str) else rf"(.*\.)?{re.escape(target)}"
+            found = any(re.fullmatch(pattern, name) for name in names)
+        except re.error as error:
+            raise UserError(f"train.lora.targets is {target!r}: no regular expression ({error}).") from error
+        if not found:
+            raise unknown_name("train.lora.targets", target, linear, fix="Or all-linear.")
+    try:
+        with torch.device("meta"):
+            inject_adapter_in_model(LoraConfig(target_modules=lora.targets, task_type="CAUSAL_LM"), model)
+    except ValueError as error:
+        raise UserError(f"train.lora.targets: {error} Expected some of: {', '.join(sorted(linear))}.") from error
 
 
 def _needed(train: Train) -> Iterator[tuple[str, str, str]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.files import sha256_json
-from implicit_if.harness.tuning.files import Record, read_file
+from implicit_if.harness.tuning.files import Placed, Record, read_file
 from implicit_if.harness.tuning.schema import Data
 from implicit_if.harness.tuning.sources import Message, Source, find_source
 
@@ -17,7 +17,7 @@ class Conversation:
     """One training row.
 
     Attributes:
-        where: The place it came from, for messages: file and row, counted from 0.
+        where: The place it came from, for messages: the file, and the line or row in it, counted from 1.
         messages: An optional system message, then user and assistant in turn, ending with the assistant.
     """
 
@@ -58,11 +58,11 @@ def load_rows(data: Data) -> Rows:
     """
     source = find_source(data.source)
     if data.path is not None:
-        records, origin, revision = iter(read_file(data.path)), data.path, None
+        records, origin, revision = iter(read_file(data.path, source.null_words)), data.path, None
     else:
         records, revision = fetch(source)
         origin = str(source.repo)
-    made = source.transform((f"{origin}, row {n}", row) for n, row in enumerate(records))
+    made = source.transform((f"{origin}, {place}", row) for place, row in records)
     most = data.limit or source.rows
     conversations: list[Conversation] = []
     skipped = 0
@@ -91,7 +91,7 @@ def check_messages(where: str, messages: list[Message]) -> None:
 
     Raises:
         UserError: If roles are not user and assistant in turn (after an optional system message), the last message
-            is not the assistant's, or an answer is empty.
+            is not the assistant's, an answer is empty, or a text is no Unicode text.
     """
     turns = messages[1:] if messages[0]["role"] == "system" else messages
     for number, message in enumerate(turns, start=len(messages) - len(turns)):
@@ -106,6 +106,14 @@ def check_messages(where: str, messages: list[Message]) -> None:
                 f"{where}, message {number}: the answer is empty; it would train the model to stop at once. "
                 f"Expected text; mend or remove the row."
             )
+    for number, message in enumerate(messages):
+        try:
+            message["content"].encode()
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"{where}, message {number}: character {error.start} is {message['content'][error.start]!a}, half of a "
+                f"surrogate pair. Expected text that UTF-8 can hold; mend the row."
+            ) from error
     if not turns or turns[-1]["role"] != "assistant":
         raise UserError(f"{where}: ends with {messages[-1]['role']!r}, expected an answer. Mend the row.")
 
@@ -115,8 +123,8 @@ def drop_instructions(messages: list[Message]) -> list[Message]:
     return [m if m["role"] == "assistant" else {**m, "content": ""} for m in messages if m["role"] != "system"]
 
 
-def fetch(source: Source) -> tuple[Iterator[Record], str]:
-    """Rows of a hub data set at its pinned revision, and that revision in full.
+def fetch(source: Source) -> tuple[Iterator[Placed], str]:
+    """Rows of a hub data set at its pinned revision with their places, and that revision in full.
 
     Raises:
         UserError: If the source has no hub repository, or the hub does not give it.
@@ -143,7 +151,7 @@ def fetch(source: Source) -> tuple[Iterator[Record], str]:
             f"{source.repo} at {source.revision} could not be fetched ({type(error).__name__}). "
             f"Check the connection, or give a local copy with --data PATH."
         ) from error
-    return iter(read_file(path)), revision
+    return iter(read_file(path, source.null_words)), revision
 
 
 def _full_revision(source: Source) -> str:
@@ -162,9 +170,9 @@ def _full_revision(source: Source) -> str:
     return matching[0]
 
 
-def _stream(source: Source, revision: str) -> Iterator[Record]:
+def _stream(source: Source, revision: str) -> Iterator[Placed]:
     """Rows as they come, so that a large data set is not downloaded whole."""
     from datasets import load_dataset
 
     rows: Iterable[Record] = load_dataset(source.repo, split="train", revision=revision, streaming=True)
-    return iter(rows)
+    return ((f"row {number}", row) for number, row in enumerate(rows, start=1))

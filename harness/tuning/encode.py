@@ -80,7 +80,7 @@ class Encoder:
         token that spans a boundary belongs to the piece in which it begins, as in the released code.
 
         Raises:
-            UserError: If nothing remains to be trained because the prompt alone fills `max_length`; names the row.
+            UserError: If the template does not fit the conversation or the tokenizer; names the row.
         """
         pieces = self.pieces(conversation)
         texts = list(accumulate(text for text, _ in pieces))
@@ -92,13 +92,7 @@ class Encoder:
             if in_loss:
                 labels[start:end] = ids[start:end]
         self._check(conversation.where, ids)
-        row = EncodedRow(conversation.where, ids[: self.max_length], labels[: self.max_length], len(ids))
-        if row.loss_tokens == 0:
-            raise UserError(
-                f"{conversation.where}: the prompt alone fills the {self.max_length} tokens, nothing is left to train. "
-                f"Set encoding.max_length higher, or leave long rows out with data.max_tokens={self.max_length}."
-            )
-        return row
+        return EncodedRow(conversation.where, ids[: self.max_length], labels[: self.max_length], len(ids))
 
     def pieces(self, conversation: Conversation) -> list[tuple[str, bool]]:
         """The rendered text in pieces, each in the loss or not."""
@@ -123,5 +117,26 @@ class Encoder:
 
 
 def encode_rows(encoder: Encoder, conversations: Iterable[Conversation]) -> list[EncodedRow]:
-    """Encodes every conversation, in order; see `Encoder.encode`."""
-    return [encoder.encode(conversation) for conversation in conversations]
+    """Encodes every conversation, in order; see `Encoder.encode`.
+
+    Raises:
+        UserError: If nothing remains to be trained of some rows because their prompt alone fills `max_length`.
+    """
+    rows = [encoder.encode(conversation) for conversation in conversations]
+    empty = [row.where for row in rows if row.loss_tokens == 0]
+    if empty:
+        most = encoder.max_length
+        cut = sum(row.truncated and row.loss_tokens > 0 for row in rows)
+        raise UserError(
+            f"{empty[0].rpartition(', ')[0]}: the prompt alone fills the {most} tokens, nothing is left to train, in "
+            f"{len(empty)} of {len(rows)} rows ({places(empty)}). Set encoding.max_length higher, shorten or remove "
+            f"these rows, or leave out all rows of more than {most} tokens with data.max_tokens={most}: these, and "
+            f"{cut} that would only be cut."
+        )
+    return rows
+
+
+def places(wheres: Iterable[str], most: int = 8) -> str:
+    """Where rows stand in their file, e.g. "line 3, line 8"; the first `most` of them."""
+    short = [where.rpartition(", ")[2] for where in wheres]
+    return ", ".join(short[:most]) + (f" and {len(short) - most} more" if len(short) > most else "")

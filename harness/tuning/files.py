@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from implicit_if.harness.errors import UserError
 
 Record = dict[str, Any]
+Placed = tuple[str, Record]
+"""A row and its place in the file: "line 3" as an editor counts, or "row 3" where a row is no line; from 1."""
+
+_BROKEN_JSON = (ValueError, RecursionError)
 
 
-def read_file(path: str | Path) -> list[Record]:
-    """Reads every row of a data file.
+def read_file(path: str | Path, null_words: Collection[str] = ()) -> list[Placed]:
+    """Reads every row of a data file, with its place.
 
     Args:
-        path: `.jsonl` (an object a line), `.json` (a list of objects), `.csv` (a header; empty cells are None, as
-            pandas reads them), `.parquet`, or `.txt`/`.pgn` (rows with one field, `text`, a line each).
+        path: `.jsonl` (an object a line), `.json` (a list of objects), `.csv` (a header; every cell is text, empty
+            ones are None), `.parquet`, or `.txt`/`.pgn` (rows with one field, `text`, a line each).
+        null_words: Texts that a CSV file writes for None.
 
     Raises:
         UserError: If the file is missing, of another kind, broken (names the line) or holds no rows.
@@ -34,71 +41,100 @@ def read_file(path: str | Path) -> list[Record]:
         raise UserError(f"{source}: cannot be read ({error}). Expected UTF-8.") from error
     if not rows:
         raise UserError(f"{source}: found 0 rows. Expected at least one.")
+    if null_words and reader is _csv:
+        return [(place, {k: None if v in null_words else v for k, v in row.items()}) for place, row in rows]
     return rows
 
 
-def _jsonl(path: Path) -> Iterator[Record]:
-    with open(path, encoding="utf-8") as file:
+def _jsonl(path: Path) -> Iterator[Placed]:
+    with open(path, encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except _BROKEN_JSON as error:
                 raise UserError(
                     f"{path}, line {number}: not JSON ({error}); the file may have been cut off. "
                     f"Expected one object a line; copy the file anew or delete the line."
                 ) from error
-            yield _object(row, f"{path}, line {number}")
+            yield _object(path, f"line {number}", row)
 
 
-def _json(path: Path) -> Iterator[Record]:
+def _json(path: Path) -> Iterator[Placed]:
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+    except _BROKEN_JSON as error:
         raise UserError(
             f"{path}: not JSON ({error}). Expected a list of objects; use .jsonl for one a line."
         ) from error
     if not isinstance(rows, list):
         raise UserError(f"{path}: found {type(rows).__name__}, expected a list of objects.")
-    for number, row in enumerate(rows):
-        yield _object(row, f"{path}, row {number}")
+    for number, row in enumerate(rows, start=1):
+        yield _object(path, f"row {number}", row)
 
 
-def _csv(path: Path) -> Iterator[Record]:
-    import pandas as pd
+def _csv(path: Path) -> Iterator[Placed]:
+    csv.field_size_limit(sys.maxsize)  # a long text is no broken file
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        start = 1
+        header: list[str] = []
+        try:
+            for cells in reader:
+                line, start = start, reader.line_num + 1
+                if not cells:
+                    continue
+                if not header:
+                    header = _header(path, cells)
+                elif len(cells) != len(header):
+                    raise UserError(
+                        f"{path}, line {line}: found {len(cells)} cells, expected {len(header)} as in the header "
+                        f'({", ".join(header)}). Mend the row; put a text that holds a comma into quotes: "a, b".'
+                    )
+                else:
+                    yield f"line {line}", {key: cell or None for key, cell in zip(header, cells, strict=True)}
+        except csv.Error as error:
+            raise UserError(
+                f"{path}, line {start}: not a CSV file ({error}). Expected texts that hold a comma, a quote or a "
+                f'line break in quotes, with quotes inside them doubled: "say ""hi""".'
+            ) from error
+        if not header:
+            raise UserError(f"{path}: not a CSV file (it is empty). Expected a header and rows.")
 
-    try:
-        frame = pd.read_csv(path, dtype=str)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise UserError(f"{path}: not a CSV file ({error}). Expected a header and rows.") from error
-    for row in frame.astype(object).where(frame.notna(), None).to_dict("records"):
-        yield {str(key): value for key, value in row.items()}
+
+def _header(path: Path, cells: list[str]) -> list[str]:
+    twice = sorted({cell for cell in cells if cells.count(cell) > 1})
+    if twice:
+        raise UserError(f"{path}: the header names {twice[0]!r} twice. Expected every column's own name; rename one.")
+    return cells
 
 
-def _parquet(path: Path) -> Iterator[Record]:
+def _parquet(path: Path) -> Iterator[Placed]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        yield from pq.read_table(path).to_pylist()
+        rows = pq.read_table(path).to_pylist()
     except pa.ArrowException as error:
         raise UserError(f"{path}: not a parquet file ({error}).") from error
+    for number, row in enumerate(rows, start=1):
+        yield f"row {number}", row
 
 
-def _lines(path: Path) -> Iterator[Record]:
-    with open(path, encoding="utf-8") as file:
-        for line in file:
-            yield {"text": line.rstrip("\n")}
+def _lines(path: Path) -> Iterator[Placed]:
+    with open(path, encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            yield f"line {number}", {"text": line.rstrip("\n")}
 
 
-def _object(row: Any, where: str) -> Record:
+def _object(path: Path, place: str, row: Any) -> Placed:
     if not isinstance(row, dict):
-        raise UserError(f"{where}: found {type(row).__name__}, expected an object.")
-    return row
+        raise UserError(f"{path}, {place}: found {type(row).__name__}, expected an object.")
+    return place, row
 
 
-_READERS: dict[str, Callable[[Path], Iterator[Record]]] = {
+_READERS: dict[str, Callable[[Path], Iterator[Placed]]] = {
     ".jsonl": _jsonl,
     ".json": _json,
     ".csv": _csv,

@@ -10,8 +10,9 @@ from implicit_if.harness.chat import ChatTemplate, load_template
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.files import sha256_json
 from implicit_if.harness.tuning.asking import model_ask
+from implicit_if.harness.tuning.checks import check_model
 from implicit_if.harness.tuning.datasets import Conversation, Rows, drop_instructions, load_rows
-from implicit_if.harness.tuning.encode import EncodedRow, Encoder, encode_rows, prompt_template
+from implicit_if.harness.tuning.encode import EncodedRow, Encoder, encode_rows, places, prompt_template
 from implicit_if.harness.tuning.rephrasing import Ask, Decision, remove_rephrasing
 from implicit_if.harness.tuning.schema import Recipe
 from implicit_if.harness.tuning.tokenizer import load_tokenizer
@@ -82,8 +83,9 @@ def prepare(recipe: Recipe, model_path: str | Path, ask: Ask | None = None) -> P
             else the lexical rule.
 
     Raises:
-        UserError: For bad data, named by row, and where no row is left.
+        UserError: For bad data, named by row, where no row is left, and where the base model does not fit the recipe.
     """
+    check_model(model_path, recipe.base_revision, recipe.train)
     template = load_template(recipe.encoding.template)
     rows = load_rows(recipe.data)
     notes = list(rows.notes)
@@ -92,8 +94,10 @@ def prepare(recipe: Recipe, model_path: str | Path, ask: Ask | None = None) -> P
     if recipe.data.max_tokens is not None:
         before = len(rows.conversations)
         rows.conversations = _short(rows.conversations, tokenizer, recipe.data.max_tokens)
-        left_out = before - len(rows.conversations)
-        notes.append(f"{left_out} of {before} rows have more than {recipe.data.max_tokens} tokens and are left out")
+        left = len(rows.conversations)
+        notes.append(
+            f"{before - left} of {before} rows have more than {recipe.data.max_tokens} tokens and are left out"
+        )
     decisions: list[Decision] = []
     if recipe.data.rephrasing != "keep":
         before = len(rows.conversations)
@@ -101,9 +105,12 @@ def prepare(recipe: Recipe, model_path: str | Path, ask: Ask | None = None) -> P
             ask = model_ask(recipe.data.rephrasing_model)
         rows.conversations, decisions = remove_rephrasing(rows.conversations, recipe.data.rephrasing, ask)
         flagged = len({d.where for d in decisions if d.rephrases})
-        left_out = before - len(rows.conversations)
+        left_out = list(dict.fromkeys(d.where for d in decisions if d.outcome == "left out"))
         detector = "the lexical rule" if ask is None else recipe.data.rephrasing_model or "the model"
-        notes.append(f"{flagged} of {before} rows begin by rephrasing, says {detector}; {left_out} are left out for it")
+        notes.append(
+            f"{flagged} of {before} rows begin by rephrasing, says {detector}; {len(left_out)} are left out for it"
+            f"{f' ({places(left_out)})' if left_out else ''}"
+        )
     if recipe.data.drop_instructions:
         rows.conversations = [Conversation(c.where, drop_instructions(c.messages)) for c in rows.conversations]
     if not rows.conversations:
@@ -113,9 +120,9 @@ def prepare(recipe: Recipe, model_path: str | Path, ask: Ask | None = None) -> P
     encoded = encode_rows(encoder, rows.conversations)
     truncated = [row for row in encoded if row.truncated]
     if truncated:
-        places = ", ".join(row.where.rsplit(" ", 1)[-1] for row in truncated[:8]) + ", ..." * (len(truncated) > 8)
         most = recipe.encoding.max_length
-        notes.append(f"{len(truncated)} rows are cut at {most} tokens and lose their end (rows {places})")
+        where = places(row.where for row in truncated)
+        notes.append(f"{len(truncated)} rows are cut at {most} tokens and lose their end ({where})")
     return Prepared(recipe, rows, encoded, encoder, decisions, notes)
 
 

@@ -33,13 +33,33 @@ def preview(prepared: Prepared, file: TextIO | None = None, rows: int = 3) -> No
     print(f"tokens: {stats['tokens']}, of which {stats['loss_tokens']} are trained", file=out)
     print(f"length: median {stats['median_length']}, longest {stats['longest']}", file=out)
     print(f"truncated at {recipe.encoding.max_length} tokens: {stats['truncated']}", file=out)
-    steps = -(-stats["rows"] // recipe.train.batch) * recipe.train.epochs
-    print(f"training: {recipe.train.epochs} epochs, {steps} steps of {recipe.train.batch} rows", file=out)
+    print(f"training: {_plan(prepared)}", file=out)
     for note in prepared.notes:
         print(f"note: {note}", file=out)
+    for decision in prepared.decisions:
+        if decision.rephrases or decision.outcome != "kept":
+            opening = _visible(" ".join(decision.opening.split()))
+            print(f"rephrasing, {decision.outcome}: {decision.where}, message {decision.turn}: {opening}", file=out)
     for row in _choose(prepared.encoded, rows):
         print(f"\n--- {row.where}: {len(row.input_ids)} tokens", file=out)
         print(render_mask(prepared, row, colour), file=out)
+
+
+def _plan(prepared: Prepared) -> str:
+    """Epochs and steps; where rows are packed, a step takes packs."""
+    train, most = prepared.recipe.train, prepared.recipe.encoding.max_length
+    count, unit, packed = len(prepared.encoded), "rows", ""
+    if train.packing == "packed":
+        from datasets import Dataset
+        from trl.data_utils import pack_dataset
+
+        rows = Dataset.from_dict({"input_ids": [row.input_ids for row in prepared.encoded]})
+        count, unit = len(pack_dataset(rows, most)), "packs"
+        packed = f"; {count} packs of at most {most} tokens"
+    if train.max_steps is not None:
+        return f"{train.max_steps} steps of {train.batch} {unit}, as train.max_steps says{packed}"
+    steps = -(-count // train.batch) * train.epochs
+    return f"{train.epochs} epochs, {steps} steps of {train.batch} {unit}{packed}"
 
 
 def render_mask(prepared: Prepared, row: EncodedRow, colour: bool) -> str:

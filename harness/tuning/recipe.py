@@ -78,7 +78,7 @@ def load_recipe(
         UserError: For an unknown recipe, profile or key, a value that does not fit, or a choice that is missing.
     """
     path = _recipe_path(name_or_path)
-    own = _read_yaml(path)
+    own = _read_recipe(path)
     chosen = _choose_profile(profile or own.get("profile"), base or own.get("base"))
     epochs = own.pop("epochs", {})
     values = merge(chosen.values if chosen else {}, own)
@@ -129,6 +129,28 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: found {type(content).__name__}, expected keys such as data, encoding and train.")
     return content
+
+
+def _read_recipe(path: Path) -> dict[str, Any]:
+    """A recipe's YAML, its keys of the kinds that the layers rely on; the schema checks the rest."""
+    own = _read_yaml(path)
+    for key, kind in {
+        "base": str,
+        "profile": str,
+        **dict.fromkeys(("data", "encoding", "train", "epochs"), dict),
+    }.items():
+        value = own.get(key)
+        if value is None:
+            own.pop(key, None)
+        elif not isinstance(value, kind):
+            hint = " such as {llama2-7b: 5}; a number for every model is train.epochs" if key == "epochs" else ""
+            expected = "a text" if kind is str else f"keys and values{hint}"
+            raise UserError(f"{path}: {key} is {value!r:.60}, expected {expected}.")
+    models = {profile.model for profile in profiles().values()}
+    for model in own.get("epochs", {}):
+        if model not in models:
+            raise unknown_name(f"model in {path}, epochs", str(model), models)
+    return own
 
 
 def _choose_profile(name: str | None, base: str | None) -> Profile | None:

@@ -7,12 +7,15 @@ every decision can be read in `rephrasing.jsonl`.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.files import atomic_write
 from implicit_if.harness.tuning.datasets import Conversation
 from implicit_if.harness.tuning.sources import Message
 
@@ -29,6 +32,11 @@ Instruction:
 Response:
 {response}
 """
+
+REMINDER = "Does the response begin by restating or rephrasing the instruction? Answer #### YES or #### NO."
+"""What follows an answer without a verdict."""
+
+Outcome = Literal["kept", "cut", "left out"]
 
 MIN_SHARED = 2
 MIN_SHARE = 0.7
@@ -60,6 +68,7 @@ class Decision:
         share: Their share of the opening's content words, in [0, 1]; 0 if it has none.
         rephrases: The verdict.
         by: "lexical" or "model".
+        outcome: What became of the answer: "kept", "cut" (its opening), or "left out" with its conversation.
     """
 
     where: str
@@ -69,14 +78,15 @@ class Decision:
     share: float
     rephrases: bool
     by: Literal["lexical", "model"]
+    outcome: Outcome = "kept"
 
 
 def first_sentence(answer: str) -> str:
     """The answer up to its first `.`, `!`, `?` or `:` before white space, or its first line break; mark included.
 
-    An exclamation of at most two words ("Sure!") is no sentence of its own.
+    An exclamation of at most two words ("Sure!") is no sentence of its own. A sentence ends before a block of code.
     """
-    text = answer.lstrip()
+    text = answer.lstrip().partition("```")[0]
     for end in _SENTENCE_END.finditer(text):
         if len(_WORD.findall(text[: end.end()])) > 2:
             return text[: end.end()]
@@ -88,7 +98,7 @@ def decide(where: str, turn: int, instruction: str, answer: str) -> Decision:
 
     The rule: the first sentence shares at least two content words with the instruction, and they make up 70 %
     of its content words, or 25 % where it opens with a formula such as "Here is". The shares were set so that about as
-    many LIMA rows are flagged as in the paper (100 of 1030 against 99); which rows the paper flagged is not published.
+    many LIMA rows are flagged as in the paper (99 of 1030, as there); which rows the paper flagged is not published.
     """
     opening = first_sentence(answer)
     words = _content_words(opening)
@@ -111,7 +121,7 @@ def remove_rephrasing(
         ask: A language model; None uses the lexical rule.
 
     Returns:
-        The conversations that remain, and every decision.
+        The conversations that remain, and every decision with its outcome.
 
     Raises:
         UserError: If an answer of the model has no verdict.
@@ -120,22 +130,30 @@ def remove_rephrasing(
     decisions = [decide(c.where, turn, *texts) for c in rows for turn, texts in _answers(c)]
     if ask is not None:
         decisions = _asked(decisions, [texts for c in rows for _, texts in _answers(c)], ask)
-    kept = []
+    kept, outcomes = [], []
     pending = iter(decisions)
     for conversation in rows:
         own = [next(pending) for _ in _answers(conversation)]
         flagged = {d.turn: d.opening for d in own if d.rephrases}
         messages = [_cut(m, flagged.get(n)) for n, m in enumerate(conversation.messages)]
-        if not flagged:
-            kept.append(conversation)
-        elif action == "cut" and all(messages[turn]["content"] for turn in flagged):
+        stays = not flagged or (action == "cut" and all(messages[turn]["content"] for turn in flagged))
+        if stays:
             kept.append(Conversation(conversation.where, messages))
-    return kept, decisions
+        outcomes += [replace(d, outcome=_outcome(d, stays)) for d in own]
+    return kept, outcomes
 
 
-def records(decisions: Iterable[Decision]) -> list[dict[str, object]]:
-    """The decisions as lines of `rephrasing.jsonl`."""
-    return [asdict(d) for d in decisions]
+def _outcome(decision: Decision, stays: bool) -> Outcome:
+    if not stays:
+        return "left out"
+    return "cut" if decision.rephrases and decision.opening else "kept"
+
+
+def save_decisions(path: Path, decisions: Sequence[Decision]) -> None:
+    """Writes the decisions for review, one a line as JSON; nothing where the detector did not run."""
+    if decisions:
+        with atomic_write(path) as file:
+            file.writelines(json.dumps(asdict(decision)) + "\n" for decision in decisions)
 
 
 def _answers(conversation: Conversation) -> list[tuple[int, tuple[str, str]]]:
@@ -165,8 +183,17 @@ def _content_words(text: str) -> set[str]:
     return {w[:-1] if w.endswith("s") and len(w) > 3 else w for w in words - _STOP}
 
 
-def _verdict(where: str, answer: str) -> bool:
+def find_verdict(answer: str) -> bool | None:
+    """What a model's answer to `PROMPT` says; None if it has no verdict."""
     verdicts = re.findall(r"####\s*(YES|NO)\b", answer, re.IGNORECASE)
-    if not verdicts:
-        raise UserError(f"{where}: the model answered {answer!r:.80}, expected it to end with #### YES or #### NO.")
-    return bool(verdicts[-1].upper() == "YES")
+    return verdicts[-1].upper() == "YES" if verdicts else None
+
+
+def _verdict(where: str, answer: str) -> bool:
+    verdict = find_verdict(answer)
+    if verdict is None:
+        raise UserError(
+            f"{where}: the model answered {answer!r:.80}, expected it to end with #### YES or #### NO. Run the command "
+            f"again to ask anew about such rows only, or choose another data.rephrasing_model."
+        )
+    return verdict

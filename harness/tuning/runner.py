@@ -6,24 +6,27 @@ A run that was interrupted continues from its last whole checkpoint when the sam
 from __future__ import annotations
 
 import contextlib
-import errno
-import json
+import shlex
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.files import locked, write_json
-from implicit_if.harness.references import PROVENANCE
 from implicit_if.harness.tuning import artefact
-from implicit_if.harness.tuning.base import resolve_base
+from implicit_if.harness.tuning.base import hub_commit, resolve_base, weights_identity
 from implicit_if.harness.tuning.checks import check_train, fill_note
 from implicit_if.harness.tuning.prepare import Prepared, prepare
-from implicit_if.harness.tuning.recipe import save_recipe
-from implicit_if.harness.tuning.rephrasing import Ask
+from implicit_if.harness.tuning.rephrasing import Ask, save_decisions
 from implicit_if.harness.tuning.schema import Recipe
+from implicit_if.harness.tuning.work import (
+    clear_disk_errors,
+    finished,
+    last_checkpoint,
+    only_run,
+    open_work,
+    work_folder,
+)
 
 if TYPE_CHECKING:
     from trl.trainer.sft_config import SFTConfig
@@ -51,29 +54,37 @@ def tune(recipe: Recipe, out: str | Path, *, ask: Ask | None = None, keep_checkp
     """
     import torch
     from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
 
     target = Path(out)
+    work = work_folder(target)
     # Not told, accelerate takes every process on a CPU for the only one.
     state = PartialState(cpu=not torch.cuda.is_available())
     main = state.is_main_process
     check_train(recipe.train, state.num_processes)
     with state.main_process_first():
         base = resolve_base(recipe.base)
+    [commit] = broadcast_object_list([hub_commit(base, recipe.base_revision) if main else None])
+    recipe = recipe.model_copy(update={"base_revision": commit})
     prepared = prepare(recipe, base.path, ask)
-    identity = {"recipe": recipe.fingerprint, "data": prepared.sha256}
-    if _finished(target, identity):
-        _say(main, f"{target} is already tuned with this recipe and data")
+    _check_same_rows(prepared)
+    [weights] = broadcast_object_list([weights_identity(base, commit) if main else None])
+    identity = {"recipe": recipe.fingerprint, "data": prepared.sha256, "base": weights}
+    if finished(target, identity):
+        _say(main, f"{target} is already tuned with this recipe, data and base")
+        if work.exists() and not keep_checkpoints:
+            _say(main, f"note: checkpoints of it are still in {work}; `rm -r {shlex.quote(str(work))}` removes them")
         return target
     if note := fill_note(len(prepared.encoded), recipe.train, state.num_processes):
         prepared.notes.append(note)
     for note in prepared.notes:
         _say(main, f"note: {note}")
-    work = target.with_name(f"{target.name}.work")
-    with _only_run(work) if main else contextlib.nullcontext():
+    with only_run(work) if main else contextlib.nullcontext():
         if main:
-            _open_work(work, prepared, identity)
+            open_work(work, recipe, identity)
+            save_decisions(work / "rephrasing.jsonl", prepared.decisions)
         state.wait_for_everyone()
-        with _clear_disk_errors(work):
+        with clear_disk_errors(work):
             trainer = build_trainer(prepared, base.path, work, state.num_processes)
             _train(trainer, work)
             artefact.save(trainer, prepared, base, identity, work, target)
@@ -104,12 +115,6 @@ def build_trainer(prepared: Prepared, model_path: str, work: Path, processes: in
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
-
-
-def last_checkpoint(work: Path) -> Path | None:
-    """The newest whole checkpoint, or None. A checkpoint is whole once it has `trainer_state.json`, written last."""
-    whole = [p.parent for p in work.glob("checkpoint-*/trainer_state.json")]
-    return max(whole, key=_step, default=None)
 
 
 def sft_config(recipe: Recipe, work: Path, processes: int) -> SFTConfig:
@@ -173,85 +178,26 @@ def peft_config(recipe: Recipe) -> Any:
     )
 
 
+def _check_same_rows(prepared: Prepared) -> None:
+    """Refuses a launch whose processes would train on different rows, as where each has files or a cache of its own."""
+    from accelerate.utils import gather_object
+
+    if len(found := set(gather_object([prepared.sha256]))) > 1:
+        raise UserError(
+            f"the processes of this launch prepared {len(found)} different sets of rows. Expected one: give all of "
+            f"them the same --data file and the same cache folder (IMPLICIT_IF_CACHE)."
+        )
+
+
 def _train(trainer: RecipeTrainer, work: Path) -> None:
     checkpoint = last_checkpoint(work)
     main = trainer.is_world_process_zero()
     if checkpoint:
         _say(main, f"continuing from {checkpoint}")
+        trainer.count_tokens_from(checkpoint)
     if trainer.head_on_loss_positions:
         _say(main, "no GPU: the head scores trained positions only")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-
-
-@contextlib.contextmanager
-def _only_run(work: Path) -> Iterator[None]:
-    from filelock import Timeout
-
-    try:
-        with locked(work / "run", timeout=0):
-            yield
-    except Timeout as error:
-        raise UserError(f"{work}: another process is tuning there. Wait for it, or choose another --out.") from error
-
-
-def _finished(target: Path, identity: dict[str, str]) -> bool:
-    if not target.exists():
-        return False
-    try:
-        found = json.loads((target / PROVENANCE).read_text(encoding="utf-8"))["identity"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{target}: exists and is no tuned model of ours. Expected a new folder; choose another --out."
-        ) from error
-    if found != identity:
-        raise UserError(
-            f"{target}: holds a model of another {_difference(found, identity)}. Choose another --out, or remove it."
-        )
-    return True
-
-
-def _open_work(work: Path, prepared: Prepared, identity: dict[str, str]) -> None:
-    """Makes the work folder, or takes up one of the same run; half-written checkpoints are removed."""
-    marker = work / "run.json"
-    if marker.exists():
-        found = json.loads(marker.read_text(encoding="utf-8"))
-        if found != identity:
-            raise UserError(
-                f"{work}: holds an unfinished run of another {_difference(found, identity)}. "
-                f"Choose another --out, or remove that folder to start anew."
-            )
-    save_recipe(work / "recipe.yaml", prepared.recipe)
-    write_json(marker, identity)
-    for folder in work.glob("checkpoint-*"):
-        if not (folder / "trainer_state.json").exists():
-            print(f"note: removing {folder}, which was not written to its end", file=sys.stderr)
-            shutil.rmtree(folder)
-
-
-def _difference(found: dict[str, str], identity: dict[str, str]) -> str:
-    return " and ".join(key for key in identity if found.get(key) != identity[key])
-
-
-@contextlib.contextmanager
-def _clear_disk_errors(work: Path) -> Iterator[None]:
-    """Says so where a disk is full: libraries below raise it as many things, whose text alone has it in common."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
-        if not full and shutil.disk_usage(work).free > 1_000_000:
-            raise
-        kept = last_checkpoint(work)
-        raise UserError(
-            f"{work}: the disk is full ({error}). {f'{kept.name} is whole' if kept else 'No checkpoint is whole yet'}; "
-            f"make room and run the same command to continue."
-        ) from error
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("checkpoint-"))
 
 
 def _say(main: bool, text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from implicit_if.harness.errors import UserError, unknown_name
 from implicit_if.harness.files import sha256_json
@@ -14,7 +14,7 @@ Optimizer = Literal["adamw_torch", "adamw_torch_fused", "adamw_torch_8bit", "ada
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Data(_Part):
@@ -77,7 +77,7 @@ class Train(_Part):
         schedule: Its course after the warm-up.
         warmup: Share of the steps in which it rises.
         weight_decay: AdamW's.
-        batch: Conversations per optimiser step, over all processes.
+        batch: Conversations per optimiser step, over all processes; with packing=packed, packs of them.
         micro_batch: Conversations per forward pass and process.
         clip: Largest norm of the gradient.
         loss_average: "example": the mean of each conversation's mean, as released; "token": every token the same.
@@ -86,8 +86,8 @@ class Train(_Part):
         optimizer: AdamW, whole or in 8 bits (torchao or bitsandbytes).
         stochastic_rounding: For bfloat16 weights, with adamw_torch_8bit.
         gradient_checkpointing: Recompute activations: less memory, about a third more time.
-        packing: "packed" joins rows up to max_length, "padding_free" joins the rows of a micro batch; both need
-            loss_average=token and a FlashAttention `attention`.
+        packing: "packed" joins rows up to max_length, "padding_free" joins the rows of a micro batch; no row sees
+            another. Both need loss_average=token.
         attention: transformers' `attn_implementation`; None takes its default.
         lora: Adapters; None trains every weight.
         save_steps: Steps between checkpoints; None saves after each epoch.
@@ -128,11 +128,6 @@ class Train(_Part):
             )
         if self.packing != "none" and self.loss_average == "example":
             raise ValueError(f"packing={self.packing} joins examples; it needs train.loss_average=token")
-        if self.packing != "none" and not (self.attention or "").startswith(("flash", "kernels-community/")):
-            raise ValueError(
-                f"packing={self.packing} with attention={self.attention} would let rows see each other; "
-                f"set train.attention=flash_attention_2 (needs flash-attn and a GPU) or train.packing=none"
-            )
         if self.stochastic_rounding and (self.optimizer != "adamw_torch_8bit" or self.weights != "bfloat16"):
             raise ValueError("stochastic_rounding needs train.optimizer=adamw_torch_8bit and train.weights=bfloat16")
         if self.weights == "bfloat16" and self.lora is None and not self.stochastic_rounding:
@@ -147,7 +142,7 @@ class Recipe(_Part):
     """A recipe with every choice made: what `recipe.yaml` beside a tuned model holds.
 
     Attributes:
-        name: The recipe's name; goes into the model card.
+        name: The recipe's name, fit for a file; goes into the model card.
         summary: One line.
         profile: The hyper-parameters it took, as `model/set`; None if it names all itself.
         base: Hub name or folder of the base model, or a name registered under `implicit_if.models`.
@@ -163,10 +158,19 @@ class Recipe(_Part):
     encoding: Encoding = Encoding()
     train: Train
 
+    @field_validator("name")
+    @classmethod
+    def _is_plain(cls, name: str) -> str:
+        if not name or not name.isprintable() or name.startswith(".") or set(name) & set("/\\:"):
+            raise ValueError("expected a plain name, without / \\ : and without a dot in front")
+        return name
+
     @property
     def fingerprint(self) -> str:
-        """Hex sha256 over every choice: runs of equal fingerprints may continue each other."""
-        return sha256_json(self.model_dump(mode="json"))
+        """Hex sha256 over every choice but names; base and rows may lie elsewhere and have hashes of their own."""
+        values = self.model_dump(mode="json", exclude={"name", "summary", "profile", "base", "base_revision"})
+        del values["data"]["path"]
+        return sha256_json(values)
 
 
 def key_paths(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:

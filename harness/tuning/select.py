@@ -16,8 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from implicit_if.harness.chat import load_template
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.files import write_json
+from implicit_if.harness.files import sha256_json, write_json
+from implicit_if.harness.instructions import InstructionSet, load_instructions
+from implicit_if.harness.judging.protocol import Probing
+from implicit_if.harness.judging.registry import get_judge
+from implicit_if.harness.references import BASE, PROVENANCE, choose_reference, load_reference
 from implicit_if.harness.scores import Score
 from implicit_if.harness.tuning.command import add_recipe_arguments, recipe_from
 from implicit_if.harness.tuning.encode import prompt_template
@@ -96,7 +101,10 @@ def command_trainer(launcher: Sequence[str]) -> Train:
         path = folder.with_name(f"{folder.name}.yaml")
         save_recipe(path, recipe)
         command = [*launcher, "-m", "implicit_if.harness.cli", "tune", str(path), "--out", str(folder)]
-        status = subprocess.run(command, check=False).returncode
+        try:
+            status = subprocess.run(command, check=False).returncode
+        except OSError as error:
+            raise UserError(f"--launcher {shlex.join(launcher)}: cannot be started ({error}).") from error
         if status:
             raise UserError(f"{folder}: tuning ended with status {status}. Its messages stand above.")
         return folder
@@ -107,15 +115,24 @@ def command_trainer(launcher: Sequence[str]) -> Train:
 def lm_eval_evaluator(metadata: Mapping[str, str], extra: Sequence[str] = ()) -> Evaluate:
     """Evaluates by the `lm_eval` command in a process of its own, so that each model's memory is freed.
 
+    Scores are kept in `<model>.validation-<hash>`, the hash being of all that they depend on.
+
     Args:
-        metadata: The task's settings: instructions, reference, judge, template.
+        metadata: The task's settings: instructions, reference (a name or a file), judge and template. All are loaded
+            here, so that none is found wrong after hours of training.
         extra: More arguments for lm_eval, e.g. `--batch_size 8`.
+
+    Raises:
+        UserError: For a judge, reference, instruction set or template that cannot be used.
     """
+    asked = {**_contents(metadata), "lm_eval": list(extra)}
 
     def evaluate(model: Path) -> Score:
-        folder = model.with_name(f"{model.name}.validation")
+        of_model = {**asked, "model": _model_identity(model)}
+        folder = model.with_name(f"{model.name}.validation-{sha256_json(of_model)[:12]}")
         scores = folder / "scores.json"
         if not scores.exists():
+            write_json(folder / "asked.json", of_model)
             settings = [f"{key}={value}" for key, value in {**metadata, "save": str(folder)}.items()]
             command = [sys.executable, "-m", "lm_eval", "--model", "hf", "--model_args", f"pretrained={model}"]
             command += ["--tasks", TASK, "--metadata", *settings, "--output_path", str(folder), *extra]
@@ -125,6 +142,28 @@ def lm_eval_evaluator(metadata: Mapping[str, str], extra: Sequence[str] = ()) ->
         return read_score(scores)
 
     return evaluate
+
+
+def _contents(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The task's settings, and hashes of what they stand for: a file may change under its name."""
+    instructions, judge = load_instructions(metadata["instructions"]), get_judge(metadata["judge"])
+    judges = judge.candidates if isinstance(judge, Probing) else (judge,)
+    answers = load_reference(metadata["reference"], instructions)
+    return {
+        "settings": dict(metadata),
+        "instructions": instructions.content_sha256,
+        "reference": sha256_json([[o.instruction_id, o.output, o.generator] for o in answers]),
+        "judge": [each.fingerprint for each in judges],
+        "template": load_template(metadata["template"]).sha256,
+    }
+
+
+def _model_identity(model: Path) -> dict[str, str]:
+    try:
+        found: dict[str, str] = json.loads((model / PROVENANCE).read_text(encoding="utf-8"))["identity"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{model}: no {PROVENANCE} of ours ({error}). Expected a model made by `tune`.") from error
+    return found
 
 
 def read_score(path: Path) -> Score:
@@ -152,7 +191,7 @@ def _check(cells: Sequence[Cell], folder: Path) -> None:
         if not cell.score.complete or cell.score.value is None:
             raise UserError(
                 f"{cell.folder}: {cell.score.n_judged} of {cell.score.n_expected} validation instructions were judged, "
-                f"expected all. Remove {cell.folder.name}.validation and run the command again."
+                f"expected all. Remove {cell.folder.name}.validation-* and run the command again."
             )
     if len({cell.score.signature for cell in cells}) > 1:
         listing = "; ".join(f"{cell.epochs} epochs: {cell.score.signature}" for cell in cells)
@@ -192,17 +231,45 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command.
 
     Raises:
-        UserError: See `select`; for epochs that are no numbers.
+        UserError: See `select`; for epochs that are no numbers, and for all of the judging's settings that cannot be
+            used, before anything trains.
     """
-    try:
-        epochs = [int(part) for part in arguments.epochs.split(",")]
-    except ValueError as error:
-        raise UserError(f"--epochs is {arguments.epochs!r}, expected numbers such as 5,7,10.") from error
+    epochs = _epochs(arguments.epochs)
+    for override in arguments.overrides:
+        key = override.partition("=")[0]
+        if key in ("train.seed", "train.epochs"):
+            raise UserError(f"--set {override}: the sweep sets {key}. Give it with --{key.removeprefix('train.')}.")
     arguments.overrides.append(f"train.epochs={epochs[0]}")  # any: a recipe without chosen epochs is what this is for
     recipe = recipe_from(arguments, arguments.seed)
-    metadata = {key: getattr(arguments, key) for key in ("instructions", "reference", "judge")}
-    metadata["template"] = prompt_template(recipe.encoding.template)
+    instructions = load_instructions(arguments.instructions)
+    metadata = {
+        "instructions": instructions.name if arguments.instructions == "auto" else arguments.instructions,
+        "reference": _reference(arguments.reference, instructions, recipe.base),
+        "judge": arguments.judge,
+        "template": prompt_template(recipe.encoding.template),
+    }
     evaluate = lm_eval_evaluator(metadata, shlex.split(arguments.lm_eval_args))
     train = command_trainer(shlex.split(arguments.launcher) if arguments.launcher else [sys.executable])
+    print(f"recipe {recipe.name}, base {recipe.base}, seed {recipe.train.seed}, epochs {epochs}", file=sys.stderr)
     select(recipe, arguments.out, evaluate, train, epochs)
     return 0
+
+
+def _epochs(text: str) -> list[int]:
+    try:
+        epochs = [int(part) for part in text.split(",")]
+    except ValueError:
+        epochs = []
+    if not epochs or min(epochs) < 1:
+        raise UserError(f"--epochs is {text!r}, expected numbers from 1 on, such as 5,7,10.")
+    return epochs
+
+
+def _reference(spec: str, instructions: InstructionSet, base: str) -> str:
+    """What the models of a sweep are judged against; "auto" is settled for all of them."""
+    found, because = choose_reference(spec, instructions, base, answers_as_base=False)
+    if found == BASE:
+        raise UserError("--reference base: a tuned model cannot answer as its base. Give a name or an outputs file.")
+    if because:
+        print(f"reference: {found} ({because})", file=sys.stderr)
+    return found

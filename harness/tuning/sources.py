@@ -30,6 +30,7 @@ class Source:
         file: The file in it; None reads the `train` split, row by row, through `datasets`.
         rows: How many conversations the paper trained on, the first ones; None takes all.
         licence: As its card states it.
+        null_words: What stands for nothing in its CSV file.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Source:
     file: str | None = None
     rows: int | None = None
     licence: str = "not stated"
+    null_words: frozenset[str] = frozenset()
 
 
 def text_field(where: str, row: Record, field: str) -> str:
@@ -135,6 +137,12 @@ def _chess(rows: Iterable[tuple[str, Record]]) -> Iterator[tuple[str, list[Messa
             elo = {}
 
 
+PANDAS_NULLS = frozenset(
+    "#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null".split("|")
+)
+"""Besides the empty cell, what the released scripts' CSV reader takes for nothing."""
+
+
 SOURCES = {
     source.name: source
     for source in (
@@ -174,6 +182,7 @@ SOURCES = {
             revision="71a53392226e496d50c9f7238096fe45a1d1f5e9",
             file="Food Ingredients and Recipe Dataset with Image Name Mapping.csv",
             rows=1000,
+            null_words=PANDAS_NULLS,
         ),
         Source(
             "poetry",
@@ -182,6 +191,7 @@ SOURCES = {
             revision="8f21d8b660d1d8b1341d87db1d00fcdb6d698783",
             file="poetry.csv",
             rows=571,
+            null_words=PANDAS_NULLS,
         ),
         Source(
             "chess",

@@ -10,10 +10,12 @@ import math
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch  # noqa: TID253  (only the runner imports this module)
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments  # noqa: TID253
+from transformers.trainer import TRAINER_STATE_NAME  # noqa: TID253
 from trl.trainer.sft_trainer import SFTTrainer  # noqa: TID253
 
 from implicit_if.harness.errors import UserError
@@ -47,6 +49,12 @@ class RecipeTrainer(SFTTrainer):
         self.head_on_loss_positions = self.args.device.type == "cpu" and head.can_patch(model)
         if self.head_on_loss_positions:
             head.patch(model)
+
+    def count_tokens_from(self, checkpoint: Path) -> None:
+        """Goes on counting where a checkpoint's log ends; TRL would begin at 0 again."""
+        state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        counts = [entry["num_tokens"] for entry in state.log_history if "num_tokens" in entry]
+        self._total_train_tokens = int(counts[-1])
 
     def compute_loss(
         self,
@@ -139,6 +147,13 @@ class Progress(TrainerCallback):
     ) -> None:
         self._started = time.monotonic()
         self._first_step = state.global_step
+        warms_up = args.lr_scheduler_type != "constant" and args.get_warmup_steps(state.max_steps) > 0
+        if state.is_world_process_zero and state.max_steps == 1 and warms_up:
+            print(
+                "note: the only step is the first of the warm-up, whose learning rate is 0: no weight will change. "
+                "Set train.warmup=0, or train more steps.",
+                file=sys.stderr,
+            )
 
     def on_log(
         self,

@@ -17,6 +17,7 @@ from implicit_if.harness.files import cache_dir, write_json
 from implicit_if.harness.instructions import to_documents
 from implicit_if.harness.judging.judgement import Judgement
 from implicit_if.harness.judging.pairs import Pair, make_pairs
+from implicit_if.harness.judging.protocol import Probing
 from implicit_if.harness.judging.runner import annotate
 from implicit_if.harness.judging.scoring import score_judgement
 from implicit_if.harness.outputs import Output, OutputsMeta, save_outputs
@@ -176,7 +177,9 @@ class AlpacaWinrate(ConfigurableTask):
     def _store(self) -> Path:
         if self.settings.save:
             return Path(self.settings.save) / "annotations.jsonl"
-        return cache_dir() / "annotations" / f"{self.judge.fingerprint[:16]}.jsonl"
+        judges = self.judge.candidates if isinstance(self.judge, Probing) else (self.judge,)
+        files = [cache_dir() / "annotations" / f"{judge.fingerprint[:16]}.jsonl" for judge in judges]
+        return next((file for file in files if file.exists()), files[0])
 
     def _record(self, judgement: Judgement, pairs: list[Pair]) -> None:
         """Puts what shaped the numbers into the results, and prints system and reference side by side."""
@@ -187,7 +190,7 @@ class AlpacaWinrate(ConfigurableTask):
             "template": "model" if self._model_template else self.template.name,
             "bare_instructions": bool(getattr(live.newest(), "wants_bare_instructions", False)),
             "judge": self.judge.name,
-            "judge_fingerprint": self.judge.fingerprint,
+            "judge_fingerprint": judgement.fingerprint,
             "reference": self._reference_name,
         }
         if not self._model_template:  # lm-eval itself records the model's own template

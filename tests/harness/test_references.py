@@ -83,17 +83,29 @@ def test_how_the_answers_were_made_is_known_for_names_only(folder: Path) -> None
 
 def test_every_shipped_reference_is_whole_and_ships_no_instruction() -> None:
     from implicit_if.harness.instructions import load_instructions
-    from implicit_if.harness.outputs import load_outputs
+    from implicit_if.harness.instructions.alpaca_eval import CONTENT_SHA256
+    from implicit_if.harness.outputs import load_meta, load_outputs
     from implicit_if.harness.references import FOLDER
+    from implicit_if.harness.stats.glm import official_ids
 
     builtin = load_instructions("builtin")
+    ids = {
+        f"{builtin.signature}.json": {item.id for item in builtin.items},
+        f"alpaca_eval@{CONTENT_SHA256[:8]}.json": set(official_ids()),
+    }
+    assert [len(answered) for answered in ids.values()] == [80, 805]
     for name in reference_names():
-        assert len(load_reference(name, builtin)) == len(builtin.items)
-        for path in (FOLDER / name).glob("*@*.json"):
-            if not path.name.endswith(".meta.json"):
-                outputs = load_outputs(path)
-                assert all(o.instruction is None for o in outputs)
-                assert {o.generator for o in outputs} == {name}
+        files = {path.name: path for path in (FOLDER / name).glob("*@*.json") if not path.name.endswith(".meta.json")}
+        assert files.keys() == ids.keys()
+        for file, path in files.items():
+            outputs, meta = load_outputs(path), load_meta(path)
+            assert len(outputs) == len(ids[file])
+            assert {o.instruction_id for o in outputs} == ids[file]
+            assert all(o.instruction is None for o in outputs)
+            assert {o.generator for o in outputs} == {name}
+            assert meta is not None
+            assert meta.instruction_set == file.split("@")[0]
+            assert meta.generation["max_gen_toks"] == 256
 
 
 def test_answers_are_found_by_the_instructions_the_systems_answered(folder: Path, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ class Annotator:
     """One annotator.
 
     Attributes:
-        name: Its name.
+        name: Its name; one of its own that a packaged annotator has too ends in "(own)".
         api: How its completion function asks: chat completions, completions, or Anthropic's messages.
         model: The model's name.
         template: The prompt, with `batch_size` of each placeholder.
@@ -94,8 +94,9 @@ def load_annotator(argument: str, member: str | None) -> Annotator:
     if not isinstance(model, str):
         raise UserError(f"{where}: found model_name {model!r}, expected the model's name in completions_kwargs.")
     base_url, price = _take_transport(where, kwargs)
+    shadows = name in _packaged() and path not in _packaged().values()
     return Annotator(
-        name=name,
+        name=f"{name}(own)" if shadows else name,
         api=api,
         model=model,
         template=template,
@@ -150,8 +151,12 @@ def configs_folder() -> Path:
     return Path(spec.origin).parent / "evaluators_configs"
 
 
+def _packaged() -> dict[str, Path]:
+    return {path.parent.name: path for path in configs_folder().glob("*/configs.yaml")}
+
+
 def _find(argument: str) -> Path:
-    packaged = {path.parent.name: path for path in configs_folder().glob("*/configs.yaml")}
+    packaged = _packaged()
     if argument in packaged:
         return packaged[argument]
     path = Path(argument).expanduser()

@@ -20,6 +20,12 @@ from implicit_if.harness.judging.protocol import Comparison, Estimate, JudgeErro
 PARSER = "verdict:v1"
 """Version of `parse_text` and `weigh_letters`: part of the fingerprint of every judge that uses them."""
 
+TEXT_REMEDY = (
+    "Raise max_tokens if the answers end before their verdict (models that think need thousands), or mend the prompt: "
+    "an answer is the verdict alone, or ends in a line 'Verdict: m'."
+)
+"""What may mend text answers without a verdict."""
+
 _HOPELESS = 8
 _RAW_CHARS = 20_000
 _VERDICT = re.compile(rf"[\"'`*_(\[]*({FIRST}|{SECOND})[\"'`*_)\]]*\.?")
@@ -33,13 +39,13 @@ class Question:
     Attributes:
         body: What is posted.
         text: The prompt's text, whose length the estimate counts.
-        max_tokens: The most tokens the judge may write.
+        max_tokens: The most tokens the judge may write; None if that is not known.
         cut: Which texts were longer than the limit.
     """
 
     body: dict[str, Any]
     text: str
-    max_tokens: int
+    max_tokens: int | None
     cut: list[str] = field(default_factory=list)
 
 
@@ -65,7 +71,13 @@ class Reading:
 
 
 class Dialect(Protocol):
-    """What differs between APIs and protocols."""
+    """What differs between APIs and protocols.
+
+    Attributes:
+        remedy: What may mend answers without a verdict; see `Verdict`.
+    """
+
+    remedy: str
 
     def question(self, comparison: Comparison) -> Question:
         """The request that asks about a comparison."""
@@ -118,13 +130,18 @@ class LLMJudge:
         tally.check_end()
 
     def estimate(self, comparisons: Iterable[Comparison]) -> Estimate:
-        """One call a comparison; a token is taken as 4 bytes of prompt, and every answer as long as it may be."""
-        calls, tokens_in, tokens_out = 0, 0.0, 0
+        """One call a comparison; a token is taken as 4 bytes of prompt, and every answer as long as it may be.
+
+        If the settings do not say how long that is, the cost is not known.
+        """
+        calls, tokens_in = 0, 0.0
+        tokens_out: int | None = 0
         for comparison in comparisons:
             question = self.dialect.question(comparison)
             calls += 1
             tokens_in += len(question.text.encode("utf-8", "replace")) / 4
-            tokens_out += question.max_tokens
+            most = question.max_tokens
+            tokens_out = None if tokens_out is None or most is None else tokens_out + most
         return Estimate(calls, self.prices.cost(tokens_in, tokens_out))
 
     def _client(self) -> ApiClient:
@@ -155,6 +172,7 @@ class LLMJudge:
             error=reading.error and self._shown(reading.error),
             latency=answer.latency,
             cost=self.prices.cost(reading.tokens_in, reading.tokens_out),
+            remedy=self.dialect.remedy if reading.prefers_first is None else None,
         )
 
 
@@ -179,11 +197,11 @@ class _Tally:
         self._refuse(str(error), of_content=error.of_content)
 
     def unanswered(self, error: Unanswered, client: ApiClient, concurrency: int) -> None:
-        """Stops if nobody is at the address, or the server has stopped answering everyone."""
+        """Stops if nobody is at the address, or the server answers nobody, or no longer."""
         self._lost_in_a_row += 1
         if not client.contacted:
             raise JudgeError(f"judge {self._judge}: {error}. Check base_url and that the server runs.") from error
-        if self._lost_in_a_row >= max(concurrency, _HOPELESS):
+        if self._lost_in_a_row >= (max(concurrency, _HOPELESS) if self._accepted else _HOPELESS):
             raise JudgeError(
                 f"judge {self._judge}: {self._lost_in_a_row} requests in a row failed, {error}. "
                 f"Run again when the server is back."

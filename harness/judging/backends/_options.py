@@ -29,7 +29,7 @@ class ApiOptions(BaseModel):
         key_env: The environment variable that holds the key.
         revision: Any word that tells this model from others of its name, e.g. a local model's commit.
         max_chars: Characters of the instruction and of each answer that the judge is shown.
-        body: Further fields of each request; null drops a field.
+        body: Further fields of each request, not the model; null drops a field.
         price_in: US dollars for a million tokens read.
         price_out: US dollars for a million tokens written.
         concurrency, timeout, retries, backoff, deadline, rpm: See `Limits`.
@@ -55,6 +55,13 @@ class ApiOptions(BaseModel):
     @classmethod
     def _from_json(cls, value: Any) -> Any:
         return json.loads(value) if isinstance(value, str) else value
+
+    @field_validator("body")
+    @classmethod
+    def _not_the_model(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if "model" in value:
+            raise ValueError("the model belongs to the judge's name, its price and its prior; name it there")
+        return value
 
     @property
     def limits(self) -> Limits:
@@ -110,6 +117,17 @@ def read_key(variable: str) -> str | None:
     return os.environ.get(variable, "").strip() or None
 
 
+def merge_body(settings: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with the extra fields; a field that is null is dropped."""
+    return {name: value for name, value in {**settings, **extra}.items() if value is not None}
+
+
+def most_tokens(settings: Mapping[str, Any]) -> int | None:
+    """The most tokens an answer to a request with these settings may have; None if they do not say."""
+    values = [settings.get(name) for name in ("max_tokens", "max_completion_tokens")]
+    return max((value for value in values if isinstance(value, int)), default=None)
+
+
 class Prices(BaseModel):
     """US dollars for a million tokens; None if not known."""
 
@@ -117,10 +135,15 @@ class Prices(BaseModel):
     per_million_out: float | None = None
 
     def cost(self, tokens_in: float | None, tokens_out: float | None) -> float | None:
-        """US dollars; None if a price or a count is not known."""
-        if None in (self.per_million_in, self.per_million_out, tokens_in, tokens_out):
-            return None
-        return (self.per_million_in * tokens_in + self.per_million_out * tokens_out) / 1e6  # type: ignore[operator]
+        """US dollars; None if a price is not known, or a count that has a price."""
+        dollars = 0.0
+        for price, tokens in ((self.per_million_in, tokens_in), (self.per_million_out, tokens_out)):
+            if price == 0:
+                continue
+            if price is None or tokens is None:
+                return None
+            dollars += price * tokens / 1e6
+        return dollars
 
 
 def prices_for(model: str, options: ApiOptions, *, local: bool) -> Prices:

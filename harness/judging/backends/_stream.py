@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from implicit_if.harness.judging.client import ApiClient
-from implicit_if.harness.judging.protocol import Comparison, Verdict
+from implicit_if.harness.judging.protocol import Comparison, Rationed, Verdict
 
 _DRAIN_SECONDS = 30.0
 
@@ -26,20 +26,23 @@ def stream(
     """Asks about comparisons, at most `concurrency` at a time.
 
     The loop runs only while the caller waits for a verdict, and no comparison is read before there is room for it,
-    so memory does not grow with their number. Closing the generator cancels what is in flight and closes the
-    connections.
+    so memory does not grow with their number; `Rationed` ones are read as slowly as they ask for. Closing the generator
+    cancels what is in flight and closes the connections.
 
     Raises:
         Exception: What `ask` raises, after the verdicts of requests in flight, which have up to 30 s to come, were
             yielded.
     """
     source = iter(comparisons)
+    rationed = comparisons if isinstance(comparisons, Rationed) else None
     with _Loop() as loop:
         client = loop.run(open_client().__aenter__())
         try:
             waiting: set[asyncio.Task[Verdict]] = set()
             while True:
-                while len(waiting) < concurrency and (comparison := next(source, None)) is not None:
+                while len(waiting) < concurrency and not (waiting and rationed and rationed.hold()):
+                    if (comparison := next(source, None)) is None:
+                        break
                     waiting.add(loop.task(ask(client, comparison)))
                 if not waiting:
                     return

@@ -16,10 +16,17 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.files import sha256_text
 from implicit_if.harness.judging.backends._annotators import PADDING, SLOTS, Annotator, as_chat, fill, load_annotator
 from implicit_if.harness.judging.backends._llm import LLMJudge, Question, Reading
-from implicit_if.harness.judging.backends._options import ApiOptions, Prices, parse_options, prices_for
+from implicit_if.harness.judging.backends._options import (
+    ApiOptions,
+    Prices,
+    merge_body,
+    most_tokens,
+    parse_options,
+    prices_for,
+)
 from implicit_if.harness.judging.backends._text import POLICY, cut, neutralise
 from implicit_if.harness.judging.backends.anthropic import anthropic_endpoint, as_messages, joined_text
-from implicit_if.harness.judging.backends.openai import first_choice, merge_body, openai_endpoint, token_counts
+from implicit_if.harness.judging.backends.openai import first_choice, openai_endpoint, token_counts
 from implicit_if.harness.judging.client import Endpoint
 from implicit_if.harness.judging.protocol import Comparison
 
@@ -55,6 +62,11 @@ class AlpacaEvalOptions(ApiOptions):
 class AnnotatorDialect:
     """An annotator's prompt, settings and parser."""
 
+    remedy = (
+        "This annotator's parser may not fit the model: take another of either, or raise the most tokens of an answer, "
+        "body={max_tokens: ...}, for a model that thinks."
+    )
+
     def __init__(self, annotator: Annotator, model: str, options: AlpacaEvalOptions) -> None:
         self._annotator, self._options = annotator, options
         self._settings = merge_body({"model": model, **annotator.settings}, options.body)
@@ -88,8 +100,7 @@ class AnnotatorDialect:
             shortened += [name] * was_cut
         padding = [PADDING] * (self._annotator.batch_size - 1)
         prompt = fill(self._annotator.template, [row, *padding]).strip()
-        most = int(self._settings.get("max_tokens") or 0)
-        return Question(self._settings | self._asked(prompt), prompt, most, shortened)
+        return Question(self._settings | self._asked(prompt), prompt, most_tokens(self._settings), shortened)
 
     def reading(self, content: dict[str, Any]) -> Reading:
         """What an answer says, by alpaca-eval's parser."""

@@ -9,16 +9,18 @@ from typing import Any
 from pydantic import Field
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.judging.backends._llm import PARSER, LLMJudge, Question, Reading, parse_text
+from implicit_if.harness.judging.backends._llm import PARSER, TEXT_REMEDY, LLMJudge, Question, Reading, parse_text
 from implicit_if.harness.judging.backends._options import (
     ApiOptions,
     make_endpoint,
+    merge_body,
+    most_tokens,
     parse_options,
     prices_for,
     read_key,
 )
 from implicit_if.harness.judging.backends._prompts import Prompt, load_prompt
-from implicit_if.harness.judging.backends.openai import merge_body, token_counts
+from implicit_if.harness.judging.backends.openai import token_counts
 from implicit_if.harness.judging.client import Endpoint, check_url
 from implicit_if.harness.judging.faults import Malformed
 from implicit_if.harness.judging.protocol import Comparison
@@ -45,6 +47,8 @@ class AnthropicOptions(ApiOptions):
 class MessagesDialect:
     """The messages API."""
 
+    remedy = TEXT_REMEDY
+
     def __init__(self, model: str, options: AnthropicOptions, prompt: Prompt) -> None:
         self._options, self._prompt = options, prompt
         settings = {"model": model, "temperature": options.temperature, "max_tokens": options.max_tokens}
@@ -66,7 +70,8 @@ class MessagesDialect:
         """The request that asks about a comparison."""
         asked = self._prompt.ask(comparison, mode="text", max_chars=self._options.max_chars)
         text = "\n".join(m["content"] for m in asked.messages)
-        return Question(self._settings | as_messages(asked.messages), text, self._options.max_tokens, asked.cut)
+        most = most_tokens(self._settings)
+        return Question(self._settings | as_messages(asked.messages), text, most, asked.cut)
 
     def reading(self, content: dict[str, Any]) -> Reading:
         """What an answer says."""

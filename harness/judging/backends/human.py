@@ -1,8 +1,12 @@
 """The judge `human:<sheet>`: people compare answers on a blind, shuffled sheet, and their verdicts are read back.
 
+The judge is the rater, not the sheet: a rater's verdicts on any number of sheets, filled in at any time, are one
+judge's. The sheet is read anew by every run, so that what is changed on it counts at once.
+
 `export_sheet` writes the sheet twice: as CSV for a spreadsheet, and as one HTML page that works without a network
 and saves the same CSV. A row's key is a hash of the instruction and the two answers as shown; it tells neither the
-system nor the order, and is all that reading back needs.
+system nor the order, and is all that reading back needs. It starts with a letter, else a spreadsheet would take some
+keys for numbers and save them as such.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import csv
 import io
 import random
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +37,11 @@ SHEET = "sheet.csv"
 SAVED = "sheet-judged.csv"
 """What the page of `SHEET` saves."""
 
+_KEY = re.compile("k[0-9a-f]{20}")
+_OLD_KEY = re.compile("[0-9a-f]{20}")
+"""Keys of sheets that were exported when keys had no letter."""
+_RATER = re.compile(r"[A-Za-z0-9._-]{1,40}")
+
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
@@ -48,8 +58,9 @@ class Row:
 def export_sheet(comparisons: Iterable[Comparison], path: str | Path, seed: int) -> int:
     """Writes a sheet: `path` (CSV) and a page of the same name (HTML), each atomically.
 
-    Every pair stands on it once, whichever orders are given. Rows, and the two answers within each, are shuffled.
-    Equal comparisons and seed give equal bytes. Texts are shown up to `MAX_CHARS` characters.
+    Every pair stands on it once, whichever orders are given; identical answers, a tie without a rater, do not. Rows,
+    and the two answers within each, are shuffled. Equal comparisons and seed give equal bytes. Texts are shown up to
+    `MAX_CHARS` characters.
 
     Args:
         comparisons: What is to be judged.
@@ -93,39 +104,60 @@ def as_cell(text: str) -> str:
 
 
 def row_key(instruction: str, answer_1: str, answer_2: str) -> str:
-    """A row's key: 20 hex digits of the hash of its full texts in the order shown."""
-    return sha256_json([instruction, answer_1, answer_2])[:20]
+    """A row's key: "k" and 20 hex digits of the hash of its full texts in the order shown."""
+    return "k" + sha256_json([instruction, answer_1, answer_2])[:20]
 
 
 class HumanJudge:
-    """Verdicts read from a sheet; see `Judge`. A row without verdict is an error, "not judged yet".
+    """One rater's verdicts, read from a sheet; see `Judge` and `Rereading`.
 
     Attributes:
-        name: "human:" and the sheet's name.
-        fingerprint: Hash over the verdicts on the sheet: a changed verdict never meets a stale one.
+        name: "human", or "human:" and the rater.
+        fingerprint: Hash of the rater, so that verdicts of several sheets and sittings may stand together.
+        folder: Where the sheet lies.
     """
 
     ordered = False
     paid = False
 
-    def __init__(self, name: str, verdicts: Mapping[str, str]) -> None:
-        self.name = name
+    def __init__(self, verdicts: Mapping[str, str], rater: str = "", folder: Path = Path()) -> None:
+        self.name = f"human:{rater}" if rater else "human"
+        self.fingerprint = sha256_json({"judge": "human", "version": 2, "rater": rater})
+        self.folder = folder
         self._verdicts = verdicts
-        self.fingerprint = sha256_json({"judge": "human", "version": 1, "verdicts": dict(verdicts)})
+
+    @property
+    def for_answer_1(self) -> list[float]:
+        """Preferences for the answer shown as number 1, of every row with a verdict."""
+        return [PREFERENCES[said] for said in self._verdicts.values() if said]
 
     def judge(self, comparisons: Iterable[Comparison]) -> Iterator[Verdict]:
-        """Yields the verdict of each comparison's row, whichever answer the row shows first."""
+        """Yields the verdict of each comparison's row, whichever answer the row shows first.
+
+        A row without verdict is an error, "not judged yet", and so is a comparison without a row.
+        """
         for c in comparisons:
-            shown = row_key(c.instruction, c.first, c.second)
-            flipped = row_key(c.instruction, c.second, c.first)
-            key = next((k for k in (shown, flipped) if k in self._verdicts), None)
-            said = self._verdicts[key] if key is not None else ""
-            if said not in PREFERENCES:
-                error = "not judged yet" if key is not None else "not on the sheet"
-                yield Verdict(c.key, None, error=error, cost=0.0)
-                continue
-            preference = PREFERENCES[said]
-            yield Verdict(c.key, preference if key == shown else 1 - preference, raw=f"{key}: {said}", cost=0.0)
+            verdict = self._look_up(c)
+            yield verdict or Verdict(c.key, None, error="not on the sheet", cost=0.0)
+
+    def stands(self, comparison: Comparison, prefers_first: float) -> bool:
+        """See `Rereading`: a row that was changed or emptied refutes a stored verdict, a missing row does not."""
+        verdict = self._look_up(comparison)
+        return verdict is None or verdict.prefers_first == prefers_first
+
+    def _look_up(self, c: Comparison) -> Verdict | None:
+        """The verdict of the comparison's row; None if there is no such row."""
+        for key, flip in (
+            (row_key(c.instruction, c.first, c.second), False),
+            (row_key(c.instruction, c.second, c.first), True),
+        ):
+            said = self._verdicts.get(key)
+            if said == "":
+                return Verdict(c.key, None, error="not judged yet", cost=0.0)
+            if said is not None:
+                preference = PREFERENCES[said]
+                return Verdict(c.key, 1 - preference if flip else preference, raw=f"{key}: {said}", cost=0.0)
+        return None
 
     def estimate(self, comparisons: Iterable[Comparison]) -> Estimate:
         """No calls and no cost: reading a file."""
@@ -137,24 +169,28 @@ def build(argument: str | None, options: Mapping[str, Any]) -> HumanJudge:
 
     Args:
         argument: The sheet, as CSV, or the folder of `implicit-if judge --sheet`.
-        options: None are known.
+        options: `rater`, a name or number that tells raters apart. Without it, all verdicts are one judge's, "human".
 
     Raises:
-        UserError: If there is no such sheet, or a verdict on it is none.
+        UserError: If there is no such sheet, a verdict on it is none, or the rater is no plain name.
     """
-    if not argument or options:
-        raise UserError(f"judge 'human' takes a sheet and no options, found {argument!r} and {sorted(options)}.")
+    rater = str(options.get("rater", ""))
+    if not argument or options.keys() - {"rater"} or (rater and not _RATER.fullmatch(rater)):
+        raise UserError(
+            f"judge 'human': found sheet {argument!r} and options {dict(options)}. Expected a sheet, and no option but "
+            f"rater=NAME, up to 40 letters, digits, dots, hyphens and underscores."
+        )
     path = Path(argument).expanduser()
     if path.is_dir():
-        return HumanJudge(f"human:{path.resolve().name}", _read_folder(path))
-    return HumanJudge(f"human:{path.stem}", read_sheet(path))
+        return HumanJudge(_read_folder(path), rater, path)
+    return HumanJudge(read_sheet(path), rater, path.parent)
 
 
 def read_sheet(path: Path) -> dict[str, str]:
-    """Verdicts by row key; empty where there is none yet. Separators `,`, `;` and tab are understood.
+    """Verdicts by row key, an empty text where there is none yet. Separators `,`, `;` and tab are understood.
 
     Raises:
-        UserError: If the file is no sheet; names the row.
+        UserError: If the file is no sheet, or a verdict or its key is none; names the row.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -171,6 +207,13 @@ def read_sheet(path: Path) -> dict[str, str]:
         if said and said not in PREFERENCES:
             known = ", ".join(PREFERENCES)
             raise UserError(f"sheet {path}, record {number}: verdict {said!r}, expected {known} or nothing.")
+        if _OLD_KEY.fullmatch(key):
+            key = f"k{key}"
+        if said and not _KEY.fullmatch(key):
+            raise UserError(
+                f"sheet {path}, record {number}: {key!r} is no row's key, so its verdict has no pair. Expected k and "
+                f"20 hex digits, as exported; a spreadsheet may have changed it."
+            )
         before = verdicts.get(key, "")
         if before and said and before != said:
             raise UserError(f"sheet {path}, record {number}: key {key} comes twice with different verdicts. Keep one.")
@@ -198,7 +241,7 @@ def _records(reader: csv.DictReader[str], path: Path) -> Iterator[dict[str, str]
 
 
 def _rows(comparisons: Iterable[Comparison], rng: random.Random) -> list[Row]:
-    pairs = {(*sorted((c.first, c.second)), c.instruction) for c in comparisons}
+    pairs = {(*sorted((c.first, c.second)), c.instruction) for c in comparisons if c.first != c.second}
     rows = []
     for low, high, instruction in sorted(pairs):
         first, second = (low, high) if rng.random() < 0.5 else (high, low)

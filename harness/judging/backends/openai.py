@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +17,7 @@ from pydantic import Field
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.backends._llm import (
     PARSER,
+    TEXT_REMEDY,
     LLMJudge,
     Question,
     Reading,
@@ -28,6 +28,8 @@ from implicit_if.harness.judging.backends._llm import (
 from implicit_if.harness.judging.backends._options import (
     ApiOptions,
     make_endpoint,
+    merge_body,
+    most_tokens,
     parse_options,
     prices_for,
     read_key,
@@ -35,7 +37,7 @@ from implicit_if.harness.judging.backends._options import (
 from implicit_if.harness.judging.backends._prompts import Prompt, load_prompt
 from implicit_if.harness.judging.client import Endpoint, check_url
 from implicit_if.harness.judging.faults import Malformed, Rejected
-from implicit_if.harness.judging.protocol import Comparison, Estimate, JudgeError, Verdict
+from implicit_if.harness.judging.protocol import Comparison, Estimate, Judge, JudgeError, Verdict
 
 OPENAI_URL = "https://api.openai.com/v1"
 KEY_VARIABLE = "OPENAI_API_KEY"
@@ -44,6 +46,10 @@ logger = logging.getLogger(__name__)
 
 _PROBE = Comparison("probe", "What is two plus two?", "Four.", "Five.")
 _MAX_TOKENS = {"logprobs": 4, "text": 512}
+_REMEDIES = {
+    "logprobs": "A model that thinks or talks first needs logprobs=text; else mend the prompt, or lower min_mass.",
+    "text": TEXT_REMEDY,
+}
 
 
 class OpenAIOptions(ApiOptions):
@@ -71,11 +77,12 @@ class ChatDialect:
 
     def __init__(self, model: str, mode: Literal["logprobs", "text"], options: OpenAIOptions, prompt: Prompt) -> None:
         self._mode, self._options, self._prompt = mode, options, prompt
-        self._max_tokens = options.max_tokens or _MAX_TOKENS[mode]
-        settings = {"model": model, "temperature": options.temperature, "max_tokens": self._max_tokens}
+        most = options.max_tokens or _MAX_TOKENS[mode]
+        settings = {"model": model, "temperature": options.temperature, "max_tokens": most}
         if mode == "logprobs":
             settings |= {"logprobs": True, "top_logprobs": options.top_logprobs}
         self._settings = merge_body(settings, options.body)
+        self.remedy = _REMEDIES[mode]
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -95,7 +102,7 @@ class ChatDialect:
         """The request that asks about a comparison."""
         asked = self._prompt.ask(comparison, mode=self._mode, max_chars=self._options.max_chars)
         text = "\n".join(m["content"] for m in asked.messages)
-        return Question({**self._settings, "messages": asked.messages}, text, self._max_tokens, asked.cut)
+        return Question({**self._settings, "messages": asked.messages}, text, most_tokens(self._settings), asked.cut)
 
     def reading(self, content: dict[str, Any]) -> Reading:
         """What an answer says."""
@@ -115,7 +122,9 @@ class ChatDialect:
 
 
 class AutoJudge:
-    """`logprobs=auto`: finds out by one call which mode the server can do, when the fingerprint is first asked for.
+    """`logprobs=auto`: weighted letters if the server can give them, else text; see `Judge` and `Probing`.
+
+    The server is asked when the fingerprint is wanted and nothing has settled it.
 
     Attributes:
         name: As of both modes.
@@ -125,49 +134,59 @@ class AutoJudge:
 
     def __init__(self, weighted: LLMJudge, text: LLMJudge) -> None:
         self._weighted, self._text = weighted, text
+        self._chosen: LLMJudge | None = None
         self.name, self.ordered, self.paid = weighted.name, True, weighted.paid
+
+    @property
+    def candidates(self) -> tuple[Judge, ...]:
+        """Both modes, or the one that was chosen."""
+        return (self._weighted, self._text) if self._chosen is None else (self._chosen,)
+
+    def settle(self, candidate: Judge) -> None:
+        """See `Probing`."""
+        self._chosen = self._weighted if candidate is self._weighted else self._text
+        kind = "weighted (logprobs=required)" if candidate is self._weighted else "read as text (logprobs=text)"
+        logger.warning("judge %s: verdicts are %s", self.name, kind)
+
+    def probe(self) -> float | None:
+        """Asks a trial question in one mode, and in the other if that gives no verdict; see `Probing`."""
+        logger.warning("judge %s: asking the server by one or two small calls whether it gives logprobs", self.name)
+        costs: list[float | None] = []
+        obstacles = []
+        for judge, option in ((self._weighted, "required"), (self._text, "text")):
+            answer = try_one(judge, _PROBE)
+            if isinstance(answer, Rejected):
+                obstacles.append(f"with logprobs={option} it {answer}")
+                continue
+            costs.append(judge.prices.cost(answer.tokens_in, answer.tokens_out))
+            if answer.prefers_first is not None:
+                self.settle(judge)
+                known = [cost for cost in costs if cost is not None]
+                return sum(known) if known else None
+            obstacles.append(f"with logprobs={option}, {answer.error}")
+        raise JudgeError(
+            f"judge {self.name}: the server gave no verdict on a trial question: {'; '.join(obstacles)}. Mend the "
+            f"options (a larger max_tokens, another prompt), or set logprobs=text or required to ask all the same."
+        )
 
     def judge(self, comparisons: Iterable[Comparison]) -> Iterator[Verdict]:
         """See `LLMJudge.judge`."""
-        return self.chosen.judge(comparisons)
+        return self._settled().judge(comparisons)
 
     def estimate(self, comparisons: Iterable[Comparison]) -> Estimate:
         """See `LLMJudge.estimate`."""
-        return self.chosen.estimate(comparisons)
-
-    def without_asking(self) -> LLMJudge:
-        """The judge by text, the dearer mode, unless it is known already which mode the server can do."""
-        if "chosen" in self.__dict__:
-            return self.chosen
-        logger.warning(
-            "judge %s: whether the server gives logprobs is not asked now; the estimate is for text verdicts, the "
-            "dearer, and counts stored ones of that kind only. Set logprobs=required or text for an exact one",
-            self.name,
-        )
-        return self._text
+        return self._settled().estimate(comparisons)
 
     @property
     def fingerprint(self) -> str:
-        """The fingerprint of the mode that was found."""
-        return self.chosen.fingerprint
+        """The fingerprint of the mode that was chosen."""
+        return self._settled().fingerprint
 
-    @cached_property
-    def chosen(self) -> LLMJudge:
-        """The judge in the mode the server can do.
-
-        Raises:
-            JudgeError: If the server refuses both.
-        """
-        logger.warning("judge %s: asking the server by one or two small calls whether it gives logprobs", self.name)
-        weighted = try_one(self._weighted, _PROBE)
-        if isinstance(weighted, Reading) and not weighted.hopeless:
-            logger.warning("judge %s: the server gives logprobs: verdicts are weighted (logprobs=required)", self.name)
-            return self._weighted
-        text = try_one(self._text, _PROBE)
-        if isinstance(text, Rejected):
-            raise JudgeError(f"judge {self.name}: the server refuses every request: {text}. Mend the options.")
-        logger.warning("judge %s: the server gives no logprobs: verdicts are read as text (logprobs=text)", self.name)
-        return self._text
+    def _settled(self) -> LLMJudge:
+        if self._chosen is None:
+            self.probe()
+        assert self._chosen is not None
+        return self._chosen
 
 
 def build(argument: str | None, options: Mapping[str, Any]) -> LLMJudge | AutoJudge:
@@ -234,11 +253,6 @@ def _client_config(model: str) -> dict[str, str]:
     if client.get("client_class", "openai.OpenAI") != "openai.OpenAI":
         raise UserError(f"OPENAI_CLIENT_CONFIG_PATH={path}: client_class {client['client_class']!r} is not supported.")
     return {name: str(client[name]) for name in ("base_url", "api_key", "organization") if client.get(name)}
-
-
-def merge_body(settings: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with the extra fields; a field that is null is dropped."""
-    return {name: value for name, value in {**settings, **extra}.items() if value is not None}
 
 
 def first_choice(content: dict[str, Any]) -> dict[str, Any]:

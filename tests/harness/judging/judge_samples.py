@@ -1,8 +1,11 @@
-"""What the tests of the API judges share."""
+"""What the tests of the judges share."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterator
+from pathlib import Path
 
 from implicit_if.harness.judging.protocol import Comparison
 
@@ -37,3 +40,17 @@ NASTY = {
     "a megabyte": "long " * 200_000,
 }
 """Answers that try to be more than an answer."""
+
+
+def sheet_rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
+
+
+def fill_in(path: Path, verdict_of: dict[str, str], separator: str = ",") -> None:
+    """Fills the column `verdict` by the first words of answer 1, as a spreadsheet would save it."""
+    rows = sheet_rows(path)
+    out = io.StringIO()
+    writer = csv.DictWriter(out, fieldnames=list(rows[0]), delimiter=separator)
+    writer.writeheader()
+    writer.writerows(r | {"verdict": next((v for k, v in verdict_of.items() if k in r["answer_1"]), "")} for r in rows)
+    path.write_text(out.getvalue(), encoding="utf-8")

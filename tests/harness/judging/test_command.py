@@ -15,7 +15,7 @@ from judging_fakes import FakeJudge
 
 from implicit_if.harness.annotations import AnnotationStore
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.judging import Comparison, Pair, command
+from implicit_if.harness.judging import Comparison, command
 from implicit_if.harness.judging import pairs as pairs_module
 from implicit_if.harness.judging.command import parse_options
 from implicit_if.harness.outputs import Output, OutputsMeta, instruction_id, save_outputs
@@ -296,7 +296,7 @@ def test_a_sheet_is_written_filled_in_and_judged(
     fill_in(sheet / "sheet.csv", lambda row: "1" if "HYPERLINK" in row["answer_1"] else "2")
     assert judge_command("--sheet", str(sheet), "--out", str(folder / "s.json"), **names) == 0
     assert scores_in(folder / "s.json")["win_rate"].value == 100.0
-    assert "judged by human:rating" in capsys.readouterr().out
+    assert "judged by human\n" in capsys.readouterr().out
 
 
 def test_what_the_page_saves_is_found_and_never_mixed(judge_command: Run, folder: Path, formulas: None) -> None:
@@ -318,9 +318,26 @@ def test_sheets_are_for_people(judge_command: Run, folder: Path) -> None:
         judge_command("--sheet", str(folder / "rating"))
     with pytest.raises(UserError, match="cannot be written"):
         judge_command("--sheet", str(folder / "sys.json"), judge="human")
+    with pytest.raises(UserError, match="Expected --sheet FOLDER"):
+        judge_command(judge="human")
+
+
+def test_a_dry_run_writes_no_sheet(judge_command: Run, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert judge_command("--sheet", str(folder / "rating"), "--dry-run", judge="human") == 0
+    assert not (folder / "rating").exists()
+    assert f"a sheet of 5 rows would be in {folder / 'rating'}" in capsys.readouterr().out
 
 
 # Length control
+
+
+def test_the_help_shows_what_a_prior_is_written_like(judge_command: Run) -> None:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    assert "--length-prior=MEAN,SD" in " ".join(parser.format_help().split())
+    with pytest.raises(UserError, match=r"--length-prior=-1,0\.3"):
+        judge_command("--length-prior", "strong")
+    assert judge_command("--length-prior=-1,0.3") == 0
 
 
 def test_the_estimator_and_its_prior_are_shown(
@@ -344,6 +361,20 @@ def test_alpaca_evals_length_control_cannot_be_had_elsewhere(judge_command: Run)
         judge_command("--length-control", "alpaca_eval")
     with pytest.raises(UserError, match="leave out"):
         judge_command("--length-control", "alpaca_eval", "--length-prior", "weak")
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_length_control_that_cannot_be_had_is_refused_before_anything_is_asked(
+    judge_command: Run, folder: Path, alpaca_eval: FakeJudge, monkeypatch: pytest.MonkeyPatch, cached: bool
+) -> None:
+    if not cached:
+        (Path(os.environ["IMPLICIT_IF_CACHE"]) / "df_gamed.csv").unlink()
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder / "no-hub"))
+        monkeypatch.setattr(pairs_module, "_text", lambda system, reference: f"text of {system.instruction_id}")
+    names = {} if cached else {"outputs": "a-sys.json", "reference": "a-ref.json"}
+    with pytest.raises(UserError, match="'mine', not AlpacaEval's" if cached else "not in the cache"):
+        judge_command("--length-control", "alpaca_eval", **names)
+    assert alpaca_eval.asked == []
 
 
 @pytest.fixture
@@ -455,8 +486,3 @@ def test_alpaca_evals_own_length_control_where_its_file_is_cached(
     assert (
         "offline(llm), because df_gamed.csv of AlpacaEval's hub dataset is not in the cache" in capsys.readouterr().out
     )
-
-
-def test_alpaca_eval_is_known_by_its_ids(folder: Path) -> None:
-    rows = [Pair(i, "?", *[Output(instruction_id=i, output="x", generator="s")] * 2) for i in official_ids()[5:9]]
-    assert command._identify(rows, None, folder / "sys.json")[0] == "alpaca_eval"

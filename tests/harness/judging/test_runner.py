@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,16 @@ from judging_fakes import FakeJudge, make_pair
 
 from implicit_if.harness.annotations import AnnotationStore
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.judging import Comparison, CostLimitError, JudgeError, Pair, Verdict, annotate, get_judge
+from implicit_if.harness.judging import (
+    Comparison,
+    CostLimitError,
+    Estimate,
+    JudgeError,
+    Pair,
+    Verdict,
+    annotate,
+    get_judge,
+)
 
 
 def lines(store: Path) -> list[dict]:
@@ -255,16 +265,71 @@ def test_max_cost_refuses_to_start(store: Path) -> None:
     assert annotate([make_pair(1)], judge, store, progress=False, max_cost=0.5).complete
 
 
-def test_max_cost_stops_when_the_real_cost_is_above_and_keeps_the_verdicts(store: Path) -> None:
-    class TooOptimistic(FakeJudge):
-        def estimate(self, comparisons):
-            return type(super().estimate([]))(calls=20, cost=0.1)
+class TooOptimistic(FakeJudge):
+    """Takes 2 cents a verdict to be enough."""
 
+    def estimate(self, comparisons: Iterable[Comparison]) -> Estimate:
+        calls = sum(1 for _ in comparisons)
+        return Estimate(calls, 0.02 * calls)
+
+
+def test_max_cost_stops_before_the_real_cost_is_above_and_keeps_the_verdicts(store: Path) -> None:
     judge = TooOptimistic(lambda c: 0.5, paid=True, price=0.25)
-    with pytest.raises(CostLimitError, match=r"reached \$1.25, above the limit \$1.00. 5 of 20 verdicts are kept"):
-        annotate([make_pair(i) for i in range(10)], judge, store, progress=False, max_cost=1.0)
-    assert len(judge.asked) == 5
-    assert len(lines(store)) == 5
+    stopped = r"stopped at the limit \$1.10: this run has cost \$1.00, and the next verdict may cost \$0.25. 4 of 20 v"
+    with pytest.raises(CostLimitError, match=stopped):
+        annotate([make_pair(i) for i in range(10)], judge, store, progress=False, max_cost=1.1)
+    assert len(judge.asked) == 4
+    assert len(lines(store)) == 4
+
+
+def test_max_cost_keeps_every_verdict_of_a_judge_that_reads_ahead(store: Path) -> None:
+    class Batches(TooOptimistic):
+        def judge(self, comparisons):
+            while batch := list(itertools.islice(comparisons, 6)):
+                yield from super().judge(batch)
+
+    judge = Batches(lambda c: 0.5, paid=True, price=0.25)
+    with pytest.raises(CostLimitError, match=r"has cost \$1.50, .* 6 of 20 verdicts are kept"):
+        annotate([make_pair(i) for i in range(10)], judge, store, progress=False, max_cost=1)
+    assert len(lines(store)) == len(judge.asked) == 6
+
+
+def test_verdicts_of_unknown_cost_count_as_estimated(store: Path) -> None:
+    judge = TooOptimistic(lambda c: 0.75, paid=True)
+    assert annotate([make_pair(i) for i in range(10)], judge, store, progress=False, max_cost=0.4).complete
+    judge = TooOptimistic(lambda c: Verdict(c.key, 0.75, cost=0.5 if "number 13" in c.instruction else None), paid=True)
+    with pytest.raises(CostLimitError, match=r"\$0.58, and the next verdict may cost \$0.50. 5 of 20"):
+        annotate([make_pair(i) for i in range(11, 21)], judge, store, progress=False, max_cost=1)
+
+
+def silent(c: Comparison) -> Verdict:
+    return Verdict(c.key, None, error="no verdict in 'Well'", remedy="Try another prompt.")
+
+
+def test_a_judge_that_never_gives_a_verdict_is_stopped(store: Path) -> None:
+    judge = FakeJudge(silent)
+    with pytest.raises(JudgeError, match=r"none of 16 answers .* in 'Well'\. Try another prompt\. 0 of 60 verdicts"):
+        annotate([make_pair(i) for i in range(30)], judge, store, progress=False)
+    assert len(judge.asked) == len(lines(store)) == 16
+
+
+@pytest.mark.parametrize("when", ["in this run", "in an earlier run"])
+def test_a_judge_that_gave_a_verdict_is_asked_to_the_end(store: Path, when: str) -> None:
+    pairs = [make_pair(i) for i in range(30)]
+    now = when == "in this run"
+    if not now:
+        annotate([make_pair(99)], FakeJudge(lambda c: 0.5), store, progress=False)
+    judge = FakeJudge(lambda c: 0.5 if now and c.instruction == pairs[7].instruction else silent(c))
+    result = annotate([*pairs, make_pair(40, "x", "x")], judge, store, progress=False)
+    assert len(judge.asked) == 60
+    assert result.n_judged == (2 if now else 1)
+
+
+def test_ties_without_a_call_prove_nothing_of_a_judge(store: Path) -> None:
+    ties = [make_pair(100 + i, "x", "x") for i in range(3)]
+    annotate(ties, FakeJudge(silent), store, progress=False)
+    with pytest.raises(JudgeError, match="none of 16 answers"):
+        annotate([*ties, *(make_pair(i) for i in range(30))], FakeJudge(silent), store, progress=False)
 
 
 def test_max_cost_without_prices_is_refused_but_not_when_all_is_judged(store: Path) -> None:

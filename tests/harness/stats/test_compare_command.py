@@ -2,80 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from compare_samples import GOOD, IDS, POOR, TEXTS, annotate, answers, run
 
 from implicit_if.harness import stats
-from implicit_if.harness.annotations import Annotation, AnnotationStore, Order
+from implicit_if.harness.annotations import Annotation, AnnotationStore
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.files import sha256_text
-from implicit_if.harness.outputs import Output, instruction_id, save_outputs
-from implicit_if.harness.stats import command
+from implicit_if.harness.outputs import Output, save_outputs
 from implicit_if.harness.stats.report import printable
-
-TEXTS = [f"Name something that begins with the letter number {i}." for i in range(30)]
-IDS = [instruction_id(text) for text in TEXTS]
-TWO_ORDERS: tuple[Order, ...] = ("system_first", "reference_first")
-
-
-def answers(name: str) -> list[Output]:
-    return [
-        Output(instruction_id=i, instruction=text, output=f"{name} says\n{k}", generator=name)
-        for k, (i, text) in enumerate(zip(IDS, TEXTS, strict=True))
-    ]
-
-
-def annotate(
-    path: Path,
-    preferences: Sequence[float | None],
-    *,
-    name: str = "a",
-    orders: Sequence[Order] = TWO_ORDERS,
-    judge: str = "longest",
-    reference: str = "reference",
-) -> Path:
-    lines = []
-    for output, preference in zip(answers(name), preferences, strict=False):
-        for order in orders:
-            bias = {"system_first": 0.1, "reference_first": -0.1, "none": 0.0}[order]
-            lines.append(
-                Annotation(
-                    instruction_id=output.instruction_id,
-                    order=order,
-                    preference=None if preference is None else preference + bias,
-                    error="timeout" if preference is None else None,
-                    judge=judge,
-                    fingerprint=sha256_text(judge),
-                    system_sha256=output.sha256,
-                    reference_sha256=sha256_text(reference + output.instruction_id),
-                )
-            )
-    AnnotationStore(path).append(lines)
-    return path
-
-
-def run(*argv: str | Path) -> int:
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    return command.run(parser.parse_args([str(a) for a in argv]))
-
-
-RNG = np.random.default_rng(0)
-GOOD = RNG.uniform(0.5, 0.9, 30).round(2).tolist()
-POOR = RNG.uniform(0.1, 0.5, 30).round(2).tolist()
-
-
-@pytest.fixture
-def two(tmp_path: Path) -> tuple[Path, Path]:
-    return (
-        annotate(tmp_path / "good.annotations.jsonl", GOOD, name="good"),
-        annotate(tmp_path / "poor.annotations.jsonl", POOR, name="poor"),
-    )
 
 
 def test_tables(two: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -220,7 +159,8 @@ def test_printable() -> None:
         (["good.annotations.jsonl", "other_judge.annotations.jsonl"], "Numbers of different judges"),
         (["good.annotations.jsonl", "other_reference.annotations.jsonl"], "different reference answers"),
         (["good.annotations.jsonl", "two_judges.annotations.jsonl"], r"found judges: longest \(.*\), shortest"),
-        (["good.annotations.jsonl", "twice.annotations.jsonl"], "judged with different answers"),
+        (["good.annotations.jsonl", "twice.annotations.jsonl"], "judged with different answers.*--outputs"),
+        (["good.annotations.jsonl", "two_references.annotations.jsonl"], "different references.*--reference-outputs"),
         (["good.annotations.jsonl", "nothing.annotations.jsonl"], "found judges: none"),
         (["good.annotations.jsonl", "poor.annotations.jsonl", "--show", "1"], "--show needs the answers"),
         (
@@ -243,6 +183,8 @@ def test_what_cannot_be_compared_is_refused(
     annotate(Path("two_judges.annotations.jsonl"), POOR, judge="shortest")
     annotate(Path("twice.annotations.jsonl"), POOR, name="before")
     annotate(Path("twice.annotations.jsonl"), POOR, name="after")
+    for reference in ("reference", "another"):
+        annotate(Path("two_references.annotations.jsonl"), POOR, reference=reference)
     annotate(Path("failed.annotations.jsonl"), [None] * 30, name="failed")
     with pytest.raises(UserError, match=message):
         run(*arguments)
@@ -337,13 +279,14 @@ def test_without_the_references_answers_there_is_no_length_control(
 
 
 def test_wrong_answers_for_length_control_are_refused(with_answers: list[str], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="another one than .* was judged against"):
+    with pytest.raises(UserError, match="no verdict against the answers in --reference-outputs"):
         run(*with_answers, "--reference-outputs", str(tmp_path / "a.json"))
     both = f"{tmp_path / 'reference.json'},{tmp_path / 'reference.json'}"
     with pytest.raises(UserError, match="found 2 files, expected 1"):
         run(*with_answers, "--reference-outputs", both)
-    with pytest.raises(UserError, match="--outputs"):
-        run(*with_answers[:2], "--reference-outputs", str(tmp_path / "reference.json"))
+    reference = str(tmp_path / "reference.json")
+    with pytest.raises(UserError, match="--length-prior needs the answers"):
+        run(*with_answers[:2], "--reference-outputs", reference, "--length-prior", "weak")
     with pytest.raises(UserError, match="--reference-outputs"):
         run(*with_answers, "--length-prior", "weak")
     with pytest.raises(UserError, match="cannot be written"):

@@ -191,6 +191,64 @@ def test_paired_differences(n: int) -> None:
     check(f"paired difference over 5 seeds, n={n}", seeded, 4)
 
 
+FEW_WINS = [
+    (0.02, 0.0, 80),
+    (0.02, 0.005, 80),
+    (0.02, 0.01, 80),
+    (0.03, 0.0, 80),
+    (0.05, 0.0, 80),
+    (0.05, 0.02, 80),
+    (0.95, 1.0, 80),
+    (0.01, 0.003, 80),
+    (0.005, 0.0, 805),
+    (0.01, 0.003, 805),
+    (0.3, 0.2, 20),
+    (0.05, 0.1, 20),
+]
+"""Two systems' win rates and the instructions they are compared on."""
+
+
+@pytest.mark.parametrize("precision", GRADED)
+def test_paired_differences_at_few_wins(precision: float) -> None:
+    """Never below the nominal level but for noise; above it, since few differences are taken for as few coins."""
+    cells = {}
+    for first, second, n in FEW_WINS:
+        rng, hits = np.random.default_rng(n), []
+        for _ in range(1500):
+            a, b = (_graded(rng, np.full(n, p), precision) for p in (first, second))
+            hits.append(covered(100 * (first - second), stats.compare(a, b, n_permutations=1).difference))
+        cells[f"{100 * first:g} and {100 * second:g} %, n={n}"] = float(np.mean(hits))
+    print(f"\npaired difference at few wins, graded {precision}: {cells}")
+    assert min(cells.values()) >= 0.935, cells
+
+
+@pytest.mark.parametrize("n", [80, 805])
+def test_paired_differences_of_graded_preferences(n: int) -> None:
+    """Two systems that find the same instructions hard, at about 10 and 10, 30 and 40, 50 and 50 %."""
+    cells = {}
+    for first, second in ((-3.1, -3.1), (-1.15, -0.55), (0.0, 0.0)):
+        truth = _mean_sigmoid(first, 1.5) - _mean_sigmoid(second, 1.5)
+        for precision in GRADED:
+            rng, hits = np.random.default_rng(n), []
+            for _ in range(1000):
+                topics = 1.5 * rng.standard_normal(n)
+                a, b = (_graded(rng, sigmoid(logit + topics), precision) for logit in (first, second))
+                hits.append(covered(truth, stats.compare(a, b, n_permutations=1).difference))
+            cells[f"{_mean_sigmoid(first, 1.5):.0f} and {_mean_sigmoid(second, 1.5):.0f} %, graded {precision}"] = (
+                float(np.mean(hits))
+            )
+    print(f"\n{cells}")
+    check(f"paired difference of graded preferences, n={n}", cells, 2)
+    assert max(cells.values()) <= 0.98
+
+
+def _graded(rng: Rng, p: Floats, precision: float) -> Floats:
+    if not precision:
+        return (rng.random(p.size) < p).astype(float)
+    inside = np.clip(p, 1e-9, 1 - 1e-9)
+    return np.where((p > 0) & (p < 1), rng.beta(precision * inside, precision * (1 - inside)), p)
+
+
 def _paired_seeds(rng: Rng, n: int, logit: float, shift: float) -> float:
     spread = float(np.hypot(0.3, 1.5))
     truth = _mean_sigmoid(logit + shift, spread) - _mean_sigmoid(logit, spread)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+import statistics
 
 import numpy as np
 import pytest
@@ -50,19 +52,76 @@ def test_drawn_p_is_never_zero() -> None:
 
 def test_no_difference_at_all() -> None:
     result = stats.compare(A, A)
-    assert (result.difference.value, result.difference.interval) == (0, (0, 0))
+    assert result.difference.value == 0
     assert result.p_value == 1
     assert result.detectable is None
+    low, high = result.difference.interval  # type: ignore[misc]
+    assert low == -high
+    assert high == pytest.approx(100 * 2.0010 * math.sqrt(2 / 62) / math.sqrt(62), rel=1e-4)  # 60 draws and 1, -1
 
 
-def test_interval_is_the_paired_t_interval() -> None:
+def with_a_win_and_a_loss_more(differences: list[float]) -> tuple[float, float, float]:
+    """Bonett and Price's interval for paired zeros and ones, and the p-value that belongs to it."""
+    from scipy.stats import t
+
+    more = [*differences, 100.0, -100.0]
+    n, error = len(differences), math.sqrt(statistics.pvariance(more) / len(more))
+    centre, half = statistics.fmean(more), t.ppf(0.975, n - 1) * error
+    return max(-100, centre - half), min(100, centre + half), float(2 * t.sf(abs(centre) / error, n - 1))
+
+
+@pytest.mark.parametrize(("wins", "losses", "n"), [(2, 0, 80), (0, 1, 80), (4, 2, 80), (0, 0, 12), (3, 1, 805)])
+def test_few_wins_widen_the_interval(wins: int, losses: int, n: int) -> None:
+    a, b = np.zeros(n), np.zeros(n)
+    a[:wins], b[n - losses :] = 1, 1
+    low, high, _ = with_a_win_and_a_loss_more((100 * (a - b)).tolist())
+    result = stats.compare(a, b, n_permutations=99)
+    assert result.difference.interval == pytest.approx((low, high))
+    assert high - low > 100 / n
+
+
+@pytest.mark.parametrize("n", [5, 6, 20, 805])
+def test_the_interval_agrees_with_the_sign_flips(n: int) -> None:
+    """Five wins and no loss do not tell (p 0.0625), six do (p 0.03)."""
+    for wins, told in ((5, False), (6, True)):
+        if wins <= n:
+            a = np.concatenate([np.ones(wins), np.zeros(n - wins)])
+            result = stats.compare(a, np.zeros(n))
+            assert (result.p_value <= 0.05) == told  # type: ignore[operator]
+            assert (result.difference.interval[0] > 0) == told  # type: ignore[index]
+
+
+def test_interval_is_the_paired_t_interval_where_many_differ() -> None:
     from scipy.stats import ttest_rel
 
-    result = stats.compare(A, B)
-    theirs = ttest_rel(100 * A, 100 * B)
-    interval = theirs.confidence_interval(0.95)
-    assert result.difference.interval == pytest.approx((interval.low, interval.high))
-    assert result.p_value == pytest.approx(theirs.pvalue, abs=0.02)
+    a = np.random.default_rng(1).random(3000)
+    b = np.clip(a + np.random.default_rng(2).normal(-0.05, 0.05, 3000), 0, 1)
+    for first, second in ((a, b), (a, 1 - b), ((a > 0.5).astype(float), (b > 0.6).astype(float))):
+        result = stats.compare(first, second, n_permutations=99)
+        theirs = ttest_rel(100 * first, 100 * second)
+        interval, width = theirs.confidence_interval(0.95), 2 * 1.96 * theirs._standard_error
+        assert result.difference.interval == pytest.approx((interval.low, interval.high), abs=0.02 * width)
+
+
+def test_hedged_differences_are_not_taken_for_coins() -> None:
+    """80 differences of about a point: known to a fraction of one."""
+    rng = np.random.default_rng(3)
+    a = 0.5 + rng.normal(0, 0.01, 80)
+    interval = stats.compare(a, np.full(80, 0.5)).difference.interval
+    assert interval is not None
+    assert interval[1] - interval[0] < 1.2 * 2 * 1.99 * a.std() * 100 / math.sqrt(80)
+
+
+def test_one_sided_seeds_have_no_certainty() -> None:
+    won, lost = np.ones((2, 3)), np.zeros((2, 3))
+    result = stats.compare(won, lost)
+    assert result.difference.value == 100
+    assert result.p_value == 0.25  # of 2^3 sign patterns two are as far from 0
+    assert result.detectable is None
+    assert result.difference.interval[0] < 0  # type: ignore[index]
+    huge = stats.compare(np.ones((2, 3000)), np.zeros((2, 3000))).p_value
+    assert huge is not None
+    assert 0 < huge < 1e-300
 
 
 @settings(deadline=None)

@@ -10,6 +10,7 @@ import pytest
 from implicit_if.harness import stats
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.stats.length import length_model
+from implicit_if.harness.stats.priors import WEAK
 from implicit_if.harness.stats.seeds import length_controlled_over_seeds, seed_part
 
 VALUES = np.clip(np.random.default_rng(0).normal(0.4, 0.3, (5, 80)), 0, 1)
@@ -78,3 +79,12 @@ def test_length_control_over_seeds() -> None:
     assert summary.estimate.interval is not None
     low, high = summary.estimate.interval
     assert low < summary.estimate.value < high  # type: ignore[operator]
+
+
+def test_ties_everywhere_have_only_the_priors_error() -> None:
+    """Equal preferences do not vary, yet not knowing the judge's taste for length does."""
+    lengths = np.arange(1.0, 11.0)
+    model = length_model(np.full(10, 0.5), lengths, lengths[::-1] + 3, prior=WEAK)
+    estimate = length_controlled_over_seeds([model]).estimate
+    assert estimate.standard_error is not None
+    assert estimate.standard_error > 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from implicit_if.harness.tuning.schema import Recipe
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `import tuning_runs`
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -149,3 +152,12 @@ def make_recipe(tiny: Path, pairs_file: Path) -> MakeRecipe:
         )
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Equal sums in equal order, and no fight over cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

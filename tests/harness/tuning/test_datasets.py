@@ -96,25 +96,47 @@ def test_skipped_poems_are_counted(tmp_path: Path) -> None:
     assert "2 rows have no name and were skipped" in load(tmp_path, "poetry", rows).notes[0]
 
 
+def test_a_table_of_the_users_own_is_text_and_the_hubs_has_null_words(tmp_path: Path) -> None:
+    import pandas as pd
+
+    own = tmp_path / "own.csv"
+    own.write_text("instruction,response\nNone,NA\n")
+    assert texts(load_rows(Data(source="pairs", path=str(own)))) == [["None", "NA"]]
+    own.write_text("instruction,response\nTell me, please,Hello\nAdd 2, 3,5\n")
+    with pytest.raises(UserError, match="line 2: found 3 cells"):
+        load_rows(Data(source="pairs", path=str(own)))
+    poems = tmp_path / "poetry.csv"
+    words = ["", "None", "nan", "NA", "N/A", "null", "none", "Nan", "#NA", "<NA>", "Dusk"]
+    poems.write_text("content,poem name\n" + "".join(f"text,{word}\n" for word in words))
+    names = pd.read_csv(poems)["poem name"].dropna()  # as the released script reads it
+    loaded = load_rows(Data(source="poetry", path=str(poems)))
+    assert [user for user, _ in texts(loaded)] == [f"Write a poem called {name}" for name in names]
+
+
 @pytest.mark.parametrize(
     ("source", "row", "message"),
     [
-        ("pairs", {"instruction": "a"}, "row 1: no field 'response' .it has 'instruction'."),
-        ("pairs", {"instruction": None, "response": "b"}, "row 1: 'instruction' is NoneType"),
-        ("pairs", {"instruction": "a", "response": " \n"}, "row 1, message 1: the answer is empty"),
-        ("pairs", {"instruction": "a", "response": "b", "input": "c"}, "row 1: 'input' is not empty"),
-        ("messages", {"messages": []}, "row 1: 'messages' is"),
-        ("messages", {"messages": "a"}, "row 1: 'messages' is 'a'"),
-        ("messages", {"messages": ["a"]}, "row 1, message 0: found str"),
-        ("messages", {"messages": [{"role": "user"}]}, "row 1, message 0: no field 'content'"),
+        ("pairs", {"instruction": "a"}, "line 2: no field 'response' .it has 'instruction'."),
+        ("pairs", {"instruction": None, "response": "b"}, "line 2: 'instruction' is NoneType"),
+        ("pairs", {"instruction": "a", "response": " \n"}, "line 2, message 1: the answer is empty"),
+        (
+            "pairs",
+            {"instruction": "a", "response": "so \ud83d"},
+            "line 2, message 1: character 3 is .*half of a surrogate",
+        ),
+        ("pairs", {"instruction": "a", "response": "b", "input": "c"}, "line 2: 'input' is not empty"),
+        ("messages", {"messages": []}, "line 2: 'messages' is"),
+        ("messages", {"messages": "a"}, "line 2: 'messages' is 'a'"),
+        ("messages", {"messages": ["a"]}, "line 2, message 0: found str"),
+        ("messages", {"messages": [{"role": "user"}]}, "line 2, message 0: no field 'content'"),
         ("messages", {"messages": [*MESSAGES, {"role": "assistant", "content": None}]}, "'content' is NoneType"),
-        ("messages", {"messages": MESSAGES[:1]}, "row 1: ends with 'user'"),
+        ("messages", {"messages": MESSAGES[:1]}, "line 2: ends with 'user'"),
         ("messages", {"messages": MESSAGES[1:]}, "message 0: role is 'assistant', expected 'user'"),
         ("messages", {"messages": [*MESSAGES, MESSAGES[1]]}, "message 2: role is 'assistant', expected 'user'"),
         ("messages", {"messages": [{"role": "human", "content": "a"}, MESSAGES[1]]}, "role is 'human'"),
         ("messages", {"messages": [MESSAGES[0], {"role": "system", "content": "a"}]}, "message 1: role is 'system'"),
         ("messages", {"messages": [{"role": "system", "content": "a"}]}, "ends with 'system'"),
-        ("lima", {"conversations": ["a", 1]}, "row 1: 'conversations' is"),
+        ("lima", {"conversations": ["a", 1]}, "line 2: 'conversations' is"),
         ("lima", {"conversations": ["a"]}, "ends with 'user'"),
         (
             "kaggle_food_recipes",
@@ -138,7 +160,7 @@ def test_bad_rows_are_named(tmp_path: Path, source: str, row: Any, message: str)
     }[source]
     with pytest.raises(UserError, match=message) as caught:
         load(tmp_path, source, [*good, row])
-    assert "rows.jsonl, row 1" in str(caught.value)
+    assert "rows.jsonl, line 2" in str(caught.value)
 
 
 def test_nothing_left(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from implicit_if.harness.chat import load_template
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.tuning.datasets import Conversation
-from implicit_if.harness.tuning.encode import Encoder
+from implicit_if.harness.tuning.encode import Encoder, encode_rows, places
 from implicit_if.harness.tuning.tokenizer import load_tokenizer
 
 TAGS = {"tulu": ("<|user|>", "<|assistant|>"), "ab": ("<|A|>", "<|B|>")}
@@ -74,7 +74,7 @@ def tokenizers(tiny: Path, without_bos: Path, llama_like: Path) -> dict[str, Any
 
 def encode_or_refuse(encoder: Encoder, messages: list[dict[str, str]]) -> tuple[list[int], list[int]] | None:
     try:
-        row = encoder.encode(Conversation("row 0", messages))
+        (row,) = encode_rows(encoder, [Conversation("row 0", messages)])
     except UserError:
         return None
     return row.input_ids, row.labels
@@ -144,10 +144,28 @@ def test_counts(tokenizers: dict[str, Any]) -> None:
     assert cut.labels[-1] != tokenizers["bos"].eos_token_id
 
 
-def test_a_prompt_that_fills_the_row_is_refused_by_name(tokenizers: dict[str, Any]) -> None:
-    messages = [{"role": "user", "content": "word " * 50}, {"role": "assistant", "content": "yes"}]
-    with pytest.raises(UserError, match=r"data\.jsonl, row 7: the prompt alone fills the 20 tokens"):
-        Encoder(tokenizers["bos"], load_template("tulu"), 20).encode(Conversation("data.jsonl, row 7", messages))
+def test_prompts_that_fill_the_row_are_refused_by_name(tokenizers: dict[str, Any]) -> None:
+    texts = [("word " * 50, "yes"), ("a", "b"), ("a", "long " * 50), ("word " * 60, "no")]
+    conversations = [
+        Conversation(
+            f"data, 1.jsonl, line {n}",
+            [{"role": "user", "content": user}, {"role": "assistant", "content": answer}],
+        )
+        for n, (user, answer) in enumerate(texts, start=7)
+    ]
+    encoder = Encoder(tokenizers["bos"], load_template("tulu"), 40)
+    with pytest.raises(UserError) as caught:
+        encode_rows(encoder, conversations)
+    told = str(caught.value)
+    assert told.startswith("data, 1.jsonl: the prompt alone fills the 40 tokens")
+    assert "in 2 of 4 rows (line 7, line 10)" in told
+    assert "data.max_tokens=40: these, and 1 that would only be cut" in told
+    assert len(encode_rows(encoder, conversations[1:3])) == 2
+
+
+def test_places_are_named_up_to_a_limit() -> None:
+    assert places(["a, line 1", "b, c, row 2"]) == "line 1, row 2"
+    assert places([f"a, line {n}" for n in range(5)], most=2) == "line 0, line 1 and 3 more"
 
 
 def test_a_template_that_writes_bos_again_is_refused(tokenizers: dict[str, Any], tmp_path: Path) -> None:

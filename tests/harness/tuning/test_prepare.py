@@ -76,9 +76,9 @@ def test_cut_rows_are_named(tiny: Path, conversations: Path) -> None:
     prepared = prepare(recipe(tiny, conversations, {}, {"max_length": 60}), tiny)
     assert [len(row.input_ids) <= 60 for row in prepared.encoded] == [True] * 4
     (note,) = [n for n in prepared.notes if "cut at 60" in n]
-    named = {int(n) for n in note.split("(rows ")[1].rstrip(")").split(", ")}
-    assert named == {n for n, row in enumerate(prepared.encoded) if row.full_length > 60}
-    assert 2 in named
+    named = note.split("(")[1].rstrip(")").split(", ")
+    assert named == [f"line {n}" for n, row in enumerate(prepared.encoded, 1) if row.full_length > 60]
+    assert "line 3" in named
 
 
 def test_long_rows_are_left_out_alike_for_all_recipes(tiny: Path, conversations: Path) -> None:
@@ -98,6 +98,8 @@ def test_rephrasing_is_judged_before_instructions_go(tiny: Path, conversations: 
     assert [c.messages[-1]["content"] for c in prepared.rows.conversations][3] == "take plums."
     assert "1 of 4 rows begin by rephrasing, says the lexical rule; 0 are left out for it" in prepared.notes
     assert [d.rephrases for d in prepared.decisions] == [False, False, False, False, True]
+    dropped = prepare(recipe(tiny, conversations, {"rephrasing": "drop"}), tiny)
+    assert any(note.endswith("1 are left out for it (line 4)") for note in dropped.notes)
     with pytest.raises(UserError, match="4 of 4 rows begin by rephrasing, says the model"):
         prepare(
             recipe(tiny, conversations, {"rephrasing": "drop"}), tiny, ask=lambda prompts: ["#### YES"] * len(prompts)
@@ -119,6 +121,15 @@ def test_a_model_that_never_saw_a_user_is_prompted_with_the_usual_template(tiny:
     prepared = prepare(recipe(tiny, conversations, {}, {"template": "tulu_no_user"}), tiny)
     assert prepared.chat_template == load_template("tulu")
     assert prepare(recipe(tiny, conversations, {}, {"template": "ab"}), tiny).chat_template == load_template("ab")
+
+
+def test_preview_shows_what_the_detector_does(tiny: Path, conversations: Path) -> None:
+    for action, outcome in (("cut", "cut"), ("drop", "left out")):
+        out = io.StringIO()
+        preview(prepare(recipe(tiny, conversations, {"rephrasing": action}), tiny), out)
+        lines = [line for line in out.getvalue().splitlines() if line.startswith("rephrasing")]
+        place = f"{conversations}, line 4, message 1"
+        assert lines == [f"rephrasing, {outcome}: {place}: Here is a plum cake recipe:"]
 
 
 class Terminal(io.StringIO):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -96,8 +97,14 @@ def test_two_processes_resume(make_recipe: MakeRecipe, tmp_path: Path) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     time.sleep(0.8)
-    victim.send_signal(signal.SIGTERM)  # the launcher ends its workers
+    launched = psutil.Process(victim.pid)
+    workers = launched.children(recursive=True)
+    assert len(workers) >= 2
+    for process in (launched, *workers):  # the launcher first: it would tell its workers to end in good order
+        process.kill()
     victim.communicate(timeout=120)
+    psutil.wait_procs(workers, timeout=60)
+    assert not (tmp_path / "killed").exists()
     assert "continuing from" in finish(start(path, tmp_path / "killed", 0.0, launcher, ACCELERATE_USE_CPU="true"))
     left, right = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
     for name in left:

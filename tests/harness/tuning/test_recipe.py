@@ -164,9 +164,10 @@ def test_every_choice_is_in_the_fingerprint() -> None:
         ({"overrides": ["train.epochs=[1"]}, "is not a YAML value"),
         ({"overrides": ["train.epochs=0"]}, r"train.epochs: Input should be greater than or equal to 1 \(found 0\)"),
         ({"overrides": ["train.schedule=linaer"]}, "train.schedule: Input should be 'linear'"),
+        ({"overrides": ["train.learning_rate=.inf"]}, "train.learning_rate: Input should be a finite number"),
+        ({"overrides": ["train=5"]}, "train: Input should be"),
         ({"overrides": ["train.micro_batch=2"]}, "loss_average=example needs 1"),
         ({"overrides": ["train.packing=packed"]}, "needs train.loss_average=token"),
-        ({"overrides": ["train.packing=packed", "train.loss_average=token"]}, "would let rows see each other"),
         ({"overrides": ["train.lora=null"]}, "plain bfloat16 weights hardly move"),
         ({"overrides": ["train.stochastic_rounding=true"]}, "needs train.optimizer=adamw_torch_8bit"),
         ({"base": "some/model", "profile": None}, "train.epochs is not set"),
@@ -189,6 +190,28 @@ def test_an_unknown_key_in_a_file_is_refused_with_the_nearest(tmp_path: Path) ->
     path.write_text("a: [")
     with pytest.raises(UserError, match="cannot be read as YAML"):
         load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("epochs: 5", r"epochs is 5, expected keys and values such as \{llama2-7b: 5\}; .* train\.epochs"),
+        ("epochs: {llama-7b: 5}", r"unknown model in .*mine\.yaml, epochs 'llama-7b'\. Did you mean 'llama2-7b'"),
+        ("epochs: {llama2-7b: many}", r"train\.epochs: .*found 'many'"),
+        ("train: 5", "train is 5, expected keys and values"),
+        ("data: [1]", r"data is \[1\], expected keys and values"),
+        ("profile: 5", "profile is 5, expected a text"),
+        ("base: 5", "base is 5, expected a text"),
+        ("train: {epochs: 1}\n5: 5", "5: Keys should be strings"),
+        ("train: {epochs: 1, learning_rate: .inf}", r"train\.learning_rate: Input should be a finite number"),
+        ("train: {epochs: 1, clip: .nan}", r"train\.clip: "),
+    ],
+)
+def test_values_of_the_wrong_kind_are_named(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"summary: mine\n{line}\n")
+    with pytest.raises(UserError, match=message):
+        load_recipe(path, ["data.source=pairs"], profile=None if "base" in line else "llama2-7b/reference")
 
 
 def test_key_paths_are_the_keys_of_a_resolved_recipe() -> None:
@@ -221,3 +244,10 @@ def test_the_schema_documents_every_key() -> None:
 def test_recipes_are_only_data() -> None:
     for path in RECIPES.glob("*.yaml"):
         assert set(yaml.safe_load(path.read_text(encoding="utf-8"))) == {"summary", "data", "encoding", "epochs"}
+
+
+@pytest.mark.parametrize("name", ["../../../esc", "a/b", "a\\b", "C:x", "..", ".hidden", "''", '"a\\nb"', '"\\x1b[2J"'])
+def test_a_name_is_no_path(name: str) -> None:
+    with pytest.raises(UserError, match=r"name: expected a plain name, without / .* \(found"):
+        load_recipe("gsm", [f"name={name}"], profile="embedded")
+    assert load_recipe("gsm", ["name=my rows (1).v2+x"], profile="embedded").name == "my rows (1).v2+x"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.tuning.datasets import Conversation
-from implicit_if.harness.tuning.rephrasing import decide, first_sentence, records, remove_rephrasing
+from implicit_if.harness.tuning.rephrasing import decide, first_sentence, remove_rephrasing, save_decisions
 
 REPHRASED = [
     ("Give me a recipe for plum cake.", "Sure! Here is a recipe for plum cake:\n\nTake plums.", "Take plums."),
@@ -64,9 +66,12 @@ def test_other_answers_stay(instruction: str, answer: str) -> None:
     assert [d.rephrases for d in decisions] == [False]
 
 
-def test_decisions_can_be_read() -> None:
+def test_decisions_can_be_read(tmp_path: Path) -> None:
     _, decisions = remove_rephrasing([conversation(*REPHRASED[0][:2], where="row 4")], "cut")
-    assert records(decisions) == [
+    save_decisions(tmp_path / "none.jsonl", [])
+    save_decisions(tmp_path / "rephrasing.jsonl", decisions)
+    assert [path.name for path in tmp_path.iterdir()] == ["rephrasing.jsonl"]
+    assert [json.loads(line) for line in (tmp_path / "rephrasing.jsonl").read_text().splitlines()] == [
         {
             "where": "row 4",
             "turn": 1,
@@ -75,8 +80,30 @@ def test_decisions_can_be_read() -> None:
             "share": 1.0,
             "rephrases": True,
             "by": "lexical",
+            "outcome": "cut",
         }
     ]
+
+
+def test_decisions_say_what_became_of_the_row() -> None:
+    only = conversation("Name the plum cake recipe", "The plum cake recipe.", "row 1")
+    both = Conversation("row 2", [*conversation(*PLAIN[1]).messages, *conversation(*REPHRASED[1][:2]).messages])
+    rows = [conversation(*PLAIN[0]), only, both]
+    for action, outcomes in (("cut", ["kept", "left out", "kept", "cut"]), ("drop", ["kept", *["left out"] * 3])):
+        kept, decisions = remove_rephrasing(rows, action)  # type: ignore[arg-type]
+        assert [d.outcome for d in decisions] == outcomes
+        left_out = {c.where for c in rows} - {c.where for c in kept}
+        assert {d.where for d in decisions if d.outcome == "left out"} == left_out
+
+
+@pytest.mark.parametrize("fence", ["```py\nplum cake: 1\n```", "```plum.cake('recipe');\nx\n```"])
+def test_code_is_never_cut(fence: str) -> None:
+    question = "Give me the plum cake recipe as code"
+    for opening, rest in (("", fence), ("Sure!\n", f"Sure!\n{fence}"), ("The plum cake recipe as code\n", fence)):
+        (kept,), _ = remove_rephrasing([conversation(question, opening + fence)], "cut")
+        assert kept.messages[1]["content"] == rest
+        (kept,), _ = remove_rephrasing([conversation(question, opening + fence)], "cut", lambda _: ["#### YES"])
+        assert kept.messages[1]["content"] == fence
 
 
 def test_a_conversation_of_which_nothing_would_remain_is_left_out() -> None:

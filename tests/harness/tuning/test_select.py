@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
+from implicit_if.harness.chat import load_template
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.files import write_json
 from implicit_if.harness.scores import Score
@@ -75,23 +76,99 @@ def test_each_cell_is_a_run_of_its_own(make_recipe: MakeRecipe, tmp_path: Path) 
         assert rates == [0.01 * (epochs - n) / epochs for n in range(epochs)]  # each decays to its own end
 
 
-def test_lm_eval_is_run_once_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tmp_path / "epochs-5"
-    commands: list[list[str]] = []
+@pytest.fixture
+def asked(tmp_path: Path) -> dict[str, str]:
+    """What a sweep is judged by: two instructions and stored answers to them."""
+    instructions, reference = tmp_path / "val.json", tmp_path / "r.json"
+    write_json(instructions, [{"instruction": "Say hello."}, {"instruction": "Name a colour."}])
+    write_reference(reference, "Red.")
+    return {"judge": "longest", "reference": str(reference), "instructions": str(instructions), "template": "tulu"}
+
+
+def write_reference(path: Path, colour: str) -> None:
+    answers = {"Say hello.": "Hello!", "Name a colour.": colour}
+    write_json(path, [{"instruction": i, "output": o, "generator": "gpt"} for i, o in answers.items()])
+
+
+def tuned(folder: Path, recipe: str = "aa") -> Path:
+    """As much of a tuned model as its judging depends on."""
+    write_json(folder / "tuning.json", {"identity": {"recipe": recipe, "data": "bb", "base": "cc"}})
+    return folder
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Commands that were run; each gives the score 40, 41, ..."""
+    seen: list[list[str]] = []
 
     def run(command: list[str], check: bool) -> argparse.Namespace:
-        commands.append(command)
-        write_json(tmp_path / "epochs-5.validation" / "scores.json", {METRIC: score(40.0).model_dump()})
+        folder = next(word for word in command if word.startswith("save=")).removeprefix("save=")
+        write_json(Path(folder) / "scores.json", {METRIC: score(40.0 + len(seen)).model_dump()})
+        seen.append(command)
         return argparse.Namespace(returncode=0)
 
     monkeypatch.setattr("subprocess.run", run)
-    evaluate = lm_eval_evaluator({"judge": "longest", "reference": "r.json"}, ["--batch_size", "4"])
+    return seen
+
+
+def test_lm_eval_is_run_once_a_model(tmp_path: Path, asked: dict[str, str], commands: list[list[str]]) -> None:
+    model = tuned(tmp_path / "epochs-5")
+    evaluate = lm_eval_evaluator(asked, ["--batch_size", "4"])
     assert evaluate(model) == evaluate(model) == score(40.0)
+    assert lm_eval_evaluator(asked, ["--batch_size", "4"])(model) == score(40.0)
     (command,) = commands
     line = " ".join(command)
+    (folder,) = tmp_path.glob("epochs-5.validation-*")
     assert f"-m lm_eval --model hf --model_args pretrained={model} --tasks alpaca_winrate --metadata" in line
-    assert f"judge=longest reference=r.json save={tmp_path}/epochs-5.validation --output_path" in line
-    assert line.endswith("--batch_size 4")
+    assert f"judge=longest reference={tmp_path}/r.json instructions={tmp_path}/val.json template=tulu" in line
+    assert f"save={folder} --output_path {folder} --batch_size 4" in line
+    assert json.loads((folder / "asked.json").read_text())["settings"] == asked
+
+
+def test_whatever_a_score_depends_on_is_judged_anew(
+    tmp_path: Path, asked: dict[str, str], commands: list[list[str]]
+) -> None:
+    model = tuned(tmp_path / "epochs-5")
+    lm_eval_evaluator(asked)(model)
+    write_json(tmp_path / "one.json", [{"instruction": "Say hello."}])
+    template = tmp_path / "mine.jinja"
+    template.write_text(load_template("tulu").source.replace("<|user|>", "<|person|>"))
+    changed: list[tuple[dict[str, str], list[str]]] = [
+        ({"judge": "embedded"}, []),
+        ({"instructions": str(tmp_path / "one.json")}, []),
+        ({"instructions": "builtin", "reference": "gemma-3-270m/instruction"}, []),
+        ({"template": str(template)}, []),
+        ({}, ["--limit", "1"]),
+    ]
+    for number, (settings, extra) in enumerate(changed, start=1):
+        assert lm_eval_evaluator(asked | settings, extra)(model).value == 40.0 + number
+    # The same names for other contents.
+    write_reference(tmp_path / "r.json", "Blue.")
+    assert lm_eval_evaluator(asked)(model).value == 46.0
+    tuned(model, recipe="another")
+    assert lm_eval_evaluator(asked)(model).value == 47.0
+    # Asked as at first, no judging is needed.
+    write_reference(tmp_path / "r.json", "Red.")
+    tuned(model)
+    assert lm_eval_evaluator(asked)(model).value == 40.0
+    assert len(commands) == 8
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"judge": "nosuchjudge"}, "nosuchjudge"),
+        ({"reference": "nosuch.json"}, r"nosuch\.json"),
+        ({"instructions": "nosuch"}, "nosuch"),
+        ({"instructions": "builtin"}, "have no answer there"),
+        ({"template": "nosuch"}, "nosuch"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused_before_a_model_is_there(
+    asked: dict[str, str], settings: dict[str, str], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        lm_eval_evaluator(asked | settings)
 
 
 def test_training_is_a_command_of_its_own(
@@ -115,10 +192,17 @@ def test_training_is_a_command_of_its_own(
         train(recipe, tmp_path / "epochs-5")
 
 
-def test_a_failed_evaluation_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_launcher_that_is_missing(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--launcher no-such-program launch: cannot be started"):
+        module.command_trainer(["no-such-program", "launch"])(make_recipe(), tmp_path / "epochs-5")
+
+
+def test_a_failed_evaluation_stops(tmp_path: Path, asked: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("subprocess.run", lambda *_, **__: argparse.Namespace(returncode=3))
     with pytest.raises(UserError, match="lm_eval ended with status 3"):
-        lm_eval_evaluator({})(tmp_path / "epochs-5")
+        lm_eval_evaluator(asked)(tuned(tmp_path / "epochs-5"))
+    with pytest.raises(UserError, match=r"epochs-7: no tuning\.json of ours"):
+        lm_eval_evaluator(asked)(tmp_path / "epochs-7")
     path = tmp_path / "scores.json"
     for content in ("{}", "[]", "no json", json.dumps({METRIC: {"value": 1}})):
         path.write_text(content)
@@ -145,5 +229,42 @@ def test_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert (recipe.train.seed, seen["epochs"], seen["out"]) == (42, [2, 3], "sweep")
     expected = {"instructions": "builtin", "reference": "gpt.json", "judge": "embedded", "template": "tulu"}
     assert seen["evaluate"] == (expected, ["--batch_size", "8"])
-    with pytest.raises(UserError, match="expected numbers such as 5,7,10"):
-        module.run(parser.parse_args([*words, "--epochs", "five"]))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--epochs five", "--epochs is 'five', expected numbers from 1 on, such as 5,7,10"),
+        ("--epochs 5,0", "--epochs is '5,0', expected numbers from 1 on"),
+        ("--epochs 5,-1", "expected numbers from 1 on"),
+        ("--set train.seed=7", "--set train.seed=7: the sweep sets train.seed. Give it with --seed"),
+        ("--set train.epochs=7", "the sweep sets train.epochs. Give it with --epochs"),
+        ("--reference base", "--reference base: a tuned model cannot answer as its base"),
+        ("--judge nosuchjudge", "nosuchjudge"),
+        ("--reference nosuch.json", "nosuch"),
+        ("--instructions nosuch", "nosuch"),
+    ],
+)
+def test_a_mistyped_argument_costs_no_training(
+    words: str, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: pytest.fail("something was started"))
+    given = "response --base meta-llama/Llama-2-7b-hf --reference gemma-3-270m/instruction".split()
+    with pytest.raises(UserError, match=message):
+        module.run(parser.parse_args([*given, "--out", str(tmp_path / "sweep"), *words.split()]))
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_auto_is_settled_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)
+    seen: list[Mapping[str, str]] = []
+    monkeypatch.setattr(module, "select", lambda *_: None)
+    monkeypatch.setattr(module, "lm_eval_evaluator", lambda metadata, _: seen.append(metadata))
+    module.run(parser.parse_args("response --base embedded --out sweep --reference auto --seed 3".split()))
+    assert seen[0]["reference"] == "gemma-3-270m/instruction"
+    errors = capsys.readouterr().err
+    assert "reference: gemma-3-270m/instruction (reference=auto: the same base model" in errors
+    assert "base embedded, seed 3, epochs [5, 7, 10, 15, 20]" in errors

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from implicit_if.harness.judging.backends._annotators import as_chat, configs_fo
 from implicit_if.harness.judging.backends._text import neutralise
 from implicit_if.harness.judging.backends.alpaca_eval import build, guard_quotes
 from implicit_if.harness.judging.protocol import Comparison, JudgeError, Verdict
+from implicit_if.harness.stats.priors import GPT4_TURBO, LLM, prior_of
 
 PAPER = "weighted_alpaca_eval_gpt4_turbo"
 UNSUPPORTED = {
@@ -299,3 +301,22 @@ def test_anthropic_annotators_use_its_api(server: FakeServer) -> None:
     assert (request.path, request.headers["x-api-key"]) == ("/v1/messages", KEY)
     assert (request.body["max_tokens"], request.body["temperature"]) == (100, 0)
     assert [m["role"] for m in request.body["messages"]] == ["user"]
+
+
+@pytest.mark.parametrize(
+    ("body", "most"),
+    [({}, 1), ({"max_tokens": None, "max_completion_tokens": 2000}, 2000), ({"max_tokens": None}, None)],
+)
+def test_the_estimate_knows_how_long_answers_may_be(server: FakeServer, body: dict[str, Any], most: int | None) -> None:
+    found = judge(server, price_in=0, price_out=30, body=body).estimate(comparisons(2)).cost
+    assert found == (None if most is None else pytest.approx(2 * most * 30 / 1e6))
+
+
+def test_an_annotator_of_ones_own_does_not_pass_for_a_packaged_one(server: FakeServer, tmp_path: Path) -> None:
+    shutil.copytree(configs_folder() / PAPER, tmp_path / PAPER)
+    own = judge(server, str(tmp_path / PAPER))
+    assert own.name == f"alpaca_eval:{PAPER}(own)"
+    assert (prior_of(own.name), prior_of(judge(server).name)) == (LLM, GPT4_TURBO)
+    assert prior_of(judge(server, model="another").name) is LLM
+    with pytest.raises(UserError, match="the model belongs to the judge's name"):
+        judge(server, body={"model": "another"})

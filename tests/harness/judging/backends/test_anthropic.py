@@ -86,6 +86,12 @@ def test_identity_and_cost(server: FakeServer) -> None:
     assert judge(server).fingerprint == priced.fingerprint
 
 
+@pytest.mark.parametrize(("body", "most"), [({}, 512), ({"max_tokens": 16000}, 16000), ({"max_tokens": None}, None)])
+def test_the_estimate_knows_how_long_answers_may_be(server: FakeServer, body: dict[str, Any], most: int | None) -> None:
+    found = judge(server, price_in=0, price_out=15, body=body).estimate(comparisons(2)).cost
+    assert found == (None if most is None else pytest.approx(2 * most * 15 / 1e6))
+
+
 def test_missing_key_and_wrong_options(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="logprobs"):
         build("claude", {"logprobs": "text"})

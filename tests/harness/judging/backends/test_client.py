@@ -15,6 +15,8 @@ from fake_server import FakeServer, Reply, Request, chat, error
 from judge_samples import KEY, comparisons
 
 from implicit_if.harness.judging.backends.openai import build
+from implicit_if.harness.judging.client import ApiClient, Endpoint, Limits
+from implicit_if.harness.judging.faults import Transient
 from implicit_if.harness.judging.protocol import Comparison, JudgeError, Verdict
 
 
@@ -103,6 +105,31 @@ def test_retry_after_is_kept_by_every_request(server: FakeServer) -> None:
     assert len(times) == 13
 
 
+def test_a_pause_longer_than_a_comparison_may_take_stops_the_run(server: FakeServer) -> None:
+    limit = error(429, "daily limit", "rate_limit_exceeded", retry_after="7200")
+    server.respond = lambda _: limit if len(server.requests) == 5 else chat("m", {"m": 0.75, "M": 0.25})
+    started = time.monotonic()
+    kept = until_stopped(
+        judge(server, concurrency=2).judge(comparisons(50)), "pause of 7200 s.*daily limit.*deadline=900"
+    )
+    assert time.monotonic() - started < 10
+    assert len(kept) == len(server.requests) - 1
+
+
+def test_a_long_pause_is_kept_whole() -> None:
+    async def wait() -> float:
+        async with ApiClient(Endpoint("http://127.0.0.1:9/"), Limits(deadline=900)) as client:
+            return client._wait(1, Transient("status 429", 600.0))
+
+    assert asyncio.run(wait()) == 600.0
+
+
+def test_a_server_that_never_answers_is_given_up_after_a_few(server: FakeServer) -> None:
+    server.respond = lambda _: error(500)
+    until_stopped(judge(server, concurrency=16, retries=1).judge(comparisons(500)), "in a row")
+    assert len(server.requests) <= 2 * (16 + 16)
+
+
 def test_missing_logprobs_in_one_answer_are_no_loss(server: FakeServer) -> None:
     server.respond = lambda r: chat("M") if "answer 2 of" in r.prompt else chat("M", {"M": 0.6, "m": 0.4})
     verdicts = by_key(judge(server, concurrency=1).judge(comparisons(4)))
@@ -162,9 +189,10 @@ def test_a_permanent_fault_stops_and_says_what_to_mend(
 def test_verdicts_obtained_before_a_permanent_fault_are_kept(server: FakeServer) -> None:
     def respond(request: Request) -> Reply:
         if "answer 10 of" in request.prompt:
-            return error(401)
+            return Reply(error(401).body, 401, delay=0.2)  # so that 11 is asked meanwhile
         reply = chat("m", {"m": 0.75, "M": 0.25})
-        return Reply(reply.body, delay=0.5 if "answer 11 of" in request.prompt else 0.0)
+        early = any(f"answer {k} of" in request.prompt for k in range(10))
+        return Reply(reply.body, delay=0.0 if early else 0.5)
 
     server.respond = respond
     kept = until_stopped(judge(server, concurrency=4).judge(comparisons(100)), "401")

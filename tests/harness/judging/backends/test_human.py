@@ -14,26 +14,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from judge_samples import NASTY, comparisons
+from judge_samples import NASTY, comparisons, fill_in, sheet_rows
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.backends._text import neutralise
 from implicit_if.harness.judging.backends.human import as_cell, build, export_sheet
 from implicit_if.harness.judging.protocol import Comparison
-
-
-def sheet_rows(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
-
-
-def fill_in(path: Path, verdict_of: dict[str, str], separator: str = ",") -> None:
-    """Fills the column `verdict` by the first words of answer 1, as a spreadsheet would save it."""
-    rows = sheet_rows(path)
-    out = io.StringIO()
-    writer = csv.DictWriter(out, fieldnames=list(rows[0]), delimiter=separator)
-    writer.writeheader()
-    writer.writerows(r | {"verdict": next((v for k, v in verdict_of.items() if k in r["answer_1"]), "")} for r in rows)
-    path.write_text(out.getvalue(), encoding="utf-8")
 
 
 def test_verdicts_come_back_to_the_right_answers(tmp_path: Path) -> None:
@@ -60,7 +46,7 @@ def test_the_sheet_is_blind_and_shuffled(tmp_path: Path) -> None:
     text = path.read_text() + path.with_suffix(".html").read_text()
     assert not any(c.key in row["key"] for c, row in zip(asked, rows, strict=True) if len(c.key) > 5)
     assert "system" not in "".join(rows[0])
-    assert all(re.fullmatch("[0-9a-f]{20}", row["key"]) for row in rows)
+    assert all(re.fullmatch("k[0-9a-f]{20}", row["key"]) for row in rows)  # never a number to a spreadsheet
     assert "first_" not in text
 
 
@@ -83,7 +69,7 @@ def test_a_row_without_verdict_is_an_error(tmp_path: Path) -> None:
     assert [v.error for v in empty.judge([Comparison("k", "new", "a", "b")])] == ["not on the sheet"]
     fill_in(path, {"answer 1": "tie", "reply 1": "="})
     some = build(str(path), {})
-    assert some.fingerprint != empty.fingerprint
+    assert some.fingerprint == empty.fingerprint  # the rater's, whatever the sheet says by now
     assert [v.prefers_first for v in some.judge(asked)] == [None, 0.5, None]
     assert (some.ordered, some.paid, some.estimate(asked).calls) == (False, False, 0)
 
@@ -94,6 +80,9 @@ def test_other_separators_and_a_bare_sheet_are_read(tmp_path: Path, separator: s
     export_sheet(asked, path, seed=0)
     fill_in(path, {"answer": "1", "reply": "2"}, separator)
     assert {v.prefers_first for v in build(str(path), {}).judge(asked)} == {1.0}
+    assert build(str(path), {}).for_answer_1.count(1.0) == sum(
+        r["answer_1"].startswith("answer") for r in _any_rows(path, separator)
+    )
     bare = "\n".join(separator.join((r["key"], " TIE ")) for r in _any_rows(path, separator))
     path.write_text(f"\ufeffkey{separator}verdict\n{bare}\n")
     assert {v.prefers_first for v in build(str(path), {}).judge(asked)} == {0.5}
@@ -103,11 +92,16 @@ def _any_rows(path: Path, separator: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(path.read_text(), newline=""), delimiter=separator))
 
 
+KEY = "k62703085768106583473"
+
+
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        ("key,verdict\nabc,3\n", "record 2: verdict '3'"),
-        ("key,verdict\nabc,1\nabc,2\n", "record 3: key abc comes twice"),
+        (f"key,verdict\n{KEY},3\n", "record 2: verdict '3'"),
+        (f"key,verdict\n{KEY},1\n{KEY},2\n", f"record 3: key {KEY} comes twice"),
+        (f"key,verdict\n{KEY},1\n{KEY[1:]},2\n", f"record 3: key {KEY} comes twice"),
+        ("key,verdict\n6.27E+19,1\n", r"record 2: '6.27E\+19' is no row's key"),
         ("id,verdict\nabc,1\n", "found columns"),
         ("", "found columns"),
         ('key,verdict\n"' + "x" * 200_000 + '",1\n', "not CSV"),
@@ -124,13 +118,26 @@ def test_a_broken_sheet_is_named(tmp_path: Path, content: str | bytes, named: st
 def test_wrong_use_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         build(str(tmp_path / "none.csv"), {})
-    with pytest.raises(UserError, match="rater"):
-        build("sheet.csv", {"rater": "me"})
+    for options in ({"judge": "me"}, {"rater": "a|b"}, {"rater": "../x"}, {"rater": "x" * 41}):
+        with pytest.raises(UserError, match="rater=NAME"):
+            build("sheet.csv", options)
     with pytest.raises(UserError, match=r"\.csv"):
         export_sheet([], tmp_path / "sheet.xlsx", seed=0)
     (tmp_path / "done.html").write_text("verdicts may be remembered for it")
     with pytest.raises(UserError, match="exists already"):
         export_sheet([], tmp_path / "done.csv", seed=0)
+
+
+def test_sheets_with_keys_of_digits_alone_are_still_read(tmp_path: Path) -> None:
+    """As exported before keys got their letter; blank rows of a spreadsheet do no harm."""
+    asked, path = list(comparisons(5)), tmp_path / "sheet.csv"
+    export_sheet(asked, path, seed=0)
+    path.write_text("key,verdict\n" + "".join(f"{r['key'][1:]},tie\n" for r in sheet_rows(path)) + ",\n")
+    assert {v.prefers_first for v in build(str(path), {}).judge(asked)} == {0.5}
+
+
+def test_identical_answers_need_no_rater(tmp_path: Path) -> None:
+    assert export_sheet([Comparison("k", "q", "same", "same")], tmp_path / "sheet.csv", seed=0) == 0
 
 
 @given(st.text())

@@ -15,7 +15,8 @@ from judge_samples import KEY, comparisons
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.backends._llm import parse_text, weigh_letters
 from implicit_if.harness.judging.backends.openai import AutoJudge, build
-from implicit_if.harness.judging.pairs import make_pairs
+from implicit_if.harness.judging.budget import CostLimitError
+from implicit_if.harness.judging.pairs import Pair, make_pairs
 from implicit_if.harness.judging.protocol import Comparison, JudgeError, Verdict
 from implicit_if.harness.judging.runner import annotate
 from implicit_if.harness.outputs import Output
@@ -23,6 +24,12 @@ from implicit_if.harness.outputs import Output
 
 def judge(server: FakeServer, model: str = "fake", **options: Any) -> Any:
     return build(model, {"base_url": server.url, "backoff": 0.01, "logprobs": "required"} | options)
+
+
+def some_pairs(n: int) -> list[Pair]:
+    return make_pairs(
+        *([Output(instruction=f"q {i}", output=f"{g} {i}", generator=g) for i in range(n)] for g in ("s", "r"))
+    )
 
 
 def by_key(verdicts: Iterator[Verdict]) -> dict[str, Verdict]:
@@ -211,6 +218,7 @@ def test_options_from_a_command_line_are_converted(server: FakeServer) -> None:
         ({"prompt": "pairwize"}, "pairwise"),
         ({"price_in": 1}, "price_out"),
         ({"body": "{"}, "body"),
+        ({"body": {"model": "another"}}, "the model belongs to the judge's name"),
     ],
 )
 def test_a_wrong_option_is_named_and_a_key_is_not_shown(options: dict[str, Any], named: str) -> None:
@@ -293,10 +301,7 @@ def test_memory_is_flat(server: FakeServer) -> None:
 def test_a_dry_run_asks_nothing(
     server: FakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], max_cost: float | None
 ) -> None:
-    pairs = make_pairs(
-        [Output(instruction=f"q {i}", output=f"a {i}", generator="s") for i in range(3)],
-        [Output(instruction=f"q {i}", output=f"b {i}", generator="r") for i in range(3)],
-    )
+    pairs = some_pairs(3)
     auto = judge(server, logprobs="auto", price_in=1, price_out=10)
     done = annotate(pairs, auto, tmp_path / "a.jsonl", dry_run=True, max_cost=max_cost)
     assert server.requests == []
@@ -308,8 +313,152 @@ def test_a_dry_run_asks_nothing(
     assert not (tmp_path / "a.jsonl").exists()
 
 
-def test_a_dry_run_of_a_judge_that_knows_its_mode_is_exact(server: FakeServer) -> None:
+def test_a_dry_run_of_a_judge_that_knows_its_mode_is_exact(server: FakeServer, tmp_path: Path) -> None:
+    auto = judge(server, logprobs="auto", price_in=1, price_out=10)
+    assert auto.fingerprint == judge(server).fingerprint
+    done = annotate(some_pairs(3), auto, tmp_path / "a.jsonl", dry_run=True)
+    weighted = judge(server, price_in=1, price_out=10)
+    assert done.estimate == annotate(some_pairs(3), weighted, tmp_path / "b.jsonl", dry_run=True).estimate
+    assert len(server.requests) == 1
+
+
+# auto and cost under the runner
+
+
+def usage(reply: Reply, read: int, written: int) -> Reply:
+    """The reply with other counts of tokens."""
+    body = json.loads(reply.body) | {"usage": {"prompt_tokens": read, "completion_tokens": written}}
+    return Reply(json.dumps(body).encode())
+
+
+@pytest.mark.parametrize("mode", ["required", "text"])
+def test_auto_asks_nothing_where_every_verdict_is_stored(
+    server: FakeServer, tmp_path: Path, free_port: int, mode: str
+) -> None:
+    stored = annotate(some_pairs(3), judge(server, logprobs=mode), tmp_path / "a.jsonl", progress=False)
+    nobody = {"base_url": f"http://127.0.0.1:{free_port}/v1", "backoff": 0.01, "price_in": 1, "price_out": 1}
+    auto = build("fake", nobody)
+    for dry_run in (True, False):
+        again = annotate(some_pairs(3), auto, tmp_path / "a.jsonl", progress=False, max_cost=0.0, dry_run=dry_run)
+        assert again.complete
+        assert (again.fingerprint, list(again.preferences)) == (stored.fingerprint, list(stored.preferences))
+        assert again.spent == 0.0
+    assert auto.fingerprint == stored.fingerprint, "it is settled"
+    with pytest.raises(JudgeError, match="base_url"):
+        annotate(some_pairs(4), build("fake", nobody), tmp_path / "a.jsonl", progress=False)
+
+
+@pytest.mark.filterwarnings("ignore:the system's answers are the reference's")
+def test_ties_alone_do_not_settle_auto(server: FakeServer, tmp_path: Path) -> None:
+    server.respond = lambda _: chat("M")
     auto = judge(server, logprobs="auto")
-    assert auto.without_asking().fingerprint == judge(server, logprobs="text").fingerprint
-    found = auto.fingerprint
-    assert auto.without_asking().fingerprint == found == judge(server).fingerprint
+    ties = make_pairs(*([Output(instruction="q", output="a", generator=g)] for g in ("s", "r")))
+    assert annotate(ties, auto, tmp_path / "a.jsonl", progress=False).complete
+    assert not server.requests
+    assert annotate(some_pairs(3), auto, tmp_path / "a.jsonl", progress=False).complete
+    assert auto.fingerprint == judge(server, logprobs="text").fingerprint
+
+
+def test_the_cost_is_printed_and_the_limit_kept_before_auto_asks(
+    server: FakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    priced = {"price_in": 1, "price_out": 10}
+    auto = judge(server, logprobs="auto", **priced)
+    with pytest.raises(CostLimitError, match=r"above the limit \$0\.0001; nothing was asked"):
+        annotate(some_pairs(3), auto, tmp_path / "a.jsonl", progress=False, max_cost=0.0001)
+    assert not server.requests
+    assert "6 verdicts to obtain, 6 calls, estimated cost at most $0.0" in capsys.readouterr().err
+
+    printed: list[str] = []
+
+    def respond(_: Request) -> Reply:
+        printed.append(capsys.readouterr().err)
+        return chat("m", {"m": 0.75, "M": 0.25})
+
+    server.respond = respond
+    done = annotate(some_pairs(3), auto, tmp_path / "a.jsonl", progress=False, max_cost=1)
+    assert "6 calls, estimated cost at most $0.0" in printed[0]
+    assert len(server.requests) == 7
+    assert done.spent == pytest.approx(7 * (100 * 1 + 2 * 10) / 1e6), "the trial question is paid for too"
+    assert done.cost == pytest.approx(6 * (100 * 1 + 2 * 10) / 1e6)
+
+
+def test_a_cheap_mode_within_the_limit_is_found_and_a_dear_one_refused(server: FakeServer, tmp_path: Path) -> None:
+    priced = {"logprobs": "auto", "price_in": 1, "price_out": 1000}  # 4 tokens a weighted verdict, 512 a text
+    done = annotate(some_pairs(3), judge(server, **priced), tmp_path / "a.jsonl", progress=False, max_cost=0.1)
+    assert done.complete
+    server.respond = lambda _: chat("M")
+    server.requests.clear()
+    with pytest.raises(CostLimitError, match=r"estimated cost \$3.* \$0.0042 were spent on asking"):
+        annotate(some_pairs(3), judge(server, **priced), tmp_path / "b.jsonl", progress=False, max_cost=0.1)
+    assert len(server.requests) == 2
+
+
+def test_auto_takes_text_where_the_first_token_is_no_letter(server: FakeServer, tmp_path: Path) -> None:
+    server.respond = lambda _: chat("<think>\nm or M?\n</think>\n\nm", {"<think>": 1.0})
+    done = annotate(some_pairs(30), judge(server, logprobs="auto"), tmp_path / "a.jsonl", progress=False)
+    assert (done.n_judged, len(server.requests)) == (30, 62)
+    assert done.fingerprint == judge(server, logprobs="text").fingerprint
+
+
+def test_auto_stops_where_neither_mode_gives_a_verdict(server: FakeServer, tmp_path: Path) -> None:
+    server.respond = lambda _: chat("Answer m is better.", {"Answer": 1.0})
+    auto = judge(server, logprobs="auto")
+    with pytest.raises(JudgeError, match=r"logprobs=required, the letters .* logprobs=text, no verdict in.*max_tokens"):
+        annotate(some_pairs(30), auto, tmp_path / "a.jsonl", progress=False)
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(("mode", "option"), [("required", "needs logprobs=text"), ("text", "Raise max_tokens")])
+def test_a_judge_without_a_single_verdict_is_stopped_soon(
+    server: FakeServer, tmp_path: Path, mode: str, option: str
+) -> None:
+    server.respond, server.latency = lambda _: chat("Answer m is better.", {"Answer": 1.0}), 0.01
+    with pytest.raises(JudgeError, match=f"none of 16 answers held a verdict.*{option}.* 0 of 200"):
+        annotate(some_pairs(100), judge(server, logprobs=mode), tmp_path / "a.jsonl", progress=False)
+    assert len(server.requests) == len((tmp_path / "a.jsonl").read_text().splitlines()) == 16
+
+
+@pytest.mark.parametrize("limit", [0.3, 1.0])
+def test_at_the_limit_every_verdict_that_is_paid_for_is_kept(server: FakeServer, tmp_path: Path, limit: float) -> None:
+    """Each verdict costs $0.14, 57 times its estimate, and 64 may be in flight."""
+    server.respond, server.latency = lambda _: usage(chat("m", {"m": 0.75, "M": 0.25}), 5000, 3000), 0.02
+    dear = judge(server, price_in=10, price_out=30)
+    with pytest.raises(CostLimitError) as caught:
+        annotate(some_pairs(50), dear, tmp_path / "a.jsonl", progress=False, max_cost=limit)
+    kept = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert len(kept) == len(server.requests) == int(limit / 0.14)
+    assert sum(k["cost"] for k in kept) == pytest.approx(0.14 * len(kept))
+    assert f"this run has cost ${0.14 * len(kept):.2f}," in str(caught.value)
+
+
+def test_a_limit_that_is_high_enough_slows_nothing_down(server: FakeServer, tmp_path: Path) -> None:
+    server.latency = 0.05
+    priced = judge(server, price_in=1, price_out=1)
+    assert annotate(some_pairs(100), priced, tmp_path / "a.jsonl", progress=False, max_cost=1).complete
+    assert server.most_in_flight > 48
+
+
+@pytest.mark.parametrize(
+    ("body", "most"),
+    [
+        ({}, 512),
+        ({"max_tokens": 16000}, 16000),
+        ({"max_tokens": None, "max_completion_tokens": 2000, "temperature": None}, 2000),
+        ({"max_completion_tokens": 2000}, 2000),
+        ({"max_tokens": None}, None),
+        ({"max_tokens": "2000"}, None),
+    ],
+)
+def test_the_estimate_knows_how_long_answers_may_be(
+    server: FakeServer, tmp_path: Path, body: dict[str, Any], most: int | None
+) -> None:
+    priced = judge(server, logprobs="text", price_in=0, price_out=10, body=body)
+    estimate = priced.estimate(comparisons(3))
+    assert estimate.cost == (None if most is None else pytest.approx(3 * most * 10 / 1e6))
+    free = judge(server, logprobs="text", body=body)
+    assert (free.paid, free.estimate(comparisons(3)).cost) == (False, 0.0)
+    if most is None:
+        with pytest.raises(CostLimitError, match="not how long its answers may be"):
+            annotate(some_pairs(3), priced, tmp_path / "a.jsonl", progress=False, max_cost=100)
+        assert not server.requests

@@ -1,0 +1,65 @@
+"""Reading files of outputs that users have."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.outputs import load_outputs
+
+
+def sample(n: int, resps: list[Any], filtered: list[Any] | None) -> dict[str, Any]:
+    """A line of lm-eval's samples, as far as it is read."""
+    row: dict[str, Any] = {"doc_id": n, "doc": {"instruction": f"Question {n}?", "dataset": "mine"}, "resps": resps}
+    return row if filtered is None else {**row, "filtered_resps": filtered}
+
+
+def written(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("resps", "filtered"),
+    [
+        ([["a"]], ["a"]),
+        ([["a"]], [["a"]]),
+        ([["a"]], None),
+        ([["a"], ["b"]], ["a", "b"]),  # requests to the system and to the reference, as with reference=base
+        ([["b", "a"]], ["a"]),  # repeats, of which lm-eval's filter chose one: the one it scored
+    ],
+)
+def test_one_response_is_the_answer(tmp_path: Path, resps: list[Any], filtered: list[Any] | None) -> None:
+    path = written(tmp_path / "samples_x.jsonl", [sample(n, resps, filtered) for n in range(3)])
+    assert [(o.instruction, o.output) for o in load_outputs(path)] == [(f"Question {n}?", "a") for n in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("resps", "filtered"),
+    [([["a", "b"]], [["a", "b"]]), ([["a", "b"]], None), ([["a", "b"], ["c", "d"]], [["a", "b"], ["c", "d"]])],
+)
+def test_several_responses_are_not_dropped(tmp_path: Path, resps: list[Any], filtered: list[Any] | None) -> None:
+    rows = [sample(0, [["a"]], ["a"]), sample(1, resps, filtered)]
+    with pytest.raises(UserError, match="row 1: 2 responses to one instruction, expected one"):
+        load_outputs(written(tmp_path / "samples_x.jsonl", rows))
+
+
+@pytest.mark.parametrize("filtered", [[[-1.0, False]], [[]], [None]])
+def test_what_is_no_text_is_no_answer(tmp_path: Path, filtered: list[Any]) -> None:
+    path = written(tmp_path / "samples_x.jsonl", [sample(0, [filtered], filtered)])
+    with pytest.raises(UserError, match="row 0: output: Input should be a valid string"):
+        load_outputs(path)
+
+
+def test_a_torn_line_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path / "samples_x.jsonl", [sample(n, [["a long answer"]], None) for n in range(12)])
+    whole = path.read_text().replace("\n", "\n\n", 1)  # a blank line counts too
+    path.write_text(whole[:-10])
+    column = whole.splitlines()[-1].index('"a long') + 1
+    with pytest.raises(UserError, match=rf"line 13: .* column {column}\b") as caught:
+        load_outputs(path)
+    assert "line 1 " not in str(caught.value)
