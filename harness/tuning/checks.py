@@ -102,13 +102,13 @@ def _skeleton(path: str | Path, revision: str | None, attention: str | None) -> 
     try:
         config = AutoConfig.from_pretrained(str(path), revision=revision, trust_remote_code=False)
         with torch.device("meta"):
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
                 config, trust_remote_code=False, **({"attn_implementation": attention} if attention else {})
             )
     except (OSError, ValueError, ImportError) as error:
         raise UserError(
-            f"base model {path}: cannot be built with train.attention={attention} ({error}). Expected a causal language "
-            f"model of transformers; train.attention=eager fits every one."
+            f"base model {path}: cannot be built with train.attention={attention} ({error}). Expected a causal "
+            f"language model of transformers; train.attention=eager fits every one."
         ) from error
     return model
 

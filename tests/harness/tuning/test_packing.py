@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -140,4 +139,4 @@ def test_the_dry_run_counts_the_steps(make_recipe: MakeRecipe, tmp_path: Path, t
     trainer.train()
     assert f"{trainer.state.global_step} steps of 2 " in line
     assert ("epochs" in line) == ("max_steps" not in train)
-    assert json.dumps(train) and ("packs" in line) == (train.get("packing") == "packed")
+    assert ("packs" in line) == (train.get("packing") == "packed")
