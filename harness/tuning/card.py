@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from implicit_if.harness.references import FALLBACK, sibling_of
 from implicit_if.harness.tuning.encode import prompt_template
 from implicit_if.harness.tuning.prepare import Prepared
 
@@ -81,11 +82,7 @@ Left out, cut or chosen automatically:
 
 ## Evaluate
 
-```
-lm_eval --model hf --model_args pretrained=<this folder> --tasks alpaca_winrate{_evaluation(prepared)}
-```
-
-It is judged against the instruction-tuned model of the same base and seed.
+{_evaluation(prepared, base["name"])}
 
 ## Licence
 
@@ -127,19 +124,41 @@ def base_licence(name: str, model_type: str) -> tuple[str, str]:
         return "other", _LLAMA
     if "olmo" in plain:
         return "apache-2.0", "OLMo is licensed under Apache-2.0."
-    return "other", f"The licence of the base model, {name}, applies; see its card."
+    return "other", f"The licence of the base model, {_shown(name)}, applies; see its card."
 
 
-def _evaluation(prepared: Prepared) -> str:
-    """Asks for the template trained with where it is not the task's own."""
-    name = prompt_template(prepared.recipe.encoding.template)
-    return "" if name == "tulu" else f" --metadata template={name}"
+def _evaluation(prepared: Prepared, base: str) -> str:
+    """The command, and what the model is then judged against."""
+    recipe = prepared.recipe
+    template = prompt_template(recipe.encoding.template)
+    sibling = sibling_of(base)
+    metadata = [] if template == "tulu" else [f"template={template}"]
+    if sibling is None:
+        metadata.append("reference=<outputs of your instruction-tuned model>")
+    asked = f" --metadata {' '.join(metadata)}" if metadata else ""
+    command = f"lm_eval --model hf --model_args pretrained=<this folder> --tasks alpaca_winrate{asked}"
+    equal = (
+        f"the same base model tuned by the recipe `instruction` with this model's seed, {recipe.train.seed}: "
+        f"evaluate it with `--metadata save=FOLDER` and give `reference=FOLDER/outputs.json`"
+    )
+    if sibling is None:
+        text = (
+            f"The paper's reference is {equal}. No answers of such a model are shipped for this base; without "
+            f"`reference=` the task takes `{FALLBACK}`, which is another model."
+        )
+    else:
+        text = (
+            f"It is judged against `{sibling}`, shipped answers of the same base model, tuned on instructions once, "
+            f"whatever the seed here. The paper's reference is {equal}."
+        )
+    return f"```\n{command}\n```\n\n{text}"
 
 
 def _method(prepared: Prepared) -> str:
     train = prepared.recipe.train
     what = f"LoRA r={train.lora.r}, merged" if train.lora else "all weights"
-    return f"{what}, {train.epochs} epochs, learning rate {train.learning_rate:g}, batch {train.batch}"
+    passes = f"{train.epochs} epochs" if train.max_steps is None else f"ended by train.max_steps={train.max_steps}"
+    return f"{what}, {passes}, learning rate {train.learning_rate:g}, batch {train.batch}"
 
 
 def _number(value: float | None) -> str:

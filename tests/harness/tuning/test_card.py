@@ -22,23 +22,27 @@ from implicit_if.harness.tuning.schema import Recipe
         ("meta-llama/Llama-3.1-8B", "llama", "other", "Built with Llama"),
         ("allenai/OLMo-7B-hf", "olmo", "apache-2.0", "Apache-2.0"),
         ("some/model", "llama", "other", "licence of the base model, some/model, applies"),
+        ("/home/me/secret/model", "gpt2", "other", "licence of the base model, model, applies"),
     ],
 )
 def test_notices(name: str, model_type: str, licence: str, notice: str) -> None:
     found, text = card.base_licence(name, model_type)
     assert found == licence
     assert notice in text
+    assert "secret" not in text
 
 
-def make_card(tiny: Path, pairs_file: Path, template: str = "tulu") -> str:
+def make_card(
+    tiny: Path, pairs_file: Path, template: str = "tulu", base: str = "google/gemma-3-270m", **train: int
+) -> str:
     recipe = Recipe.model_validate(
         {
             "name": "small",
             "summary": "eight questions",
-            "base": "google/gemma-3-270m",
+            "base": base,
             "data": {"source": "pairs", "path": str(pairs_file), "licence": "CC0 1.0", "drop_instructions": True},
             "encoding": {"template": template, "max_length": 25},
-            "train": {"epochs": 2, "learning_rate": 2e-4, "seed": 3, "lora": {"r": 4}},
+            "train": {"epochs": 2, "learning_rate": 2e-4, "seed": 3, "lora": {"r": 4}, **train},
         }
     )
     prepared = prepare(recipe, tiny)
@@ -88,3 +92,23 @@ def test_evaluation_names_the_template(tiny: Path, pairs_file: Path, template: s
     text = make_card(tiny, pairs_file, template)
     assert f"--tasks alpaca_winrate{asked}" in text or asked == "winrate\n"
     assert ("template=" in text.split("## Evaluate")[1]) == (template == "ab")
+
+
+def test_the_reference_is_the_one_the_task_takes(tiny: Path, pairs_file: Path) -> None:
+    shipped = make_card(tiny, pairs_file)
+    assert "judged against `gemma-3-270m/instruction`, shipped answers of the same base" in shipped
+    assert "--metadata reference=" not in shipped
+    for base in ("allenai/OLMo-7B-hf", str(tiny)):
+        other = make_card(tiny, pairs_file, "ab", base)
+        asked = "--metadata template=ab reference=<outputs of your instruction-tuned model>\n"
+        assert f"--tasks alpaca_winrate {asked}" in other
+        assert "`gemma-3-270m/instruction`, which is another model" in other
+        assert str(tiny) not in other
+    for text in (shipped, other):
+        assert "`instruction` with this model's seed, 3" in " ".join(text.split())
+
+
+def test_a_run_ended_early_claims_no_epochs(tiny: Path, pairs_file: Path) -> None:
+    text = make_card(tiny, pairs_file, max_steps=1)
+    assert "ended by train.max_steps=1, learning rate" in text
+    assert "2 epochs" not in text
