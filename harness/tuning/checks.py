@@ -157,6 +157,6 @@ def _needed(train: Train) -> Iterator[tuple[str, str, str]]:
     if train.attention == "flash_attention_2":
         yield "flash_attn", "flash-attn", f"train.attention={train.attention}"
     if (train.attention or "").startswith("kernels-community/"):
-        yield "kernels", "kernels", f"train.attention={train.attention}"
+        yield "kernels", "'transformers[kernels]'", f"train.attention={train.attention}"
     if train.report_to != "none":
         yield train.report_to, train.report_to, f"train.report_to={train.report_to}"
