@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from implicit_if.harness.instructions import load_instructions
-from implicit_if.harness.outputs import OutputsMeta, load_meta, load_outputs, save_outputs
-from implicit_if.harness.references import FOLDER, PROVENANCE, load_reference
+from implicit_if.harness.outputs import OutputsMeta, load_meta, load_outputs
+from implicit_if.harness.references import FOLDER, PROVENANCE, load_reference, store_answers
 
 
 def main() -> None:
@@ -29,9 +29,7 @@ def main() -> None:
     args = parser.parse_args()
     instructions = load_instructions(args.instructions)
     by_id = {output.instruction_id: output for output in load_outputs(args.outputs)}
-    outputs = [
-        by_id[item.id].model_copy(update={"instruction": None, "generator": args.name}) for item in instructions.items
-    ]
+    outputs = [by_id[item.id].model_copy(update={"generator": args.name}) for item in instructions.items]
     made = load_meta(args.outputs)
     assert made is not None, f"{args.outputs}: no sidecar"
     meta = OutputsMeta(
@@ -45,8 +43,8 @@ def main() -> None:
     )
     target = FOLDER / args.name / f"{instructions.signature}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
-    save_outputs(target, outputs, meta)
-    load_reference(args.name, instructions)
+    store_answers(target, outputs, instructions, meta)
+    assert [o.sha256 for o in load_reference(args.name, instructions)] == [o.sha256 for o in outputs]
     print(target)
 
 

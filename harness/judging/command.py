@@ -86,9 +86,11 @@ def run(args: argparse.Namespace) -> int:
     options = parse_options(args.option)
     given = _load_set(args.instructions)
     system = load_outputs(args.outputs)[: args.limit]
-    reference = stored_answers(args.reference, {output.instruction_id for output in system})
     if given is not None:
-        system, reference = (join_instructions(outputs, given.texts()) for outputs in (system, reference))
+        system = join_instructions(system, given.texts())
+    reference = stored_answers(args.reference, {output.instruction_id: output.instruction for output in system})
+    if given is not None:
+        reference = join_instructions(reference, given.texts())
     names = system_name(system, args.outputs), system_name(reference, Path(args.reference))
     pairs = make_pairs(system, reference, allow_missing=args.allow_missing or args.limit is not None)
     instruction_set = identify_set({pair.instruction_id for pair in pairs}, given, args.outputs)

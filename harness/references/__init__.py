@@ -1,19 +1,22 @@
 """Named references: stored answers that systems are judged against, e.g. `gemma-3-270m/instruction`.
 
 A named reference is a folder here with one outputs file per instruction set, `<set>@<hash>.json` as in a score's
-signature, and its sidecar. Instruction texts are left out: ids are enough to find each answer.
+signature, and its sidecar. Instruction texts are left out: ids are enough to find each answer. Where the texts may not
+be shipped, what an answer quotes of its instruction is left out too; see `quotes`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from implicit_if.harness.errors import UserError, unknown_name
+from implicit_if.harness.files import write_json
 from implicit_if.harness.instructions import InstructionSet
 from implicit_if.harness.outputs import Output, OutputsMeta, join_instructions, load_meta, load_outputs
+from implicit_if.harness.references.quotes import lift_quotes, put_quotes_back
 
 FOLDER = Path(__file__).parent
 
@@ -114,33 +117,70 @@ def load_reference(spec: str, instructions: InstructionSet, folder: Path = FOLDE
                 f"reference {spec!r} has no answers to {instructions.signature}; it has {stored}. Choose one of these "
                 f"instruction sets, or give a path: --reference FILE."
             )
+        outputs = _read(path, instructions.texts())
     else:
-        path = _own_file(spec, folder)
-    return _complete(join_instructions(load_outputs(path), instructions.texts()), instructions, spec)
+        outputs = load_outputs(_own_file(spec, folder))
+    return _complete(join_instructions(outputs, instructions.texts()), instructions, spec)
 
 
-def stored_answers(spec: str, ids: Collection[str], folder: Path = FOLDER) -> list[Output]:
+def stored_answers(spec: str, texts: Mapping[str, str | None], folder: Path = FOLDER) -> list[Output]:
     """A reference's answers, for systems whose answers tell which instruction set it is.
 
     Args:
         spec: A name, or the path of an outputs file, which is read as it stands.
-        ids: The instructions the systems answered.
+        texts: The instructions the systems answered: text by id, None where their outputs hold none.
         folder: Where named references are.
 
+    Returns:
+        The answers to these and all other instructions of the set; of the others, without what they quote.
+
     Raises:
-        UserError: If there is neither such a name nor such a file, or none of the reference's sets holds them all.
+        UserError: If there is neither such a name nor such a file, none of the reference's sets holds all instructions,
+            or an answer quotes an instruction without text.
     """
     if spec not in reference_names(folder):
         return load_outputs(_own_file(spec, folder))
     files = [path for path in _files(folder) if path.parent == folder / spec]
     for path in files:
-        outputs = load_outputs(path)
-        if {output.instruction_id for output in outputs}.issuperset(ids):
+        outputs = _read(path, texts)
+        if {output.instruction_id for output in outputs}.issuperset(texts):
             return outputs
     raise UserError(
-        f"reference {spec!r} has no answers to some of these {len(ids)} instructions; it has answers to "
+        f"reference {spec!r} has no answers to some of these {len(texts)} instructions; it has answers to "
         f"{', '.join(path.stem for path in files)}. Expected answers to one of these sets, or a path: --reference FILE."
     )
+
+
+def store_answers(path: Path, outputs: Sequence[Output], instructions: InstructionSet, meta: OutputsMeta) -> None:
+    """Writes a named reference's file and sidecar, without the instructions' texts.
+
+    Args:
+        path: `<folder>/<name>/<signature of the set>.json`.
+        outputs: One answer per instruction of the set.
+        instructions: The set.
+        meta: How the answers were made.
+    """
+    texts = instructions.texts()
+    rows = [output.model_dump() | {"instruction": None} for output in outputs]
+    if not instructions.shippable:
+        rows = [row | {"output": lift_quotes(row["output"], texts[row["instruction_id"]])} for row in rows]
+    write_json(path.with_suffix(".meta.json"), meta.model_dump())
+    write_json(path, rows)
+
+
+def _read(path: Path, texts: Mapping[str, str | None]) -> list[Output]:
+    """A named reference's answers, whole where the instruction's text is given."""
+    outputs = []
+    for row in json.loads(path.read_text(encoding="utf-8")):
+        key, stored = row["instruction_id"], row["output"]
+        text = texts.get(key, "")
+        if text is None and not isinstance(stored, str):
+            raise UserError(
+                f"reference {path.parent.name}: its answer quotes the instruction {key}, whose text the outputs do not "
+                f"hold. Name the instruction set they were made with: --instructions NAME."
+            )
+        outputs.append(Output.model_validate(row | {"output": put_quotes_back(stored, text or "")}))
+    return outputs
 
 
 def _complete(outputs: Iterable[Output], instructions: InstructionSet, spec: str) -> list[Output]:

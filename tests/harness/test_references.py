@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from implicit_if.harness.references import (
     reference_meta,
     reference_names,
     sibling_of,
+    store_answers,
     stored_answers,
 )
 
@@ -84,7 +86,7 @@ def test_how_the_answers_were_made_is_known_for_names_only(folder: Path) -> None
 def test_every_shipped_reference_is_whole_and_ships_no_instruction() -> None:
     from implicit_if.harness.instructions import load_instructions
     from implicit_if.harness.instructions.alpaca_eval import CONTENT_SHA256
-    from implicit_if.harness.outputs import load_meta, load_outputs
+    from implicit_if.harness.outputs import load_meta
     from implicit_if.harness.references import FOLDER
     from implicit_if.harness.stats.glm import official_ids
 
@@ -95,10 +97,11 @@ def test_every_shipped_reference_is_whole_and_ships_no_instruction() -> None:
     }
     assert [len(answered) for answered in ids.values()] == [80, 805]
     for name in reference_names():
+        assert len(load_reference(name, builtin)) == len(builtin.items)
         files = {path.name: path for path in (FOLDER / name).glob("*@*.json") if not path.name.endswith(".meta.json")}
         assert files.keys() == ids.keys()
         for file, path in files.items():
-            outputs, meta = load_outputs(path), load_meta(path)
+            outputs, meta = stored_answers(name, dict.fromkeys(ids[file], "")), load_meta(path)
             assert len(outputs) == len(ids[file])
             assert {o.instruction_id for o in outputs} == ids[file]
             assert all(o.instruction is None for o in outputs)
@@ -109,12 +112,26 @@ def test_every_shipped_reference_is_whole_and_ships_no_instruction() -> None:
 
 
 def test_answers_are_found_by_the_instructions_the_systems_answered(folder: Path, tmp_path: Path) -> None:
-    ids = {instruction_id(TEXTS[0])}
-    assert len(stored_answers("tiny/instruction", ids, folder)) == 2
+    texts: dict[str, str | None] = {instruction_id(TEXTS[0]): TEXTS[0]}
+    assert len(stored_answers("tiny/instruction", texts, folder)) == 2
     with pytest.raises(UserError, match="it has answers to mine@"):
-        stored_answers("tiny/instruction", ids | {"0" * 16}, folder)
+        stored_answers("tiny/instruction", texts | {"0" * 16: None}, folder)
     with pytest.raises(UserError, match="unknown reference 'tiny/instructio'"):
-        stored_answers("tiny/instructio", ids, folder)
+        stored_answers("tiny/instructio", texts, folder)
     path = tmp_path / "own.json"
     path.write_text(json.dumps([{"instruction": TEXTS[0], "output": "x", "generator": "g"}]))
-    assert [o.output for o in stored_answers(str(path), ids, folder)] == ["x"]
+    assert [o.output for o in stored_answers(str(path), texts, folder)] == ["x"]
+
+
+def test_texts_that_may_not_be_shipped_are_not_even_in_the_answers(tmp_path: Path) -> None:
+    asked, other = "Which rivers of Asia are long?", "Which lakes of Europe are deep?"
+    private = replace(make_set(asked, other), shippable=False)
+    path = tmp_path / "tiny" / "instruction" / f"{private.signature}.json"
+    outputs = [Output(instruction=t, output=f"You ask: {t} Many.", generator="tiny") for t in (asked, other)]
+    store_answers(path, outputs, private, OutputsMeta(generator="tiny"))
+    assert "rivers" not in path.read_text()
+    assert [o.output for o in load_reference("tiny/instruction", private, tmp_path)] == [o.output for o in outputs]
+    found = stored_answers("tiny/instruction", {instruction_id(asked): asked}, tmp_path)
+    assert [o.output for o in found] == [outputs[0].output, "You ask:  Many."]
+    with pytest.raises(UserError, match="quotes the instruction .* --instructions NAME"):
+        stored_answers("tiny/instruction", {instruction_id(asked): None}, tmp_path)
