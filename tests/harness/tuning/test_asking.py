@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -85,8 +84,11 @@ def test_answers_come_in_order_and_are_kept(server: Server, capsys: pytest.Captu
     assert server.prompts[41:] == ["row 7"]
 
 
-def ask_and_send(prompts: list[str], queue: Any) -> None:
-    queue.put(model_ask("openai:small")(prompts))
+ASK = """
+import json, sys
+from implicit_if.harness.tuning.asking import model_ask
+print(json.dumps(model_ask("openai:small")(json.loads(sys.argv[1]))))
+"""
 
 
 def test_several_processes_ask_once_and_hear_the_same(server: Server) -> None:
@@ -97,15 +99,10 @@ def test_several_processes_ask_once_and_hear_the_same(server: Server) -> None:
         return 200, f"#### {next(verdicts)}"
 
     server.answer = moody
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
     prompts = [f"row {n}" for n in range(7)]
-    processes = [context.Process(target=ask_and_send, args=(prompts, queue)) for _ in range(3)]
-    for process in processes:
-        process.start()
-    heard = [queue.get(timeout=120) for _ in processes]
-    for process in processes:
-        process.join()
+    command = [sys.executable, "-c", ASK, json.dumps(prompts)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    heard = [json.loads(process.communicate(timeout=120)[0]) for process in processes]
     assert heard[0] == heard[1] == heard[2]
     assert sorted(server.prompts) == prompts
 
