@@ -48,9 +48,9 @@ class Setting:
 
     def encode(self, rows: int) -> Any:
         """Prompts of the builtin instruction set, left-padded, on the model's device."""
-        from implicit_if.harness.chat import load_template
+        from implicit_if.harness.chat_templates import load_template
         from implicit_if.harness.instructions import load_instructions
-        from implicit_if.model_wrappers.decoding import Prompts
+        from implicit_if.model_wrappers.generate import Prompts
 
         texts = itertools.islice(itertools.cycle(load_instructions("builtin").texts().values()), rows)
         prompts = [load_template("tulu").render_prompt(text) for text in texts]
@@ -108,9 +108,9 @@ def load(args: argparse.Namespace) -> Setting:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from implicit_if.model_wrappers.embedded import ensure_embedded_model
-    from implicit_if.model_wrappers.product import BoundRules
-    from implicit_if.model_wrappers.rule_presets import load_preset
+    from implicit_if.model_wrappers.embedded_model import ensure_embedded_model
+    from implicit_if.model_wrappers.rules.presets import load_preset
+    from implicit_if.model_wrappers.rules.product import BoundRules
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -166,8 +166,8 @@ def rules_decode(setting: Setting, prompts: Any) -> None:
     import torch
     from transformers import LogitsProcessorList
 
-    from implicit_if.model_wrappers.decoding import decode_batch
-    from implicit_if.model_wrappers.product import RulesProcessor
+    from implicit_if.model_wrappers.generate import decode_batch
+    from implicit_if.model_wrappers.rules.product import RulesProcessor
 
     scope = torch.zeros(len(prompts.ids), dtype=torch.long, device=prompts.ids.device)
     decode_batch(
@@ -189,7 +189,7 @@ def processor_time(setting: Setting, rules: Any, rows: int, history: int, column
     """Seconds of one call of the rules' processor over `[rows, columns]` scores after `history` tokens."""
     import torch
 
-    from implicit_if.model_wrappers.product import RulesProcessor
+    from implicit_if.model_wrappers.rules.product import RulesProcessor
 
     device = setting.model.device
     generator = torch.Generator().manual_seed(0)

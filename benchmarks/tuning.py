@@ -90,8 +90,8 @@ def prepare(args: argparse.Namespace, folder: Path) -> Setting:
 
     from implicit_if.harness.instructions import load_instructions
     from implicit_if.harness.references import load_reference
-    from implicit_if.harness.tuning.base import resolve_base
-    from implicit_if.harness.tuning.prepare import prepare as prepare_rows
+    from implicit_if.harness.tuning.base_model import resolve_base
+    from implicit_if.harness.tuning.data.prepare import prepare as prepare_rows
     from implicit_if.harness.tuning.recipe import load_recipe
 
     answers = load_reference("gemma-3-270m/instruction", load_instructions("builtin"))[: args.rows]

@@ -18,7 +18,7 @@ class ImplicitIfFinder:
         if name not in ("lm_eval.models", "lm_eval.tasks"):
             return None
         try:
-            from implicit_if.harness.plugin import find_spec
+            from implicit_if.harness.lm_eval_plugin import find_spec
 
             return find_spec(name, path, target)
         except Exception as error:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.files import sha256_text, write_json
+from implicit_if.harness.storage import sha256_text, write_json
 
 FinishReason = Literal["eos", "length", "stop"]
 

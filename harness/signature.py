@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.files import sha256_json
 from implicit_if.harness.outputs import Output
+from implicit_if.harness.storage import sha256_json
 
 _REQUIRED = ("set", "n", "ref", "judge", "orders", "v")
 _OPTIONAL = ("lc",)

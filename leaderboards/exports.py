@@ -11,14 +11,14 @@ from implicit_if import __version__
 from implicit_if.harness import stats
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions.alpaca_eval import REPOSITORY
-from implicit_if.harness.judging.length_control import control_length
+from implicit_if.harness.safe_text import csv_cell
 from implicit_if.harness.scores import Score
 from implicit_if.harness.signature import Signature
-from implicit_if.leaderboards.answers import read_answers
-from implicit_if.leaderboards.canonical import json_bytes, yaml_bytes
-from implicit_if.leaderboards.checks import known_judges
-from implicit_if.leaderboards.escape import csv_cell
-from implicit_if.leaderboards.verified import Verified
+from implicit_if.harness.stats.length_control.estimator_choice import control_length
+from implicit_if.leaderboards.submission.canonical import json_bytes, yaml_bytes
+from implicit_if.leaderboards.verification.answers import read_answers
+from implicit_if.leaderboards.verification.checks import known_judges
+from implicit_if.leaderboards.verification.result import Verified
 
 EEE_SCHEMA = "0.2.1"
 """Version of evaleval/every_eval_ever's eval.schema.json that `every_eval_ever` follows."""

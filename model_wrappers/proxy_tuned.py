@@ -19,11 +19,11 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, LogitsProcessor, LogitsProcessorList
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.files import sha256_json
-from implicit_if.model_wrappers.decoding import Generation, ProcessorFactory, Prompts
-from implicit_if.model_wrappers.identity import model_identity
+from implicit_if.harness.storage import sha256_json
+from implicit_if.model_wrappers.generate import Generation, ProcessorFactory, Prompts
+from implicit_if.model_wrappers.model_fingerprint import model_identity
+from implicit_if.model_wrappers.rules.likelihood import Head, Logits
 from implicit_if.model_wrappers.rules_poe import RulesPoE
-from implicit_if.model_wrappers.scoring import Head, Logits
 
 
 @register_model("proxy_tuned")

@@ -15,12 +15,12 @@ from tqdm import tqdm
 from transformers import LogitsProcessorList
 
 from implicit_if.harness.errors import UserError
-from implicit_if.model_wrappers.base import ImplicitLM
-from implicit_if.model_wrappers.decoding import ProcessorFactory, Prompts
-from implicit_if.model_wrappers.product import BoundRules, RulesProcessor
-from implicit_if.model_wrappers.rule_presets import Preset, customise, load_preset
-from implicit_if.model_wrappers.scoring import Head, Text, TextScore, score_texts
-from implicit_if.model_wrappers.tokens import leading_special, scope_start
+from implicit_if.model_wrappers.generate import ProcessorFactory, Prompts
+from implicit_if.model_wrappers.implicit_lm import ImplicitLM
+from implicit_if.model_wrappers.rules.likelihood import Head, Text, TextScore, score_texts
+from implicit_if.model_wrappers.rules.presets import Preset, customise, load_preset
+from implicit_if.model_wrappers.rules.product import BoundRules, RulesProcessor
+from implicit_if.model_wrappers.rules.tokens import leading_special, scope_start
 
 
 @register_model("rules_poe")

@@ -12,13 +12,13 @@ import yaml
 from lm_eval.api.instance import Instance
 from lm_eval.api.registry import register_model
 
-from implicit_if.harness.chat import load_template
+from implicit_if.harness.chat_templates import load_template
 from implicit_if.harness.errors import UserError, unknown_name
-from implicit_if.harness.files import sha256_json
-from implicit_if.model_wrappers.base import ImplicitLM
-from implicit_if.model_wrappers.decoding import Generation
+from implicit_if.harness.storage import sha256_json
+from implicit_if.model_wrappers.generate import Generation
+from implicit_if.model_wrappers.implicit_lm import ImplicitLM
 
-PREFIXES = Path(__file__).parent / "prefixes"
+PREFIXES = Path(__file__).parent / "urial_prefixes"
 
 _SLOT = "{instruction}"
 

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from implicit_if.harness import stats
-from implicit_if.harness.stats.priors import GPT4_TURBO, LLM, WEAK, LengthPrior
+from implicit_if.harness.stats.length_control.priors import GPT4_TURBO, LLM, WEAK, LengthPrior
 
 Floats = NDArray[np.float64]
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from implicit_if.harness.judging.backends.embedded import CONFIG, EMBEDDED_CHARS, ENOUGH_SIMILARITY, Config
-from implicit_if.harness.judging.card_measure import Measured as StoredMeasured
-from implicit_if.harness.judging.card_page import controls_text, cost_text, table
-from implicit_if.harness.judging.features import MAX_CHARS
+from implicit_if.harness.judging.cards.measurements import Measured as StoredMeasured
+from implicit_if.harness.judging.cards.page import controls_text, cost_text, table
+from implicit_if.harness.judging.text_features import MAX_CHARS
 from implicit_if.harness.stats import spearman
 
 Floats = NDArray[np.float64]

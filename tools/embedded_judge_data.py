@@ -15,7 +15,7 @@ import numpy as np
 from answer_corruptions import KINDS, WORTHLESS, Case, corrupt
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.files import sha256_file
+from implicit_if.harness.storage import sha256_file
 
 SETS = {
     "ae1": ("preferences_ae1_gpt4.jsonl", "reference_text_davinci_003.jsonl"),

@@ -25,13 +25,13 @@ from embedded_judge_card import measure, page
 from embedded_judge_data import Data, Pair, control_pairs, corruption_pairs, implied_pairs, judged_pairs, read_data
 from numpy.typing import NDArray
 
-from implicit_if.harness.files import atomic_write, write_json
 from implicit_if.harness.judging.backends.embedded import CONFIG, Coefficient, Config, answer_features
-from implicit_if.harness.judging.card_command import load_measured
-from implicit_if.harness.judging.features import FEATURES_VERSION
+from implicit_if.harness.judging.cards.cli import load_measured
 from implicit_if.harness.judging.sentence_embedding import SentenceEmbedder
-from implicit_if.harness.stats.logistic import fit as fit_logistic
-from implicit_if.harness.stats.logistic import sigmoid
+from implicit_if.harness.judging.text_features import FEATURES_VERSION
+from implicit_if.harness.stats.length_control.logistic import fit as fit_logistic
+from implicit_if.harness.stats.length_control.logistic import sigmoid
+from implicit_if.harness.storage import atomic_write, write_json
 
 Floats = NDArray[np.float64]
 

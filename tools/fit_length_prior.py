@@ -1,4 +1,4 @@
-"""Derives the prior on GPT-4 Turbo's taste for length (`harness/stats/priors.py`) from what alpaca-eval publishes.
+"""Derives `harness/stats/length_control/priors.py`'s prior on GPT-4 Turbo's taste for length from published scores.
 
     python tools/fit_length_prior.py baseline_gpt4_1106_preview.csv [--without MODEL ...]
 
@@ -30,9 +30,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from implicit_if.harness.stats.length import length_controlled_win_rate
-from implicit_if.harness.stats.logistic import sigmoid
-from implicit_if.harness.stats.priors import GPT4_TURBO
+from implicit_if.harness.stats.length_control.logistic import sigmoid
+from implicit_if.harness.stats.length_control.offline_model import length_controlled_win_rate
+from implicit_if.harness.stats.length_control.priors import GPT4_TURBO
 
 Floats = NDArray[np.float64]
 

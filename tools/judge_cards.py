@@ -13,9 +13,9 @@ from pathlib import Path
 
 from embedded_judge_card import page as embedded_page
 
-from implicit_if.harness.files import atomic_write
-from implicit_if.harness.judging.card_command import load_measured
-from implicit_if.harness.judging.card_page import card_names, render_card
+from implicit_if.harness.judging.cards.cli import load_measured
+from implicit_if.harness.judging.cards.page import card_names, render_card
+from implicit_if.harness.storage import atomic_write
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "judges"
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.files import sha256_json
 from implicit_if.harness.outputs import instruction_id
+from implicit_if.harness.storage import sha256_json
 
 _SHOWN_PROBLEMS = 5
 

@@ -1,6 +1,6 @@
 """Judging: pairs of answers, judges by name, and the runner that keeps every verdict."""
 
-from implicit_if.harness.judging.budget import CostLimitError
+from implicit_if.harness.judging.cost_limit import CostLimitError
 from implicit_if.harness.judging.judgement import Judgement, Latency, PairVerdict, Unjudged
 from implicit_if.harness.judging.pairs import Pair, make_pairs
 from implicit_if.harness.judging.protocol import Comparison, Estimate, Judge, JudgeError, Verdict

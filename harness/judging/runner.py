@@ -16,7 +16,7 @@ from typing import Any
 
 from implicit_if.harness.annotations import WITHDRAWN, AnnotationStore, Order, annotation_key
 from implicit_if.harness.judging.asked import Asked, annotation_of, comparison_of
-from implicit_if.harness.judging.budget import CostLimitError, Source, announce, check_limit, show_dollars
+from implicit_if.harness.judging.cost_limit import CostLimitError, Source, announce, check_limit, show_dollars
 from implicit_if.harness.judging.judgement import Judgement, Unjudged, latency_of
 from implicit_if.harness.judging.ledger import Ledger, Writer
 from implicit_if.harness.judging.pairs import Pair

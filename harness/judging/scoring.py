@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.files import sha256_json, write_json
 from implicit_if.harness.judging.judgement import Judgement
-from implicit_if.harness.judging.length_control import LengthControl, Method, control_length
 from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.scores import Interval, Score
 from implicit_if.harness.signature import Signature, make_signature, outputs_sha256
+from implicit_if.harness.stats.length_control.estimator_choice import LengthControl, Method, control_length
+from implicit_if.harness.storage import sha256_json, write_json
 
 if TYPE_CHECKING:
     from implicit_if.harness.stats.estimate import Estimate
-    from implicit_if.harness.stats.priors import LengthPrior
+    from implicit_if.harness.stats.length_control.priors import LengthPrior
 
 
 def score_judgement(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.files import sha256_file
+from implicit_if.harness.storage import sha256_file
 
 if TYPE_CHECKING:
     import numpy as np

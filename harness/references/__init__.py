@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from implicit_if.harness.errors import UserError, unknown_name
-from implicit_if.harness.files import write_json
 from implicit_if.harness.instructions import InstructionSet
 from implicit_if.harness.outputs import Output, OutputsMeta, join_instructions, load_meta, load_outputs
 from implicit_if.harness.references.quotes import lift_quotes, put_quotes_back
+from implicit_if.harness.storage import write_json
 
 FOLDER = Path(__file__).parent
 

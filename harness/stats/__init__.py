@@ -2,13 +2,12 @@
 
 from implicit_if.harness.stats.agreement import Agreement, agreement, spearman
 from implicit_if.harness.stats.bootstrap import bootstrap_interval
+from implicit_if.harness.stats.comparison import Comparison, compare, holm, tie_groups
 from implicit_if.harness.stats.estimate import Estimate
-from implicit_if.harness.stats.length import length_controlled_win_rate, prior_sensitivity
-from implicit_if.harness.stats.paired import Comparison, compare, holm, tie_groups
-from implicit_if.harness.stats.priors import LengthPrior, prior_of
+from implicit_if.harness.stats.length_control.offline_model import length_controlled_win_rate, prior_sensitivity
+from implicit_if.harness.stats.length_control.priors import LengthPrior, prior_of
 from implicit_if.harness.stats.seeds import SeedSummary, over_seeds
-from implicit_if.harness.stats.text import echoes_instruction, format_leak, repeated_ngram_share
-from implicit_if.harness.stats.winrate import counts, discrete_win_rate, position_bias, win_rate
+from implicit_if.harness.stats.win_rate import counts, discrete_win_rate, position_bias, win_rate
 
 __all__ = [
     "Agreement",
@@ -21,15 +20,12 @@ __all__ = [
     "compare",
     "counts",
     "discrete_win_rate",
-    "echoes_instruction",
-    "format_leak",
     "holm",
     "length_controlled_win_rate",
     "over_seeds",
     "position_bias",
     "prior_of",
     "prior_sensitivity",
-    "repeated_ngram_share",
     "spearman",
     "tie_groups",
     "win_rate",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from implicit_if.harness.stats.estimate import Estimate, Floats, as_preferences, as_vector, check_lengths
-from implicit_if.harness.stats.winrate import win_rate
+from implicit_if.harness.stats.win_rate import win_rate
 
 
 @dataclass(frozen=True)

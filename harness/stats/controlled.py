@@ -8,10 +8,10 @@ import numpy as np
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.stats.bootstrap import replicates
+from implicit_if.harness.stats.comparison import Comparison, detectable_difference
 from implicit_if.harness.stats.differences import added_variance, difference_interval, student_p
 from implicit_if.harness.stats.estimate import Estimate, Floats, check_expected, check_level
-from implicit_if.harness.stats.length import LengthModel
-from implicit_if.harness.stats.paired import Comparison, detectable_difference
+from implicit_if.harness.stats.length_control.offline_model import LengthModel
 from implicit_if.harness.stats.seeds import Part, error_and_degrees, seed_part
 
 

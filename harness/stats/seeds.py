@@ -22,7 +22,7 @@ from implicit_if.harness.stats.estimate import (
     check_level,
 )
 from implicit_if.harness.stats.intervals import score_interval
-from implicit_if.harness.stats.length import METHOD, LengthModel
+from implicit_if.harness.stats.length_control.offline_model import METHOD, LengthModel
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from implicit_if.harness.errors import UserError, unknown_name
-from implicit_if.harness.files import atomic_write
+from implicit_if.harness.storage import atomic_write
 from implicit_if.harness.tuning.schema import Recipe, key_paths, validate
 
 RECIPES = Path(__file__).parent / "recipes"

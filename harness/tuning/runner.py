@@ -13,13 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.tuning import artefact
-from implicit_if.harness.tuning.base import hub_commit, resolve_base, weights_identity
-from implicit_if.harness.tuning.checks import check_train, fill_note
-from implicit_if.harness.tuning.prepare import Prepared, prepare
-from implicit_if.harness.tuning.rephrasing import Ask, save_decisions
-from implicit_if.harness.tuning.schema import Recipe
-from implicit_if.harness.tuning.work import (
+from implicit_if.harness.tuning import saved_model
+from implicit_if.harness.tuning.base_model import hub_commit, resolve_base, weights_identity
+from implicit_if.harness.tuning.checkpoints import (
     clear_disk_errors,
     finished,
     last_checkpoint,
@@ -27,6 +23,10 @@ from implicit_if.harness.tuning.work import (
     open_work,
     work_folder,
 )
+from implicit_if.harness.tuning.data.prepare import Prepared, prepare
+from implicit_if.harness.tuning.data.rephrasing import Ask, save_decisions
+from implicit_if.harness.tuning.preflight import check_train, fill_note
+from implicit_if.harness.tuning.schema import Recipe
 
 if TYPE_CHECKING:
     from trl.trainer.sft_config import SFTConfig
@@ -87,7 +87,7 @@ def tune(recipe: Recipe, out: str | Path, *, ask: Ask | None = None, keep_checkp
         with clear_disk_errors(work):
             trainer = build_trainer(prepared, base.path, work, state.num_processes)
             _train(trainer, work)
-            artefact.save(trainer, prepared, base, identity, work, target)
+            saved_model.save(trainer, prepared, base, identity, work, target)
         if main and not keep_checkpoints:
             shutil.rmtree(work)
     _say(main, f"tuned model: {target}")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from implicit_if.harness.errors import UserError, unknown_name
-from implicit_if.harness.files import sha256_json
+from implicit_if.harness.storage import sha256_json
 
 Optimizer = Literal["adamw_torch", "adamw_torch_fused", "adamw_torch_8bit", "adamw_bnb_8bit", "paged_adamw_8bit"]
 

@@ -19,8 +19,8 @@ from transformers.trainer import TRAINER_STATE_NAME  # noqa: TID253
 from trl.trainer.sft_trainer import SFTTrainer  # noqa: TID253
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.tuning import head
-from implicit_if.harness.tuning.encode import EncodedRow
+from implicit_if.harness.tuning import cpu_loss
+from implicit_if.harness.tuning.data.encode import EncodedRow
 
 
 class NonFiniteLossError(UserError):
@@ -46,9 +46,9 @@ class RecipeTrainer(SFTTrainer):
         model: Any = self.model
         if hasattr(model, "get_base_model"):
             model = model.get_base_model()  # without its adapters' wrapper
-        self.head_on_loss_positions = self.args.device.type == "cpu" and head.can_patch(model)
+        self.head_on_loss_positions = self.args.device.type == "cpu" and cpu_loss.can_patch(model)
         if self.head_on_loss_positions:
-            head.patch(model)
+            cpu_loss.patch(model)
 
     def count_tokens_from(self, checkpoint: Path) -> None:
         """Goes on counting where a checkpoint's log ends; TRL would begin at 0 again."""

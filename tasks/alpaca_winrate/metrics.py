@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from implicit_if.harness import stats
-from implicit_if.harness.judging.length_control import control_length
+from implicit_if.harness import answer_form, stats
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.stats.estimate import Estimate
+from implicit_if.harness.stats.length_control.estimator_choice import control_length
 
 NOT_AVAILABLE = "N/A"
 """What lm-eval prints where there is no number."""
@@ -50,8 +50,8 @@ def answer_metrics(
         "length_controlled_win_rate": pair,
         "length_controlled_win_rate_stderr": pair,
         "finish_rate": None if output.finish_reason is None else 100.0 * (output.finish_reason == "eos"),
-        "format_leak_rate": 100.0 * stats.format_leak(output.output, tuple(tags)),
-        "repetition": 100.0 * stats.repeated_ngram_share(output.output),
+        "format_leak_rate": 100.0 * answer_form.format_leak(output.output, tuple(tags)),
+        "repetition": 100.0 * answer_form.repeated_ngram_share(output.output),
         "avg_length": float(len(output.output)),
         "n_judged": int(preference is not None),
         "n_expected": n_expected,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from implicit_if.harness.chat import ChatTemplate, load_template
+from implicit_if.harness.chat_templates import ChatTemplate, load_template
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions import InstructionSet, load_instructions
 from implicit_if.harness.judging.protocol import Judge

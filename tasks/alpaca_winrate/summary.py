@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Mapping, Sequence
 
-from implicit_if.harness.form import form_of
+from implicit_if.harness.answer_form import form_of
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.scores import Score
 

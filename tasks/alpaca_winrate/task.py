@@ -13,7 +13,6 @@ from lm_eval.api.task import ConfigurableTask
 
 from implicit_if.harness import live
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.files import cache_dir, write_json
 from implicit_if.harness.instructions import to_documents
 from implicit_if.harness.judging.judgement import Judgement
 from implicit_if.harness.judging.pairs import Pair, make_pairs
@@ -22,6 +21,7 @@ from implicit_if.harness.judging.runner import annotate
 from implicit_if.harness.judging.scoring import score_judgement
 from implicit_if.harness.outputs import Output, OutputsMeta, save_outputs
 from implicit_if.harness.references import BASE, choose_reference, load_reference, reference_meta
+from implicit_if.harness.storage import cache_dir, write_json
 from implicit_if.tasks.alpaca_winrate.metrics import METRICS, answer_metrics
 from implicit_if.tasks.alpaca_winrate.settings import Settings
 from implicit_if.tasks.alpaca_winrate.summary import summary_table

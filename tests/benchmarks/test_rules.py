@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from implicit_if.model_wrappers.product import BoundRules
-from implicit_if.model_wrappers.rule_presets import load_preset
+from implicit_if.model_wrappers.rules.presets import load_preset
+from implicit_if.model_wrappers.rules.product import BoundRules
 
 
 @pytest.fixture(scope="module")

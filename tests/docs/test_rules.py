@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from implicit_if.model_wrappers import rules
-from implicit_if.model_wrappers.product import BoundRules
-from implicit_if.model_wrappers.rule_presets import customise, load_preset, preset_names
+from implicit_if.model_wrappers.rules import rules
+from implicit_if.model_wrappers.rules.presets import customise, load_preset, preset_names
+from implicit_if.model_wrappers.rules.product import BoundRules
 
 DOC = (Path(__file__).parents[2] / "docs" / "rules.md").read_text(encoding="utf-8")
 YAML, PYTHON = (re.findall(rf"^```{kind}\n(.*?)^```", DOC, re.M | re.S) for kind in ("yaml", "python"))

@@ -10,8 +10,8 @@ import numpy as np
 
 from implicit_if.harness.scores import Interval, Score
 from implicit_if.harness.signature import make_signature
-from implicit_if.leaderboards.schema import Metadata
-from implicit_if.leaderboards.verified import Badge, Verified
+from implicit_if.leaderboards.submission.schema import Metadata
+from implicit_if.leaderboards.verification.result import Badge, Verified
 
 IDS = tuple(f"{i:016x}" for i in range(20))
 SHA = {name: name * 64 for name in "abcdef"}

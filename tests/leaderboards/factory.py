@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from implicit_if.harness.annotations import Annotation, Order
-from implicit_if.harness.files import sha256_json
 from implicit_if.harness.instructions import load_instructions
 from implicit_if.harness.judging.backends.longest import LongestJudge
 from implicit_if.harness.judging.judgement import Judgement
@@ -23,7 +22,8 @@ from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.judging.protocol import Comparison
 from implicit_if.harness.outputs import Output, instruction_id
 from implicit_if.harness.signature import outputs_sha256
-from implicit_if.leaderboards.folder import write_submission
+from implicit_if.harness.storage import sha256_json
+from implicit_if.leaderboards.submission.write import write_submission
 
 WORDS = (
     "a about above after again all along also and answer any around as at because before below best better big both "

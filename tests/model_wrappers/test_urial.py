@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from implicit_if.harness import live
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.files import cache_dir
+from implicit_if.harness.storage import cache_dir
 from implicit_if.model_wrappers.rules_poe import RulesPoE
 from implicit_if.model_wrappers.urial import Prefix, Urial, load_prefix, prefix_names
 

@@ -15,7 +15,7 @@ import pytest
 from lm_eval import simple_evaluate
 
 from implicit_if.harness.annotations import AnnotationStore
-from implicit_if.harness.chat import load_template
+from implicit_if.harness.chat_templates import load_template
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.outputs import instruction_id, load_outputs
 from implicit_if.harness.signature import Signature

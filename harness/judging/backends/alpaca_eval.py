@@ -13,10 +13,9 @@ from importlib.metadata import version
 from typing import Any
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.files import sha256_text
-from implicit_if.harness.judging.backends._annotators import PADDING, SLOTS, Annotator, as_chat, fill, load_annotator
-from implicit_if.harness.judging.backends._llm import LLMJudge, Question, Reading
-from implicit_if.harness.judging.backends._options import (
+from implicit_if.harness.judging.api.client import Endpoint
+from implicit_if.harness.judging.api.llm_judge import LLMJudge, Question, Reading
+from implicit_if.harness.judging.api.options import (
     ApiOptions,
     Prices,
     merge_body,
@@ -24,11 +23,19 @@ from implicit_if.harness.judging.backends._options import (
     parse_options,
     prices_for,
 )
-from implicit_if.harness.judging.backends._text import POLICY, cut, neutralise
+from implicit_if.harness.judging.backends.alpaca_eval_annotators import (
+    PADDING,
+    SLOTS,
+    Annotator,
+    as_chat,
+    fill,
+    load_annotator,
+)
 from implicit_if.harness.judging.backends.anthropic import anthropic_endpoint, as_messages, joined_text
 from implicit_if.harness.judging.backends.openai import first_choice, openai_endpoint, token_counts
-from implicit_if.harness.judging.client import Endpoint
+from implicit_if.harness.judging.neutral_text import POLICY, cut, neutralise
 from implicit_if.harness.judging.protocol import Comparison
+from implicit_if.harness.storage import sha256_text
 
 QUOTES = "quotes:v1"
 """Version of `guard_quotes`; fingerprinted."""

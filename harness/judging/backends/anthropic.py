@@ -9,8 +9,10 @@ from typing import Any
 from pydantic import Field
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.judging.backends._llm import PARSER, TEXT_REMEDY, LLMJudge, Question, Reading, parse_text
-from implicit_if.harness.judging.backends._options import (
+from implicit_if.harness.judging.api.client import Endpoint, check_url
+from implicit_if.harness.judging.api.faults import Malformed
+from implicit_if.harness.judging.api.llm_judge import PARSER, TEXT_REMEDY, LLMJudge, Question, Reading, parse_text
+from implicit_if.harness.judging.api.options import (
     ApiOptions,
     make_endpoint,
     merge_body,
@@ -19,10 +21,8 @@ from implicit_if.harness.judging.backends._options import (
     prices_for,
     read_key,
 )
-from implicit_if.harness.judging.backends._prompts import Prompt, load_prompt
+from implicit_if.harness.judging.api.prompts import Prompt, load_prompt
 from implicit_if.harness.judging.backends.openai import token_counts
-from implicit_if.harness.judging.client import Endpoint, check_url
-from implicit_if.harness.judging.faults import Malformed
 from implicit_if.harness.judging.protocol import Comparison
 
 ANTHROPIC_URL = "https://api.anthropic.com"

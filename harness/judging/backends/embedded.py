@@ -17,10 +17,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.files import sha256_json
-from implicit_if.harness.judging import features
+from implicit_if.harness.judging import text_features
 from implicit_if.harness.judging.protocol import Comparison, Estimate, Verdict
 from implicit_if.harness.judging.sentence_embedding import FILES_SHA256, MAX_TOKENS, SentenceEmbedder
+from implicit_if.harness.storage import sha256_json
 
 CONFIG = Path(__file__).parent.parent / "configs" / "embedded.json"
 
@@ -74,10 +74,10 @@ class EmbeddedJudge:
     paid = False
 
     def __init__(self, config: Config, embedder: SentenceEmbedder) -> None:
-        if config.features_version != features.FEATURES_VERSION:
+        if config.features_version != text_features.FEATURES_VERSION:
             raise UserError(
                 f"{CONFIG}: fitted on features version {config.features_version!r}, this code computes version "
-                f"{features.FEATURES_VERSION!r}. Fit again: python tools/fit_embedded_judge.py DATA"
+                f"{text_features.FEATURES_VERSION!r}. Fit again: python tools/fit_embedded_judge.py DATA"
             )
         self._coefficients = config.coefficients
         self._embedder = embedder
@@ -85,10 +85,10 @@ class EmbeddedJudge:
             {
                 "judge": self.name,
                 "version": config.version,
-                "features_version": features.FEATURES_VERSION,
+                "features_version": text_features.FEATURES_VERSION,
                 "coefficients": {name: [c.weight, c.scale] for name, c in config.coefficients.items()},
                 "files": FILES_SHA256,
-                "limits": [features.MAX_CHARS, EMBEDDED_CHARS, MAX_TOKENS, ENOUGH_SIMILARITY],
+                "limits": [text_features.MAX_CHARS, EMBEDDED_CHARS, MAX_TOKENS, ENOUGH_SIMILARITY],
             }
         )
 
@@ -123,9 +123,9 @@ def answer_features(instruction: str, answer: str, embedder: SentenceEmbedder) -
     `topic` is the cosine between the instruction and what `effective` leaves of the answer, at most
     ENOUGH_SIMILARITY, and 0 where nothing is left.
     """
-    instruction = features.clean(instruction)
-    kept = features.effective(features.clean(answer))
-    values = features.text_features(instruction, kept)
+    instruction = text_features.clean(instruction)
+    kept = text_features.effective(text_features.clean(answer))
+    values = text_features.text_features(instruction, kept)
     text = kept.text
     similarity = embedder.similarity(instruction[:EMBEDDED_CHARS], text[:EMBEDDED_CHARS]) if text else 0.0
     values["topic"] = min(similarity, ENOUGH_SIMILARITY)

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.files import atomic_write, sha256_json
-from implicit_if.harness.judging.backends._sheet_page import render_page
-from implicit_if.harness.judging.backends._text import cut, neutralise
+from implicit_if.harness.judging.backends.human_page import render_page
+from implicit_if.harness.judging.neutral_text import cut, neutralise
 from implicit_if.harness.judging.protocol import Comparison, Estimate, Verdict
+from implicit_if.harness.storage import atomic_write, sha256_json
 
 COLUMNS = ("key", "instruction", "answer_1", "answer_2", "verdict", "comment")
 PREFERENCES = {"1": 1.0, "2": 0.0, "tie": 0.5, "=": 0.5}

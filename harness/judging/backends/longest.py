@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.files import sha256_json
 from implicit_if.harness.judging.protocol import Comparison, Estimate, Verdict
+from implicit_if.harness.storage import sha256_json
 
 
 class LongestJudge:

@@ -15,7 +15,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.judging.backends._llm import (
+from implicit_if.harness.judging.api.client import Endpoint, check_url
+from implicit_if.harness.judging.api.faults import Malformed, Rejected
+from implicit_if.harness.judging.api.llm_judge import (
     PARSER,
     TEXT_REMEDY,
     LLMJudge,
@@ -25,7 +27,7 @@ from implicit_if.harness.judging.backends._llm import (
     try_one,
     weigh_letters,
 )
-from implicit_if.harness.judging.backends._options import (
+from implicit_if.harness.judging.api.options import (
     ApiOptions,
     make_endpoint,
     merge_body,
@@ -34,9 +36,7 @@ from implicit_if.harness.judging.backends._options import (
     prices_for,
     read_key,
 )
-from implicit_if.harness.judging.backends._prompts import Prompt, load_prompt
-from implicit_if.harness.judging.client import Endpoint, check_url
-from implicit_if.harness.judging.faults import Malformed, Rejected
+from implicit_if.harness.judging.api.prompts import Prompt, load_prompt
 from implicit_if.harness.judging.protocol import Comparison, Estimate, Judge, JudgeError, Verdict
 
 OPENAI_URL = "https://api.openai.com/v1"

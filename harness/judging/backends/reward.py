@@ -18,10 +18,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.files import sha256_json
-from implicit_if.harness.judging.backends._options import parse_options
-from implicit_if.harness.judging.backends._scorer import VERSION, Score, Scorer, resolve_dtype
+from implicit_if.harness.judging.api.options import parse_options
+from implicit_if.harness.judging.backends.reward_model import VERSION, Score, Scorer, resolve_dtype
 from implicit_if.harness.judging.protocol import Comparison, Estimate, Verdict
+from implicit_if.harness.storage import sha256_json
 
 _KEPT_SCORES = 100_000
 

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from implicit_if.harness.files import sha256_text
 from implicit_if.harness.judging import Comparison, Estimate, Pair, Verdict, annotate
 from implicit_if.harness.outputs import Output, instruction_id
+from implicit_if.harness.storage import sha256_text
 
 
 def make_pair(number: int, system: str | None = None, reference: str | None = None) -> Pair:

@@ -7,11 +7,11 @@ import pytest
 from numpy.typing import NDArray
 
 from implicit_if.harness import stats
+from implicit_if.harness.stats.comparison import sign_flip_p
 from implicit_if.harness.stats.estimate import Estimate
-from implicit_if.harness.stats.length import LengthModel, length_model
-from implicit_if.harness.stats.logistic import sigmoid
-from implicit_if.harness.stats.paired import sign_flip_p
-from implicit_if.harness.stats.priors import WEAK, LengthPrior
+from implicit_if.harness.stats.length_control.logistic import sigmoid
+from implicit_if.harness.stats.length_control.offline_model import LengthModel, length_model
+from implicit_if.harness.stats.length_control.priors import WEAK, LengthPrior
 from implicit_if.harness.stats.seeds import length_controlled_over_seeds
 
 Floats = NDArray[np.float64]

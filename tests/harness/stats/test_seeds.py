@@ -9,8 +9,8 @@ import pytest
 
 from implicit_if.harness import stats
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.stats.length import length_model
-from implicit_if.harness.stats.priors import WEAK
+from implicit_if.harness.stats.length_control.offline_model import length_model
+from implicit_if.harness.stats.length_control.priors import WEAK
 from implicit_if.harness.stats.seeds import length_controlled_over_seeds, seed_part
 
 VALUES = np.clip(np.random.default_rng(0).normal(0.4, 0.3, (5, 80)), 0, 1)

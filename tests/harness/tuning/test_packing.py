@@ -22,9 +22,9 @@ from transformers import (
 from tuning_runs import gradient_by_hand, gradient_of_last_step
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.tuning.checks import check_model
-from implicit_if.harness.tuning.prepare import prepare
-from implicit_if.harness.tuning.preview import preview
+from implicit_if.harness.tuning.data.prepare import prepare
+from implicit_if.harness.tuning.dry_run import preview
+from implicit_if.harness.tuning.preflight import check_model
 from implicit_if.harness.tuning.runner import build_trainer
 from implicit_if.harness.tuning.schema import Recipe
 
@@ -73,7 +73,7 @@ def test_rows_do_not_see_each_other(
     fast: bool,
     attention: str | None,
 ) -> None:
-    monkeypatch.setattr("implicit_if.harness.tuning.head.can_patch", lambda _: fast)
+    monkeypatch.setattr("implicit_if.harness.tuning.cpu_loss.can_patch", lambda _: fast)
     recipe = whole_set(make_recipe, packing=packing, micro_batch=micro_batch, attention=attention)
     prepared = prepare(recipe, recipe.base)
     trainer = build_trainer(prepared, recipe.base, tmp_path)

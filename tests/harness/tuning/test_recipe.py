@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.tuning import command
+from implicit_if.harness.tuning import cli
+from implicit_if.harness.tuning.data.sources import SOURCES
 from implicit_if.harness.tuning.recipe import RECIPES, load_recipe, merge, profiles, recipe_names, save_recipe
 from implicit_if.harness.tuning.schema import Recipe, key_paths
-from implicit_if.harness.tuning.sources import SOURCES
 
 # Chosen on the paper's validation set (appendix), Llama-2-7B and OLMo-7B.
 EPOCHS = {
@@ -86,9 +86,9 @@ def test_the_head_says_what_is_reproduced_and_how(name: str) -> None:
         assert number in head
     (line,) = re.findall(r"implicit-if tune (.*)", head)
     parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
+    cli.add_arguments(parser)
     arguments = parser.parse_args([*line.split(), "--set", "train.epochs=2"])
-    recipe = command.recipe_from(arguments, arguments.seed)
+    recipe = cli.recipe_from(arguments, arguments.seed)
     assert (recipe.name, recipe.train.seed) == (name, 1)
 
 

@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 from tuning_runs import Interrupted, assert_same, interrupt_at, losses, weights
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.tuning import artefact, runner
+from implicit_if.harness.tuning import runner, saved_model
+from implicit_if.harness.tuning.checkpoints import last_checkpoint
 from implicit_if.harness.tuning.runner import tune
 from implicit_if.harness.tuning.schema import Recipe
-from implicit_if.harness.tuning.work import last_checkpoint
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*is_gradient_checkpointing:FutureWarning",  # peft reads transformers' old name
@@ -68,7 +68,7 @@ def test_what_is_finished_is_not_done_again(
     recipe = make_recipe(epochs=1)
     # Killed after the last checkpoint, before the model was written.
     with monkeypatch.context() as patch:
-        patch.setattr(artefact, "save", lambda *_: (_ for _ in ()).throw(Interrupted()))
+        patch.setattr(saved_model, "save", lambda *_: (_ for _ in ()).throw(Interrupted()))
         with pytest.raises(Interrupted):
             tune(recipe, tmp_path / "out")
     out = tune(recipe, tmp_path / "out")
@@ -100,7 +100,7 @@ def test_an_unfinished_run_of_another_recipe_is_not_continued(
 
 
 def test_two_processes_do_not_tune_into_one_folder(make_recipe: MakeRecipe, tmp_path: Path) -> None:
-    from implicit_if.harness.files import locked
+    from implicit_if.harness.storage import locked
 
     with locked(tmp_path / "out.work" / "run"), pytest.raises(UserError, match="another process is tuning there"):
         tune(make_recipe(), tmp_path / "out")

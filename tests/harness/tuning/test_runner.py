@@ -16,13 +16,13 @@ from tuning_runs import assert_same, gradient_by_hand, gradient_of_last_step, lo
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.tuning import runner
-from implicit_if.harness.tuning.base import Base, weights_identity
-from implicit_if.harness.tuning.prepare import prepare
+from implicit_if.harness.tuning.base_model import Base, weights_identity
+from implicit_if.harness.tuning.checkpoints import last_checkpoint
+from implicit_if.harness.tuning.data.prepare import prepare
 from implicit_if.harness.tuning.recipe import load_recipe, recipe_names
 from implicit_if.harness.tuning.runner import build_trainer, tune
 from implicit_if.harness.tuning.schema import Recipe
 from implicit_if.harness.tuning.trainer import NonFiniteLossError
-from implicit_if.harness.tuning.work import last_checkpoint
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*is_gradient_checkpointing:FutureWarning",  # peft reads transformers' old name
@@ -74,7 +74,7 @@ def test_the_loss_is_averaged_as_the_recipe_says(
 ) -> None:
     # Every row in one step, whose gradient is caught before it is used.
     recipe = make_recipe(epochs=1, batch=8, loss_average=average, clip=1e9)
-    monkeypatch.setattr("implicit_if.harness.tuning.head.can_patch", lambda _: fast)
+    monkeypatch.setattr("implicit_if.harness.tuning.cpu_loss.can_patch", lambda _: fast)
     trainer = build_trainer(prepare(recipe, recipe.base), recipe.base, tmp_path)
     assert trainer.head_on_loss_positions == fast
     caught = gradient_of_last_step(trainer)

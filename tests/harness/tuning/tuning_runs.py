@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM
 
-from implicit_if.harness.tuning.prepare import prepare
+from implicit_if.harness.tuning.data.prepare import prepare
 from implicit_if.harness.tuning.schema import Recipe
 from implicit_if.harness.tuning.trainer import Progress, RecipeTrainer
 

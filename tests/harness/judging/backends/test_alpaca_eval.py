@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from judge_samples import KEY, NASTY, comparisons
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.judging.backends._annotators import as_chat, configs_folder, fill, load_annotator
-from implicit_if.harness.judging.backends._text import neutralise
 from implicit_if.harness.judging.backends.alpaca_eval import build, guard_quotes
+from implicit_if.harness.judging.backends.alpaca_eval_annotators import as_chat, configs_folder, fill, load_annotator
+from implicit_if.harness.judging.neutral_text import neutralise
 from implicit_if.harness.judging.protocol import Comparison, JudgeError, Verdict
-from implicit_if.harness.stats.priors import GPT4_TURBO, LLM, prior_of
+from implicit_if.harness.stats.length_control.priors import GPT4_TURBO, LLM, prior_of
 
 PAPER = "weighted_alpaca_eval_gpt4_turbo"
 UNSUPPORTED = {

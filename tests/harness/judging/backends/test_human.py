@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from judge_samples import NASTY, comparisons, fill_in, sheet_rows
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.judging.backends._text import neutralise
 from implicit_if.harness.judging.backends.human import as_cell, build, export_sheet
+from implicit_if.harness.judging.neutral_text import neutralise
 from implicit_if.harness.judging.protocol import Comparison
 
 

@@ -9,6 +9,7 @@ import pytest
 from judge_samples import fill_in
 
 from implicit_if.harness.annotations import AnnotationStore
+from implicit_if.harness.comparing.loading import System, load_seed, make_table
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.backends.human import build, export_sheet
 from implicit_if.harness.judging.judgement import Judgement
@@ -16,8 +17,7 @@ from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.judging.protocol import Comparison
 from implicit_if.harness.judging.runner import annotate
 from implicit_if.harness.outputs import Output
-from implicit_if.harness.stats.loading import System, load_seed, make_table
-from implicit_if.leaderboards.submit_sources import find_annotations
+from implicit_if.leaderboards.submitting.sources import find_annotations
 
 
 def outputs(system: str, n: int) -> list[Output]:

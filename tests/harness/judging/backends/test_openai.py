@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from judge_samples import KEY, comparisons
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.judging.backends._llm import parse_text, weigh_letters
+from implicit_if.harness.judging.api.llm_judge import parse_text, weigh_letters
 from implicit_if.harness.judging.backends.openai import AutoJudge, build
-from implicit_if.harness.judging.budget import CostLimitError
+from implicit_if.harness.judging.cost_limit import CostLimitError
 from implicit_if.harness.judging.pairs import Pair, make_pairs
 from implicit_if.harness.judging.protocol import Comparison, JudgeError, Verdict
 from implicit_if.harness.judging.runner import annotate
@@ -173,7 +173,7 @@ def test_auto_with_a_wrong_key_stops(server: FakeServer) -> None:
 
 
 def test_the_fingerprint_covers_what_shapes_a_verdict(server: FakeServer, tmp_path: Path) -> None:
-    from implicit_if.harness.judging.backends._prompts import load_prompt
+    from implicit_if.harness.judging.api.prompts import load_prompt
 
     other_prompt = tmp_path / "mine.jinja"
     other_prompt.write_text(load_prompt("pairwise").source.replace("careful", "very careful"))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from judge_samples import NASTY, comparisons
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.judging.backends import _scorer
+from implicit_if.harness.judging.backends import reward_model
 from implicit_if.harness.judging.backends.reward import build, sigmoid
 from implicit_if.harness.judging.protocol import Comparison
 
@@ -108,13 +108,13 @@ def test_it_sees_no_order_and_costs_nothing(model_folder: Path) -> None:
 
 def test_each_answer_is_scored_once(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scored: list[tuple[str, str]] = []
-    score = _scorer.Scorer.score
+    score = reward_model.Scorer.score
 
     def counted(self: Any, pairs: Any) -> Any:
         scored.extend(pairs)
         return score(self, pairs)
 
-    monkeypatch.setattr(_scorer.Scorer, "score", counted)
+    monkeypatch.setattr(reward_model.Scorer, "score", counted)
     judge = build(str(model_folder), {"window": 3})
     asked = [Comparison(str(i), "q", f"answer {i % 4}", "the reference") for i in range(20)]
     assert len(list(judge.judge(asked))) == 20

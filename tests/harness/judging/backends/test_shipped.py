@@ -14,7 +14,7 @@ from judge_samples import KEY
 
 from implicit_if.harness.cli import main
 from implicit_if.harness.judging import get_judge
-from implicit_if.harness.judging.backends import _options
+from implicit_if.harness.judging.api import options
 from implicit_if.harness.judging.backends.openai import OpenAIOptions
 from implicit_if.harness.judging.pairs import make_pairs
 from implicit_if.harness.judging.protocol import JudgeError
@@ -43,9 +43,9 @@ def test_shipped_judges_differ() -> None:
 
 
 def test_prices_are_dated_pairs() -> None:
-    content = yaml.safe_load(_options._PRICES.read_text())
+    content = yaml.safe_load(options._PRICES.read_text())
     assert re.fullmatch(r"20\d\d-\d\d", str(content["as_of"]))
-    for pair in _options.price_list()[1].values():
+    for pair in options.price_list()[1].values():
         assert 0 < pair[0] <= pair[1]
 
 

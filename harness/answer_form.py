@@ -1,0 +1,115 @@
+"""Measures of a system's answers that need no judge."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from implicit_if.harness.outputs import Output
+
+
+def form_of(outputs: Sequence[Output], tags: Iterable[str]) -> dict[str, float | None]:
+    """Means over at least one answer, in the units of the task `alpaca_winrate`.
+
+    Args:
+        outputs: The answers.
+        tags: Role tags of the chat template.
+
+    Returns:
+        In percent `finish_rate` (ended by EOS; over the answers that say how they ended, None if none does),
+        `format_leak_rate` and `repetition` (repeated 4-grams); `avg_length` in characters.
+    """
+    tags = tuple(tags)
+    return {
+        "finish_rate": mean([100.0 * (o.finish_reason == "eos") for o in outputs if o.finish_reason is not None]),
+        "format_leak_rate": mean([100.0 * format_leak(o.output, tags) for o in outputs]),
+        "repetition": mean([100.0 * repeated_ngram_share(o.output) for o in outputs]),
+        "avg_length": mean([float(len(o.output)) for o in outputs]),
+    }
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """The mean as lm-eval's table shows it, to the last digit; None without values."""
+    return float(np.mean(values)) if values else None
+
+
+_SPACELESS = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+"""Thai, Lao, Burmese, Khmer, kana and Chinese characters: scripts that put no spaces between words."""
+
+_TOKEN = re.compile(rf"[{_SPACELESS}]|[^\s{_SPACELESS}]+")
+_TAG = re.compile(r"(?P<left>[^\w\s]*)(?P<word>\w+)(?P<right>[^\w\s]*)")
+_ECHO_WORDS = 20
+
+
+def format_leak(text: str, tags: Iterable[str]) -> bool:
+    """Whether a role tag of the chat template, or part of one, stands in the answer.
+
+    Args:
+        text: The answer.
+        tags: The template's tags, e.g. "<|user|>"; surrounding white space is ignored.
+
+    Returns:
+        True for a whole tag; for a tag without its closing or opening marks, if the marks left are two or more
+        ("<|user", "user|>"), so that an ordinary "user" is no leak; and for an answer that ends amid a tag ("<|us").
+    """
+    for tag in map(str.strip, tags):
+        marks, pattern = _leak(tag)
+        if any(mark in text for mark in marks) and pattern.search(text):
+            return True
+    return False
+
+
+def repeated_ngram_share(text: str, n: int = 4) -> float:
+    """Share of n-grams that are repeats: 1 - distinct / total, between 0 and 1.
+
+    Tokens are white-space separated, and single characters in scripts without spaces. A text of one token only (a
+    loop without spaces) is taken character by character. 0 for fewer than n tokens.
+    """
+    # of ASCII, `split` gives the same tokens several times faster
+    tokens: list[str] | str = text.split() if text.isascii() else _TOKEN.findall(text)
+    if len(tokens) == 1:
+        tokens = text.strip()
+    total = len(tokens) - n + 1
+    if total < 1:
+        return 0.0
+    return 1 - len(set(zip(*(tokens[i:] for i in range(n)), strict=False))) / total
+
+
+def echoes_instruction(text: str, instruction: str) -> bool:
+    """Whether the answer repeats the instruction word for word.
+
+    Case, punctuation and white space do not count. Of a long instruction its first 20 words are looked for, anywhere
+    in the answer; one of fewer than three words is only an echo if the answer starts with it and goes on.
+    """
+    wanted, said = _words(instruction)[:_ECHO_WORDS], _words(text)
+    if not wanted:
+        return False
+    if len(wanted) < 3:
+        return said[: len(wanted)] == wanted and len(said) > len(wanted)
+    return f" {' '.join(wanted)} " in f" {' '.join(said)} "
+
+
+@lru_cache(maxsize=256)
+def _leak(tag: str) -> tuple[list[str], re.Pattern[str]]:
+    """A tag's leaks as a pattern, which is slow, and strings one of which stands in every text that it matches."""
+    marks, forms = [tag] if tag else [], [re.escape(tag)]
+    match = _TAG.fullmatch(tag)
+    if match:
+        left, word, right = (re.escape(match[part]) for part in ("left", "word", "right"))
+        if len(match["left"]) >= 2:
+            marks = [match["left"][:3]]
+            forms.append(rf"{left}{word}\b")
+            forms += [re.escape(tag[:cut]) + r"\Z" for cut in range(3, len(match["left"] + match["word"]))]
+        if len(match["right"]) >= 2:
+            marks.append(match["right"])
+            forms.append(rf"\b{word}{right}")
+    return marks, re.compile("|".join(forms))
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())

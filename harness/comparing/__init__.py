@@ -1,0 +1,1 @@
+"""`implicit-if compare`: which of several judged systems is better."""

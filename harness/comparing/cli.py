@@ -1,0 +1,168 @@
+"""`implicit-if compare`: which of several judged systems is better, and where they differ most."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from implicit_if.harness.comparing.loading import System, Table, length_models, load_seed, make_table, parse_system
+from implicit_if.harness.comparing.report import as_json, make_report, most_different, render, render_answers
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.instructions.identify import identify_set, system_name
+from implicit_if.harness.judging.scoring import write_report
+from implicit_if.harness.outputs import Output, join_instructions, load_outputs
+from implicit_if.harness.stats.length_control.offline_model import LengthModel
+from implicit_if.harness.stats.length_control.priors import parse_prior
+
+HELP = "compare judged systems: paired differences, p-values, and where they differ most"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    add = parser.add_argument
+    add(
+        "systems",
+        nargs="+",
+        metavar="[NAME=]PATH[,PATH...]",
+        help="a system: its annotation files, one a seed, or a folder of them",
+    )
+    add("--judge", metavar="NAME", help="the judge, if files hold several: name or first digits of its fingerprint")
+    add("--level", type=_level, default=0.95, help="coverage of the intervals (0.95)")
+    add("--seed", type=int, default=0, help="seed of the permutation tests (0)")
+    add("--reference", metavar="NAME", help="the reference's name in the signature, if not that in --reference-outputs")
+    add("--show", type=_not_negative, default=0, metavar="N", help="show the N instructions they differ most on")
+    add(
+        "--outputs",
+        nargs="+",
+        default=[],
+        metavar="PATH[,PATH...]",
+        help="each system's outputs, one file a seed, in the same order: a verdict on each answer is expected, "
+        "and only those are taken; --show prints the first seed's",
+    )
+    add(
+        "--reference-outputs",
+        metavar="PATH[,PATH...]",
+        help="the reference's outputs, one file or one a seed: only verdicts against these are taken; with --outputs, "
+        "adds length-controlled differences",
+    )
+    add("--length-prior", metavar="PRIOR", help="another prior: gpt4-turbo, llm, weak, or --length-prior=MEAN,SD")
+    add("--instructions", metavar="SPEC", help="the instruction set, for outputs that hold no texts")
+    add("--out", type=Path, metavar="FILE", help="write the comparison as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compares, prints the tables, and writes them if asked.
+
+    Raises:
+        UserError: On missing or malformed files, or systems that cannot be compared.
+    """
+    from implicit_if.harness.instructions import load_instructions
+
+    if len(args.systems) < 2:
+        raise UserError(f"found one system, {args.systems[0]!r}. Expected at least two to compare.")
+    if args.show and not args.outputs:
+        raise UserError("--show needs the answers: give each system's outputs with --outputs A.json B.json.")
+    if args.length_prior and not (args.outputs and args.reference_outputs):
+        raise UserError("--length-prior needs the answers: give --outputs and --reference-outputs.")
+    parsed = [parse_system(spec) for spec in args.systems]
+    n_seeds = [len(paths) for _, paths in parsed]
+    outputs = _outputs(args.outputs, n_seeds)
+    references, reference = _references(args.reference_outputs, n_seeds)
+    systems = [
+        System(name, [load_seed(p, args.judge, o, r) for p, o, r in zip(paths, *answers, strict=True)])
+        for (name, paths), *answers in zip(parsed, outputs, references, strict=True)
+    ]
+    table = make_table(systems)
+    models = _models(table, outputs, references, args.length_prior)
+    given = None if args.instructions is None else load_instructions(args.instructions)
+    first = Path(args.outputs[0].split(",")[0]) if args.outputs else None
+    name = args.reference or reference
+    report = make_report(
+        table,
+        models,
+        level=args.level,
+        seed=args.seed,
+        reference=name or "reference",
+        instructions=identify_set(table.expected_ids, given, first),
+    )
+    print(render(report))
+    if name is None:
+        print(
+            "The verdicts do not say what the reference is called. For the signature of `implicit-if judge`, give "
+            "--reference-outputs FILE or --reference NAME."
+        )
+    if args.show:
+        print(_answers(table, [files[0] for files in outputs], args.show, given.texts() if given else {}))
+    if args.out is not None:
+        write_report(args.out, as_json(report))
+    return 0
+
+
+def _outputs(specs: Sequence[str], n_seeds: Sequence[int]) -> list[list[dict[str, Output] | None]]:
+    """`[system][seed]` answers by instruction id, or None everywhere if none are given."""
+    if not specs:
+        return [[None] * n for n in n_seeds]
+    if len(specs) != len(n_seeds):
+        raise UserError(f"--outputs: found {len(specs)}, expected {len(n_seeds)}, one for each system.")
+    loaded: list[list[dict[str, Output] | None]] = []
+    for spec, n in zip(specs, n_seeds, strict=True):
+        paths = spec.split(",")
+        if len(paths) != n:
+            raise UserError(f"--outputs {spec!r}: found {len(paths)} files, expected {n}, one for each seed.")
+        loaded.append([{o.instruction_id: o for o in load_outputs(path)} for path in paths])
+    return loaded
+
+
+def _references(spec: str | None, n_seeds: Sequence[int]) -> tuple[list[list[dict[str, Output] | None]], str | None]:
+    """`[system][seed]` the reference's answers by instruction id, or None everywhere, and its name."""
+    if spec is None:
+        return [[None] * n for n in n_seeds], None
+    files = [load_outputs(path) for path in spec.split(",")]
+    names = {system_name(outputs, Path(path)) for outputs, path in zip(files, spec.split(","), strict=True)}
+    by_file: list[dict[str, Output] | None] = [{o.instruction_id: o for o in outputs} for outputs in files]
+    loaded: list[list[dict[str, Output] | None]] = []
+    for n in n_seeds:
+        if len(by_file) not in (1, n):
+            raise UserError(
+                f"--reference-outputs: found {len(by_file)} files, expected 1 or {n}, one for each seed of a system."
+            )
+        loaded.append(by_file if len(by_file) == n else by_file * n)
+    return loaded, ",".join(sorted(names))
+
+
+def _models(
+    table: Table,
+    outputs: Sequence[Sequence[dict[str, Output] | None]],
+    references: Sequence[Sequence[dict[str, Output] | None]],
+    prior: str | None,
+) -> dict[str, list[LengthModel]] | None:
+    """Each system's length regressions; None if lengths are not known."""
+    systems, reference = (
+        [[by_id for by_id in seeds if by_id is not None] for seeds in side] for side in (outputs, references)
+    )
+    if not systems[0] or not reference[0]:
+        return None
+    return length_models(table, systems, reference, None if prior is None else parse_prior(prior))
+
+
+def _answers(table: Table, outputs: Sequence[dict[str, Output] | None], count: int, texts: dict[str, str]) -> str:
+    parts = []
+    for instruction_id in most_different(table, count):
+        answers = [by_id[instruction_id] for by_id in outputs if by_id is not None]
+        parts.append(render_answers(table, instruction_id, join_instructions(answers, texts) if texts else answers))
+    return "\n" + "\n\n".join(parts)
+
+
+def _level(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{value}: expected between 0 and 1, e.g. 0.95")
+    return value
+
+
+def _not_negative(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value}: expected 0 or more")
+    return value

@@ -1,0 +1,271 @@
+"""Annotation files of several systems, brought to one table of preferences that may be compared."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from implicit_if.harness.annotations import Annotation, AnnotationStore
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.outputs import Output
+from implicit_if.harness.stats.estimate import Floats
+from implicit_if.harness.stats.length_control.offline_model import LengthModel, length_model
+from implicit_if.harness.stats.length_control.priors import LengthPrior, prior_of
+
+_SUFFIX = ".annotations.jsonl"
+
+
+@dataclass(frozen=True)
+class Seed:
+    """One annotation file: a system's verdicts at one seed.
+
+    Attributes:
+        path: The file.
+        judge: The judge's name.
+        fingerprint: Its fingerprint.
+        orders: Presentation orders in which anything was judged.
+        preferences: Preference by instruction id, averaged over the orders, where no order's verdict is missing.
+        expected: Every instruction id of the outputs, or of the file if those are not known, judged or not.
+        references: Hash of the reference's answer by instruction id.
+        strays: Instructions in the file with verdicts about other answers only.
+    """
+
+    path: Path
+    judge: str
+    fingerprint: str
+    orders: tuple[str, ...]
+    preferences: dict[str, float]
+    expected: frozenset[str]
+    references: dict[str, str]
+    strays: int = 0
+
+
+@dataclass(frozen=True)
+class System:
+    """A named system with one file a seed."""
+
+    name: str
+    seeds: list[Seed]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Systems on the instructions judged for all of them.
+
+    Attributes:
+        systems: In the order given.
+        ids: `[n]` instructions with a verdict for every system and seed, sorted.
+        expected_ids: Instructions expected in any file (`Seed.expected`).
+        preferences: By system's name, `[s, n]`.
+    """
+
+    systems: list[System]
+    ids: list[str]
+    expected_ids: frozenset[str]
+    preferences: dict[str, Floats]
+
+    @property
+    def n_expected(self) -> int:
+        """How many instructions are expected."""
+        return len(self.expected_ids)
+
+
+def parse_system(spec: str) -> tuple[str, list[Path]]:
+    """`[NAME=]PATH[,PATH...]` as a name and annotation files; a folder stands for all annotation files in it.
+
+    Without NAME the first path's name is taken.
+
+    Raises:
+        UserError: If a path does not exist, or a folder holds no annotation file.
+    """
+    name, equals, paths = spec.partition("=")
+    if not equals or Path(spec).exists():
+        name, paths = "", spec
+    files: list[Path] = []
+    for part in paths.split(","):
+        path = Path(part)
+        if path.is_dir():
+            found = sorted(path.glob(f"*{_SUFFIX}"))
+            if not found:
+                raise UserError(f"{path}: no *{_SUFFIX} in this folder. Make one: implicit-if judge OUTPUTS ...")
+            files += found
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise UserError(
+                f"{part!r}: no such file or folder. Expected [NAME=]PATH[,PATH...] with annotation files, as "
+                f"implicit-if judge writes them."
+            )
+    first = Path(paths.split(",")[0])
+    return name or (first.resolve().name if first.is_dir() else first.name.removesuffix(_SUFFIX)), files
+
+
+def load_seed(
+    path: Path,
+    judge: str | None = None,
+    outputs: Mapping[str, Output] | None = None,
+    references: Mapping[str, Output] | None = None,
+) -> Seed:
+    """Reads one annotation file.
+
+    Args:
+        path: The file.
+        judge: Name, or first digits of the fingerprint, of the judge to take; needed if the file holds several.
+        outputs: The system's answers by instruction id: only verdicts about these answers are taken, and one about
+            each is expected.
+        references: The reference's answers by instruction id: only verdicts against these are taken.
+
+    Raises:
+        UserError: If the file has no verdict of that judge or about these answers, several judges without `judge`, or
+            verdicts about different answers to one instruction.
+    """
+    content = AnnotationStore(path).read()
+    lines = _of_one_judge([*content.verdicts.values(), *content.failures.values()], path, judge)
+    in_file = {a.instruction_id for a in lines}
+    lines = _about(lines, "system_sha256", outputs, path, "no verdict about the answers in --outputs")
+    lines = _about(lines, "reference_sha256", references, path, "no verdict against the answers in --reference-outputs")
+    by_instruction: dict[str, list[Annotation]] = defaultdict(list)
+    for line in lines:
+        by_instruction[line.instruction_id].append(line)
+    _check_one_pair_each(by_instruction, path)
+    orders = sorted({str(a.order) for a in lines})
+    preferences = {}
+    for instruction_id, group in by_instruction.items():
+        known = {str(a.order): a.preference for a in group if a.preference is not None}
+        if len(known) == len(orders):
+            preferences[instruction_id] = sum(known[order] for order in orders) / len(orders)
+    hashes = {i: group[0].reference_sha256 for i, group in by_instruction.items()}
+    if outputs is not None and references is not None:
+        hashes |= {i: references[i].sha256 for i in outputs if i in references}
+    return Seed(
+        path,
+        lines[0].judge,
+        lines[0].fingerprint,
+        tuple(orders),
+        preferences,
+        frozenset(by_instruction if outputs is None else outputs),
+        hashes,
+        len(in_file - by_instruction.keys()),
+    )
+
+
+def make_table(systems: Sequence[System]) -> Table:
+    """Aligns systems on the instructions all have verdicts for.
+
+    Raises:
+        UserError: If names repeat, judges, orders or references differ, or no instruction is common.
+    """
+    names = [system.name for system in systems]
+    if len(set(names)) < len(names):
+        raise UserError(f"systems: {', '.join(names)}. Expected different names: write NAME=PATH.")
+    seeds = [seed for system in systems for seed in system.seeds]
+    first = seeds[0]
+    for seed in seeds[1:]:
+        if (seed.fingerprint, seed.orders) != (first.fingerprint, first.orders):
+            raise UserError(
+                f"{seed.path}: judged by {_judge(seed)}, {first.path} by {_judge(first)}. Numbers of different judges "
+                f"cannot be compared; judge both alike, or choose one with --judge."
+            )
+    ids = sorted(set.intersection(*(set(seed.preferences) for seed in seeds)))
+    if not ids:
+        raise UserError(f"no instruction has a verdict in all of: {', '.join(str(s.path) for s in seeds)}.")
+    for system in systems[1:]:
+        for instruction_id in ids:
+            if _references(system, instruction_id) != _references(systems[0], instruction_id):
+                raise UserError(
+                    f"{system.name} and {systems[0].name} were judged against different reference answers (instruction "
+                    f"{instruction_id}). Expected one reference, or the same one for each seed."
+                )
+    preferences = {
+        system.name: np.array([[seed.preferences[i] for i in ids] for seed in system.seeds]) for system in systems
+    }
+    return Table(list(systems), ids, frozenset.union(*(seed.expected for seed in seeds)), preferences)
+
+
+def length_models(
+    table: Table,
+    outputs: Sequence[Sequence[Mapping[str, Output]]],
+    references: Sequence[Sequence[Mapping[str, Output]]],
+    prior: LengthPrior | None = None,
+) -> dict[str, list[LengthModel]]:
+    """Each system's length regressions, one a seed.
+
+    Args:
+        table: See `make_table`; of seeds loaded with these answers.
+        outputs: `[system][seed]` answers by instruction id.
+        references: `[system][seed]` the reference's answers by instruction id.
+        prior: Another prior than the judge's.
+    """
+    prior = prior or prior_of(table.systems[0].seeds[0].judge)
+    return {
+        system.name: [
+            length_model(
+                row,
+                [len(answers[i].output) for i in table.ids],
+                [len(reference[i].output) for i in table.ids],
+                ids=table.ids,
+                prior=prior,
+            )
+            for row, answers, reference in zip(table.preferences[system.name], *answered, strict=True)
+        ]
+        for system, *answered in zip(table.systems, outputs, references, strict=True)
+    }
+
+
+def _about(
+    lines: list[Annotation],
+    side: Literal["system_sha256", "reference_sha256"],
+    answers: Mapping[str, Output] | None,
+    path: Path,
+    none: str,
+) -> list[Annotation]:
+    """The lines about these answers, all if they are not known."""
+    if answers is None:
+        return lines
+    known = {i: output.sha256 for i, output in answers.items()}
+    kept = [a for a in lines if getattr(a, side) == known.get(a.instruction_id)]
+    if not kept:
+        raise UserError(f"{path}: {none}. Give the files that were judged, or judge these: implicit-if judge ...")
+    return kept
+
+
+def _check_one_pair_each(by_instruction: Mapping[str, list[Annotation]], path: Path) -> None:
+    for instruction_id, group in by_instruction.items():
+        if len({a.system_sha256 for a in group}) > 1:
+            raise UserError(
+                f"{path}: instruction {instruction_id} was judged with different answers, e.g. before and after "
+                f"outputs were made anew. Say which with --outputs, or judge into a new file (--annotations)."
+            )
+        if len({a.reference_sha256 for a in group}) > 1:
+            raise UserError(
+                f"{path}: instruction {instruction_id} was judged against different references' answers. Say which "
+                f"reference with --reference-outputs FILE, or judge into a new file (--annotations)."
+            )
+
+
+def _of_one_judge(lines: list[Annotation], path: Path, judge: str | None) -> list[Annotation]:
+    """The chosen judge's lines; one that only ever failed is none to choose, unless all did."""
+    with_verdicts = [a for a in lines if a.preference is not None] or lines
+    known = sorted({(a.judge, a.fingerprint) for a in with_verdicts})
+    chosen = [(j, f) for j, f in known if judge is None or j == judge or (len(judge) >= 4 and f.startswith(judge))]
+    if len(chosen) != 1:
+        listing = ", ".join(f"{j} ({f[:8]})" for j, f in known) or "none"
+        wanted = "one judge" if judge is None else f"one judge {judge!r}"
+        raise UserError(
+            f"{path}: expected verdicts of {wanted}, found judges: {listing}. Choose one with --judge NAME or the "
+            f"first digits of its fingerprint; for none: implicit-if judge OUTPUTS --annotations {path} ..."
+        )
+    return [a for a in lines if (a.judge, a.fingerprint) == chosen[0]]
+
+
+def _references(system: System, instruction_id: str) -> set[str]:
+    return {seed.references[instruction_id] for seed in system.seeds}
+
+
+def _judge(seed: Seed) -> str:
+    return f"{seed.judge} ({seed.fingerprint[:8]}, orders: {', '.join(seed.orders)})"

@@ -1,0 +1,297 @@
+"""What `implicit-if compare` shows: systems, their paired differences, and the instructions they differ most on."""
+
+from __future__ import annotations
+
+import itertools
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from implicit_if.harness.comparing.loading import Table
+from implicit_if.harness.instructions.identify import identify_set
+from implicit_if.harness.outputs import Output
+from implicit_if.harness.signature import Signature, make_signature
+from implicit_if.harness.stats.comparison import Comparison, compare, holm, tie_groups
+from implicit_if.harness.stats.controlled import compare_controlled
+from implicit_if.harness.stats.estimate import Estimate
+from implicit_if.harness.stats.length_control.offline_model import LengthModel, method_name
+from implicit_if.harness.stats.seeds import SeedSummary, length_controlled_over_seeds, over_seeds
+from implicit_if.harness.storage import sha256_json
+
+_WIDTH = 100
+
+
+@dataclass(frozen=True)
+class ControlledPart:
+    """The length-controlled half of a report; attributes as in `Report`."""
+
+    summaries: dict[str, SeedSummary]
+    comparisons: dict[tuple[str, str], Comparison]
+    adjusted: dict[tuple[str, str], float | None]
+    signature: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """A comparison of systems.
+
+    Attributes:
+        table: What was compared.
+        summaries: Win rate by system.
+        comparisons: Difference by pair of systems, first minus second.
+        adjusted: Holm's p-value by pair.
+        groups: Statistical ties, best first.
+        level: Nominal coverage of the intervals.
+        signature: What produced the numbers.
+        controlled: The same at equal lengths; None if lengths are not known.
+    """
+
+    table: Table
+    summaries: dict[str, SeedSummary]
+    comparisons: dict[tuple[str, str], Comparison]
+    adjusted: dict[tuple[str, str], float | None]
+    groups: list[list[str]]
+    level: float
+    signature: str
+    controlled: ControlledPart | None = None
+
+
+def make_report(
+    table: Table,
+    models: Mapping[str, Sequence[LengthModel]] | None = None,
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+    reference: str = "reference",
+    instructions: tuple[str, str | None] | None = None,
+) -> Report:
+    """Win rates and all paired differences of a table.
+
+    Args:
+        table: See `loading.make_table`.
+        models: See `loading.length_models`; adds the length-controlled part.
+        level: Nominal coverage of the intervals; ties are told at 1 minus it.
+        seed: Seed of the permutation tests.
+        reference: The reference's name in the signature.
+        instructions: Name and revision of the instruction set in the signature; None tells it from the ids.
+    """
+    options: dict[str, Any] = {"n_expected": table.n_expected, "level": level}
+    summaries = {name: over_seeds(values, table.ids, **options) for name, values in table.preferences.items()}
+    comparisons = {
+        (a, b): compare(table.preferences[a], table.preferences[b], table.ids, seed=seed, **options)
+        for a, b in itertools.combinations(table.preferences, 2)
+    }
+    adjusted = dict(zip(comparisons, holm([c.p_value for c in comparisons.values()]), strict=True))
+    means = {name: summary.estimate.value or 0.0 for name, summary in summaries.items()}
+    groups = tie_groups(means, adjusted, alpha=1 - level)
+    signature = _signature(table, reference, instructions)
+    controlled = None if models is None else _control(models, options, seed, signature)
+    return Report(table, summaries, comparisons, adjusted, groups, level, str(signature), controlled)
+
+
+def _control(
+    models: Mapping[str, Sequence[LengthModel]], options: dict[str, Any], seed: int, signature: Signature
+) -> ControlledPart:
+    comparisons = {
+        (a, b): compare_controlled(models[a], models[b], seed=seed, **options)
+        for a, b in itertools.combinations(models, 2)
+    }
+    return ControlledPart(
+        {name: length_controlled_over_seeds(seeds, **options) for name, seeds in models.items()},
+        comparisons,
+        dict(zip(comparisons, holm([c.p_value for c in comparisons.values()]), strict=True)),
+        str(replace(signature, lc=method_name(next(iter(models.values()))[0].prior))),
+    )
+
+
+def render(report: Report) -> str:
+    """The tables, the signature, and what is missing, as text."""
+    from tabulate import tabulate
+
+    group_of = {name: rank for rank, names in enumerate(report.groups, start=1) for name in names}
+    interval = f"{report.level:.0%} interval"
+    systems = [
+        [
+            printable(name),
+            len(s.by_seed),
+            _number(s.estimate.value),
+            _interval(s.estimate),
+            _number(s.sd),
+            group_of[name],
+        ]
+        for name, s in report.summaries.items()
+    ]
+    head = ["system", "seeds", "win rate", interval, "sd of seeds", "group"]
+    tables = [_pairs_table("difference", interval, report.comparisons, report.adjusted)]
+    if report.controlled is not None:
+        head += ["LC win rate", interval]
+        for row, summary in zip(systems, report.controlled.summaries.values(), strict=True):
+            row += [_number(summary.estimate.value), _interval(summary.estimate)]
+        tables.append(
+            _pairs_table("LC difference", interval, report.controlled.comparisons, report.controlled.adjusted)
+        )
+    n, expected = len(report.table.ids), report.table.n_expected
+    return "\n".join(
+        [
+            tabulate(systems, head, disable_numparse=True),
+            "",
+            *(line for table in tables for line in (table, "")),
+            f"n: {n} instructions judged for every system, of {expected}",
+            *_missing(report.table),
+            "group: systems of one group do not differ significantly from its best; detectable: true difference that "
+            "this design finds with 80 % power",
+            f"signature: {report.signature}",
+            *([] if report.controlled is None else [f"signature: {report.controlled.signature}"]),
+        ]
+    )
+
+
+def _pairs_table(
+    title: str,
+    interval: str,
+    comparisons: dict[tuple[str, str], Comparison],
+    adjusted: dict[tuple[str, str], float | None],
+) -> str:
+    from tabulate import tabulate
+
+    rows = [
+        [
+            f"{printable(a)} - {printable(b)}",
+            "-" if c.difference.value is None else f"{c.difference.value:+.1f}",
+            _interval(c.difference),
+            _p(c.p_value),
+            _p(adjusted[a, b]),
+            _number(c.detectable),
+        ]
+        for (a, b), c in comparisons.items()
+    ]
+    return tabulate(rows, [title, "points", interval, "p", "p (Holm)", "detectable"], disable_numparse=True)
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """What `--out` writes; the same annotations give the same bytes."""
+    part = report.controlled
+    return {
+        "signature": report.signature,
+        "n": len(report.table.ids),
+        "n_expected": report.table.n_expected,
+        **_part_as_json(report.summaries, report.comparisons, report.adjusted),
+        "groups": report.groups,
+        "length_controlled": None
+        if part is None
+        else {
+            "signature": part.signature,
+            **_part_as_json(part.summaries, part.comparisons, part.adjusted),
+        },
+    }
+
+
+def _part_as_json(
+    summaries: dict[str, SeedSummary],
+    comparisons: dict[tuple[str, str], Comparison],
+    adjusted: dict[tuple[str, str], float | None],
+) -> dict[str, Any]:
+    return {
+        "systems": {name: asdict(summary) for name, summary in summaries.items()},
+        "differences": [
+            {"first": a, "second": b, **asdict(c), "p_value_holm": adjusted[a, b]} for (a, b), c in comparisons.items()
+        ],
+    }
+
+
+def most_different(table: Table, count: int) -> list[str]:
+    """The instructions with the widest spread of preferences (mean over seeds) between systems, widest first."""
+    means = [values.mean(axis=0) for values in table.preferences.values()]
+    spread = {i: max(m[k] for m in means) - min(m[k] for m in means) for k, i in enumerate(table.ids)}
+    return sorted(table.ids, key=lambda i: (-spread[i], i))[:count]
+
+
+def render_answers(table: Table, instruction_id: str, answers: Sequence[Output], limit: int = 1000) -> str:
+    """One instruction with every system's answer and preference, side by side for two systems, else stacked.
+
+    Args:
+        table: See `loading.make_table`.
+        instruction_id: Which instruction.
+        answers: One a system, in the table's order.
+        limit: Characters shown of each text; what is cut is said.
+    """
+    position = table.ids.index(instruction_id)
+    text = next((a.instruction for a in answers if a.instruction is not None), None)
+    question = "(no text stored)" if text is None else _block(text, limit, _WIDTH)
+    width = (_WIDTH - 3) // 2 if len(answers) == 2 else _WIDTH
+    blocks = []
+    for (name, values), answer in zip(table.preferences.items(), answers, strict=True):
+        head = f"{printable(name)}: {values[:, position].mean():.2f}"
+        blocks.append(f"{head}\n{'-' * len(head)}\n{_block(answer.output, limit, width) or '(empty)'}")
+    body = _side_by_side(blocks[0], blocks[1], width) if len(blocks) == 2 else "\n\n".join(blocks)
+    return f"{'=' * _WIDTH}\n{question}\n\n{body}"
+
+
+def printable(text: str) -> str:
+    r"""Text from outside with everything that could steer a terminal written as an escape, e.g. `\x1b`."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def _block(text: str, limit: int, width: int) -> str:
+    shown = text[:limit]
+    lines = [
+        part
+        for line in shown.split("\n")
+        for part in textwrap.wrap(printable(line), width, drop_whitespace=False) or [""]
+    ]
+    if len(text) > limit:
+        lines.append(f"[{len(text) - limit} more characters]")
+    return "\n".join(lines)
+
+
+def _side_by_side(left: str, right: str, width: int) -> str:
+    rows = itertools.zip_longest(left.split("\n"), right.split("\n"), fillvalue="")
+    return "\n".join(f"{a:<{width}} | {b}".rstrip() for a, b in rows)
+
+
+def _signature(table: Table, reference: str, instructions: tuple[str, str | None] | None) -> Signature:
+    """As `implicit-if judge` signs the same verdicts; with several seeds the hash is over all their references."""
+    first = table.systems[0].seeds
+    hashes = [sha256_json(sorted([i, h] for i, h in seed.references.items())) for seed in first]
+    ids = table.expected_ids
+    name, revision = instructions or identify_set(ids)
+    return make_signature(
+        instruction_set=name,
+        instruction_revision=revision or sha256_json(sorted(ids)),
+        n=table.n_expected,
+        reference=reference,
+        reference_sha256=hashes[0] if len(hashes) == 1 else sha256_json(sorted(hashes)),
+        judge=first[0].judge,
+        fingerprint=first[0].fingerprint,
+        orders=len(first[0].orders),
+    )
+
+
+def _missing(table: Table) -> list[str]:
+    lines = []
+    for system in table.systems:
+        for seed in system.seeds:
+            gap = table.n_expected - len(seed.preferences)
+            if gap:
+                lines.append(f"missing: {gap} verdicts of {printable(system.name)} ({printable(str(seed.path))})")
+            if seed.strays:
+                lines.append(
+                    f"other answers: {seed.strays} instructions of {printable(system.name)} have verdicts about other "
+                    f"answers than those given ({printable(str(seed.path))})"
+                )
+    return lines
+
+
+def _interval(estimate: Estimate) -> str:
+    return "-" if estimate.interval is None else "[{:.1f}, {:.1f}]".format(*estimate.interval)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if value >= 0.0001 else "<0.0001"

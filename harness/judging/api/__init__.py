@@ -1,0 +1,1 @@
+"""What judges behind an API share: one client, its faults, options, prompts and the judge itself."""

@@ -1,0 +1,296 @@
+"""The judge behind every API backend: asks through one client, reads verdicts, counts cost, knows when to stop."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from implicit_if.harness.judging.api.client import ApiClient, Endpoint, Limits
+from implicit_if.harness.judging.api.event_loop import run_alone, stream
+from implicit_if.harness.judging.api.faults import Rejected, Unanswered
+from implicit_if.harness.judging.api.options import Prices
+from implicit_if.harness.judging.api.prompts import FIRST, SECOND
+from implicit_if.harness.judging.protocol import Comparison, Estimate, JudgeError, Verdict
+from implicit_if.harness.storage import sha256_json
+
+PARSER = "verdict:v1"
+"""Version of `parse_text` and `weigh_letters`: part of the fingerprint of every judge that uses them."""
+
+TEXT_REMEDY = (
+    "Raise max_tokens if the answers end before their verdict (models that think need thousands), or mend the prompt: "
+    "an answer is the verdict alone, or ends in a line 'Verdict: m'."
+)
+"""What may mend text answers without a verdict."""
+
+_HOPELESS = 8
+_RAW_CHARS = 20_000
+_VERDICT = re.compile(rf"[\"'`*_(\[]*({FIRST}|{SECOND})[\"'`*_)\]]*\.?")
+_VERDICT_LINE = re.compile(rf"[*_#>\s]*[Vv]erdict[*_]*\s*:\s*{_VERDICT.pattern}[*_]*\s*")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One request.
+
+    Attributes:
+        body: What is posted.
+        text: The prompt's text, whose length the estimate counts.
+        max_tokens: The most tokens the judge may write; None if that is not known.
+        cut: Which texts were longer than the limit.
+    """
+
+    body: dict[str, Any]
+    text: str
+    max_tokens: int | None
+    cut: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What an answer says.
+
+    Attributes:
+        prefers_first: Probability that the first answer is better; None if the answer holds no verdict.
+        error: Why it holds none.
+        raw: What the judge said, and what it said it with.
+        tokens_in: Tokens read, as the server counts; None if it does not say.
+        tokens_out: Tokens written.
+        hopeless: True if the next answer will lack the same thing (logprobs): no use asking on.
+    """
+
+    prefers_first: float | None
+    error: str | None
+    raw: dict[str, Any]
+    tokens_in: float | None = None
+    tokens_out: float | None = None
+    hopeless: bool = False
+
+
+class Dialect(Protocol):
+    """What differs between APIs and protocols.
+
+    Attributes:
+        remedy: What may mend answers without a verdict; see `Verdict`.
+    """
+
+    remedy: str
+
+    def question(self, comparison: Comparison) -> Question:
+        """The request that asks about a comparison."""
+        ...
+
+    def reading(self, content: dict[str, Any]) -> Reading:
+        """What an answer says. Raises `Malformed` if it is not what the API promises."""
+        ...
+
+
+@dataclass
+class LLMJudge:
+    """A judge behind an HTTP API; see `Judge`.
+
+    Attributes:
+        name: Its name in tables.
+        identity: All that shapes a verdict; JSON can hold it.
+        endpoint: Where it is asked.
+        limits: How it is asked.
+        prices: What it costs.
+        dialect: How it is asked and understood.
+    """
+
+    name: str
+    identity: Mapping[str, Any]
+    endpoint: Endpoint
+    limits: Limits
+    prices: Prices
+    dialect: Dialect
+    ordered: bool = True
+    fingerprint: str = field(init=False)
+    paid: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.fingerprint = sha256_json(dict(self.identity))
+        self.paid = not (self.prices.per_million_in == 0 and self.prices.per_million_out == 0)
+
+    def judge(self, comparisons: Iterable[Comparison]) -> Iterator[Verdict]:
+        """Yields verdicts as they come; at most `limits.concurrency` comparisons are read ahead.
+
+        Raises:
+            JudgeError: If the server refuses every request or was never reached; says what to mend.
+        """
+        tally = _Tally(self.name)
+
+        async def ask(client: ApiClient, comparison: Comparison) -> Verdict:
+            return await self._ask(client, comparison, tally)
+
+        yield from stream(comparisons, self._client, ask, self.limits.concurrency)
+        tally.check_end()
+
+    def estimate(self, comparisons: Iterable[Comparison]) -> Estimate:
+        """One call a comparison; a token is taken as 4 bytes of prompt, and every answer as long as it may be.
+
+        If the settings do not say how long that is, the cost is not known.
+        """
+        calls, tokens_in = 0, 0.0
+        tokens_out: int | None = 0
+        for comparison in comparisons:
+            question = self.dialect.question(comparison)
+            calls += 1
+            tokens_in += len(question.text.encode("utf-8", "replace")) / 4
+            most = question.max_tokens
+            tokens_out = None if tokens_out is None or most is None else tokens_out + most
+        return Estimate(calls, self.prices.cost(tokens_in, tokens_out))
+
+    def _client(self) -> ApiClient:
+        return ApiClient(self.endpoint, self.limits)
+
+    def _shown(self, text: str) -> str:
+        """What a server said, fit for the record: without secrets, lone surrogates and endless text."""
+        text = self.endpoint.redact(text).encode("utf-8", "replace").decode("utf-8")
+        return text if len(text) <= _RAW_CHARS else text[:_RAW_CHARS] + "..."
+
+    async def _ask(self, client: ApiClient, comparison: Comparison, tally: _Tally) -> Verdict:
+        question = self.dialect.question(comparison)
+        try:
+            answer = await client.post(question.body, self.dialect.reading)
+        except Rejected as error:
+            tally.refused(error)
+            return Verdict(comparison.key, None, error=self._shown(str(error)))
+        except Unanswered as error:
+            tally.unanswered(error, client, self.limits.concurrency)
+            return Verdict(comparison.key, None, error=self._shown(str(error)))
+        reading = answer.content
+        tally.answered(reading)
+        raw = reading.raw | ({"cut": question.cut} if question.cut else {})
+        return Verdict(
+            comparison.key,
+            reading.prefers_first,
+            raw=self._shown(json.dumps(raw, ensure_ascii=False)),
+            error=reading.error and self._shown(reading.error),
+            latency=answer.latency,
+            cost=self.prices.cost(reading.tokens_in, reading.tokens_out),
+            remedy=self.dialect.remedy if reading.prefers_first is None else None,
+        )
+
+
+class _Tally:
+    """Tells a fault of single comparisons from one of the whole run."""
+
+    def __init__(self, judge: str) -> None:
+        self._judge = judge
+        self._accepted = self._refused = self._lost_in_a_row = 0
+        self._last_refusal = ""
+        self._all_for_settings = True
+
+    def answered(self, reading: Reading) -> None:
+        self._lost_in_a_row = 0
+        if reading.hopeless:
+            self._refuse(reading.error or "", of_content=False)
+        else:
+            self._accepted += 1
+
+    def refused(self, error: Rejected) -> None:
+        self._lost_in_a_row = 0
+        self._refuse(str(error), of_content=error.of_content)
+
+    def unanswered(self, error: Unanswered, client: ApiClient, concurrency: int) -> None:
+        """Stops if nobody is at the address, or the server answers nobody, or no longer."""
+        self._lost_in_a_row += 1
+        if not client.contacted:
+            raise JudgeError(f"judge {self._judge}: {error}. Check base_url and that the server runs.") from error
+        if self._lost_in_a_row >= (max(concurrency, _HOPELESS) if self._accepted else _HOPELESS):
+            raise JudgeError(
+                f"judge {self._judge}: {self._lost_in_a_row} requests in a row failed, {error}. "
+                f"Run again when the server is back."
+            ) from error
+
+    def check_end(self) -> None:
+        """Raises `JudgeError` if nothing but refusals came, for reasons that lie in the settings."""
+        if self._refused and not self._accepted and self._all_for_settings:
+            self._give_up()
+
+    def _refuse(self, said: str, *, of_content: bool) -> None:
+        self._refused += 1
+        self._last_refusal = said
+        self._all_for_settings &= not of_content
+        if not self._accepted and self._all_for_settings and self._refused >= _HOPELESS:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        raise JudgeError(
+            f"judge {self._judge}: none of {self._refused} requests was accepted, the last one: {self._last_refusal}. "
+            f"Mend the judge's options."
+        )
+
+
+def parse_text(text: str) -> tuple[float | None, str | None]:
+    """Reads a text verdict: 1.0 for the first answer, 0.0 for the second, or None and why.
+
+    A verdict is the identifier alone (quotes, emphasis and a final full stop are permitted), or a last line
+    "Verdict: m". An answer that says two different verdicts, or anything else, holds none. What a model thought,
+    up to `</think>`, does not count.
+    """
+    text = text.rpartition("</think>")[2]
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    if not lines:
+        return None, "the judge said nothing"
+    said = [match.group(1) for line in lines if (match := _VERDICT_LINE.fullmatch(line))]
+    alone = _VERDICT.fullmatch(lines[0]) if len(lines) == 1 else None
+    if alone is not None:
+        return float(alone.group(1) == FIRST), None
+    if len(set(said)) > 1:
+        return None, f"the judge said both verdicts: {_short(text)}"
+    if not said or not _VERDICT_LINE.fullmatch(lines[-1]):
+        return None, f"no verdict in: {_short(text)} (expected {FIRST} or {SECOND}, or a last line 'Verdict: {FIRST}')"
+    return float(said[0] == FIRST), None
+
+
+def weigh_letters(top_logprobs: Iterable[tuple[str, float]], min_mass: float) -> tuple[float | None, str | None]:
+    """The probability of the first identifier against the second, from one token's most probable alternatives.
+
+    Tokens that differ only by white space before or after the letter are one letter. A letter that is not among
+    the alternatives has probability 0 (alpaca-eval does the same).
+
+    Args:
+        top_logprobs: Tokens with natural-log probabilities.
+        min_mass: The least probability that both letters must have together.
+
+    Returns:
+        The probability and None, or None and why there is none.
+    """
+    mass = {FIRST: 0.0, SECOND: 0.0}
+    for token, logprob in top_logprobs:
+        letter = token.replace("\u2581", " ").replace("\u0120", " ").strip()
+        if letter in mass and not math.isnan(logprob):
+            mass[letter] += math.exp(min(logprob, 0.0))
+    total = mass[FIRST] + mass[SECOND]
+    if total < min_mass or total == 0.0:
+        return None, f"the letters {FIRST} and {SECOND} have probability {total:.2g}, expected at least {min_mass:g}"
+    return mass[FIRST] / total, None
+
+
+def try_one(judge: LLMJudge, comparison: Comparison) -> Reading | Rejected:
+    """Asks one question as `judge` would: the answer as read, or the refusal.
+
+    Raises:
+        JudgeError: If the server refuses every request or does not answer.
+    """
+
+    async def ask() -> Reading | Rejected:
+        async with ApiClient(judge.endpoint, judge.limits) as client:
+            try:
+                return (await client.post(judge.dialect.question(comparison).body, judge.dialect.reading)).content
+            except Rejected as error:
+                return error
+            except Unanswered as error:
+                raise JudgeError(f"judge {judge.name}: {error}. Check base_url and that the server runs.") from error
+
+    return run_alone(ask())
+
+
+def _short(text: str) -> str:
+    shown = " ".join(text.split())
+    return repr(shown if len(shown) <= 120 else shown[:57] + "..." + shown[-57:])

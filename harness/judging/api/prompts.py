@@ -1,0 +1,127 @@
+"""Judge prompts: sandboxed Jinja files, and fences around every text a model wrote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from implicit_if.harness.errors import UserError, unknown_name
+from implicit_if.harness.judging.neutral_text import POLICY, cut, neutralise
+from implicit_if.harness.judging.protocol import Comparison
+from implicit_if.harness.storage import sha256_json, sha256_text
+
+FIRST, SECOND = "m", "M"
+"""What the judge calls the two answers: alpaca-eval's identifiers."""
+
+_FOLDER = Path(__file__).parent.parent / "prompts"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A comparison as a judge is asked it.
+
+    Attributes:
+        messages: Chat messages, each with `role` and `content`.
+        cut: Which of "instruction", "first", "second" were longer than the limit.
+    """
+
+    messages: list[dict[str, str]]
+    cut: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt file: a Jinja template with a block `user` and, if wanted, a block `system`.
+
+    The blocks see `instruction`, `first` and `second` (each already neutralised, cut and fenced), `fence`, `mode`
+    ("logprobs" or "text") and the identifiers `first_label` and `second_label`.
+
+    Attributes:
+        name: Name or path as the user gave it.
+        source: The template's text.
+    """
+
+    name: str
+    source: str
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What a fingerprint must hold about the prompt."""
+        return {"sha256": sha256_text(self.source), "text_policy": POLICY}
+
+    @cached_property
+    def _template(self) -> Any:
+        from jinja2 import StrictUndefined, TemplateSyntaxError
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+        environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+        try:
+            template = environment.from_string(self.source)
+        except TemplateSyntaxError as error:
+            raise UserError(f"prompt {self.name!r}, line {error.lineno}: {error.message}. Mend it.") from error
+        if "user" not in template.blocks:
+            raise UserError(
+                f"prompt {self.name!r} has no block 'user'. Expected {{% block user %}}...{{% endblock %}}, and "
+                f"{{% block system %}} if wanted; copy {_FOLDER / 'pairwise.jinja'} and change it."
+            )
+        return template
+
+    def ask(self, comparison: Comparison, *, mode: str, max_chars: int) -> Asked:
+        """The messages that put one comparison to a judge.
+
+        Args:
+            comparison: The instruction and the two answers, as the models wrote them.
+            mode: "logprobs" or "text".
+            max_chars: Characters kept of each text; what is cut is noted in `Asked.cut`.
+        """
+        texts, shortened = {}, []
+        for name in ("instruction", "first", "second"):
+            text, was_cut = cut(getattr(comparison, name), max_chars)
+            texts[name] = neutralise(text)
+            if was_cut:
+                shortened.append(name)
+        fence = _fence(texts)
+        values = {name: f"<{name} {fence}>\n{text}\n</{name} {fence}>" for name, text in texts.items()}
+        context = values | {"fence": fence, "mode": mode, "first_label": FIRST, "second_label": SECOND}
+        return Asked([m for role in ("system", "user") if (m := self._message(role, context))], shortened)
+
+    def _message(self, role: str, context: dict[str, str]) -> dict[str, str] | None:
+        from jinja2 import TemplateError
+
+        block = self._template.blocks.get(role)
+        if block is None:
+            return None
+        try:
+            content = "".join(block(self._template.new_context(context))).strip()
+        except (TemplateError, ArithmeticError, TypeError, ValueError) as error:
+            raise UserError(f"prompt {self.name!r}, block {role!r}: {error}. Mend the template.") from error
+        return {"role": role, "content": content}
+
+
+def load_prompt(name: str) -> Prompt:
+    """A shipped prompt by name, or a user's by path.
+
+    Raises:
+        UserError: If there is none, it is no Jinja template, or it does not show all three texts.
+    """
+    shipped = {path.stem: path for path in _FOLDER.glob("pairwise*.jinja")}
+    path = shipped.get(name) or Path(name).expanduser()
+    if name not in shipped and not path.is_file():
+        raise unknown_name("judge prompt", name, shipped, fix="Or give the path of a Jinja file.")
+    prompt = Prompt(name, path.read_text(encoding="utf-8"))
+    trial = Comparison("trial", "text-of-instruction", "text-of-first", "text-of-second")
+    shown = "".join(m["content"] for m in prompt.ask(trial, mode="text", max_chars=100).messages)
+    missing = [n for n in ("instruction", "first", "second") if f"text-of-{n}" not in shown]
+    if missing:
+        raise UserError(f"prompt {name!r} does not show {', '.join(missing)}. Put {{{{ {missing[0]} }}}} into it.")
+    return prompt
+
+
+def _fence(texts: dict[str, str]) -> str:
+    """A word in none of the texts: 16 hex digits of their hash, so that no answer can close its own fence."""
+    fence = sha256_json(texts)[:16]
+    while any(fence in text for text in texts.values()):
+        fence = sha256_text(fence)[:16]
+    return fence

@@ -1,0 +1,1 @@
+"""Cards of judges: what is known and measured of each."""

@@ -1,0 +1,310 @@
+"""A judge's card: one page from its configuration, what is known of it (`cards.yaml`), and what was measured."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from implicit_if.harness.judging.cards.measurements import Agreement, Controls, Measure, Measured
+from implicit_if.harness.judging.protocol import Comparison, Estimate
+from implicit_if.harness.judging.registry import BACKENDS, CONFIGS, resolve_spec
+
+_ABOUT = Path(__file__).parent / "cards.yaml"
+_NOWHERE = "http://127.0.0.1:9/v1"
+"""A server on this machine needs no key; none is asked to estimate a price."""
+_TYPICAL = Comparison("typical", "i" * 200, "a" * 1000, "b" * 1000)
+_ORDERLESS = {
+    "longest": "one: each answer is measured alone",
+    "embedded": "one: each answer is scored alone",
+    "reward": "one: each answer is scored alone",
+    "human": "one: shuffled",
+}
+_ARGUMENTS = {"alpaca_eval": "annotator", "human": "rater"}
+_FAMILIES = ("openai", "anthropic", "reward", "alpaca_eval")
+
+
+class About(BaseModel):
+    """What people should know of a judge before they use it.
+
+    Attributes:
+        title: Its heading, e.g. "openai:MODEL".
+        summary: What it is.
+        use: What it is good for.
+        avoid: What it must not be used for.
+        published: Facts others measured, each with its source.
+        needs: What measuring it takes, for the note where nothing was measured.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str
+    summary: str
+    use: list[str]
+    avoid: list[str]
+    published: list[str] = []
+    needs: str
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the configuration says: the backend, rows of a table, and whether the judge sees presentation orders."""
+
+    backend: str
+    rows: list[tuple[str, str]]
+    ordered: bool
+
+
+def card_names() -> list[str]:
+    """Every judge that has a card: shipped configurations and backends, sorted."""
+    return sorted({*BACKENDS, *(path.stem for path in CONFIGS.glob("*.yaml"))})
+
+
+@functools.cache
+def about() -> dict[str, About]:
+    """`cards.yaml`."""
+    import yaml
+
+    content = yaml.safe_load(_ABOUT.read_text(encoding="utf-8"))
+    return {name: About.model_validate(entry) for name, entry in content.items()}
+
+
+def render_card(name: str, measured: Measured | None = None) -> str:
+    """The page, in Markdown; the same arguments give the same bytes.
+
+    Args:
+        name: One of `card_names`, or another judge's spec, which gets the page of its backend's family.
+        measured: What was measured; its absence is said.
+    """
+    known = _about(name)
+    config = read_config(name)
+    title = known.title if name in about() else name
+    parts = [
+        f"# Judge card: `{title}`",
+        "<!-- Written by implicit-if judge-card and tools/judge_cards.py; edit cards.yaml, not this. -->",
+        known.summary.strip(),
+        "## Use it\n" + _list(known.use),
+        "## Do not use it\n" + _list(known.avoid),
+        "## Configuration\n" + table(["", ""], config.rows),
+        "## Agreement\n" + _agreement(known, measured),
+        "## Position bias\n" + _position_bias(config, known, measured),
+        "## Controls\n" + _not_measured(known) if measured is None else "## Controls\n" + controls_text(measured),
+        "## Time and cost\n" + (cost_text(measured) or _no_cost(config, known)),
+        *(["## Published by others\n" + _list(known.published)] if known.published else []),
+        "## Measure it\n" + _how(name, config, known),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _about(name: str) -> About:
+    family = name if name in about() else resolve_spec(name).backend.example.partition(":")[0]
+    unknown = About(
+        title=name,
+        summary="A judge that is not of this package: see its own documentation.",
+        use=["as its authors say."],
+        avoid=["before its agreement and its control rows below are measured."],
+        needs="what its authors say",
+    )
+    return about().get(family, unknown)
+
+
+def read_config(name: str) -> Config:
+    """What the configuration of a judge says, without its key, its weights or its server."""
+    spec = resolve_spec(name) if name not in _FAMILIES and name != "human" else None
+    backend = spec.backend.example.partition(":")[0] if spec is not None else name
+    argument = spec.argument if spec is not None else None
+    options = dict(spec.options) if spec is not None else {}
+    rows = [("backend", f"`{backend}`")]
+    if argument:
+        rows.append((_ARGUMENTS.get(backend, "model"), f"`{argument}`"))
+    rows += [(key, f"`{value}`") for key, value in sorted(options.items())]
+    if backend in _ORDERLESS:
+        return Config(backend, [*rows, ("presentation orders", _ORDERLESS[backend])], False)
+    if backend not in BACKENDS:  # another package's
+        return Config(backend, rows, True)
+    rows += _api_rows(backend, argument, options)
+    return Config(backend, [*rows, ("presentation orders", "both, averaged")], True)
+
+
+def controls_text(measured: Measured) -> str:
+    """Control rows as text and table."""
+    controls = measured.controls
+    if controls is None:
+        return "Not measured."
+    return (
+        f"Win rates in percent against the answers of `{controls.opponent}` on the instruction set "
+        f"`{controls.instructions}`. The first three deserve no win; the longer of the two systems' answers gains "
+        f"nothing with a judge that does not care about length; the last row is the other system itself.\n\n"
+        + table(
+            ["answers", "win rate", "95 % interval", "n"],
+            [[name, _number(m.value), _interval(m), m.n] for name, m in controls.rows.items()],
+        )
+        + _warning(controls)
+    )
+
+
+def cost_text(measured: Measured | None) -> str:
+    """Time and cost in a sentence; empty if not measured."""
+    if measured is None or measured.seconds is None:
+        return ""
+    seconds = measured.seconds
+    took = f"{1000 * seconds:.2g} ms" if seconds < 1 else f"{seconds:.2g} s"
+    where = f" ({measured.machine})" if measured.machine else ""
+    dollars = "not known" if measured.dollars is None else f"${measured.dollars:g}"
+    return f"{took} of wall time a comparison, under the runner{where}; cost a comparison: {dollars}."
+
+
+def _api_rows(backend: str, argument: str | None, options: dict[str, Any]) -> list[tuple[str, str]]:
+    from implicit_if.harness.judging.api.llm_judge import PARSER
+    from implicit_if.harness.judging.api.options import ApiOptions, price_list
+    from implicit_if.harness.judging.api.prompts import load_prompt
+    from implicit_if.harness.judging.registry import get_judge
+
+    prompt = "the annotator's own, from alpaca-eval 0.6.6"
+    parser = "the annotator's own"
+    if backend != "alpaca_eval":
+        found = load_prompt(str(options.get("prompt", "pairwise")))
+        prompt = f"`{found.name}` (sha256 {found.identity['sha256'][:8]})"
+        parser = f"`{PARSER}`"
+    limit = options.get("max_chars", ApiOptions.model_fields["max_chars"].default)
+    rows = [("prompt", prompt), ("parser", parser), ("texts are cut at", f"{limit:,} characters (`max_chars`)")]
+    if argument is None:
+        return rows
+    depends_on_server = backend == "openai" and options.get("logprobs", "auto") == "auto"
+    options = {**options, "base_url": _NOWHERE} | ({"logprobs": "text"} if depends_on_server else {})  # the dearer mode
+    judge: Any = get_judge(f"{backend}:{argument}", **options)
+    if not depends_on_server and backend != "alpaca_eval":  # whose fingerprint holds the installed version
+        rows.append(("fingerprint", f"`{judge.fingerprint[:16]}`"))
+    as_of, prices = price_list()
+    model = judge.identity["settings"]["model"]
+    if model in prices:
+        price_in, price_out = prices[model]
+        rows.append(("list price", f"${price_in:.2f} in, ${price_out:.2f} out for a million tokens ({as_of})"))
+        priced = get_judge(f"{backend}:{argument}", **options, price_in=price_in, price_out=price_out)
+        estimate: Estimate = priced.estimate([_TYPICAL, _TYPICAL])
+        rows.append(
+            (
+                "estimated price",
+                f"at most ${1000 * (estimate.cost or 0):.2f} for 1,000 comparisons of two answers of 1,000 characters, "
+                f"both orders",
+            )
+        )
+    return rows
+
+
+def _agreement(known: About, measured: Measured | None) -> str:
+    if measured is None or not measured.agreement:
+        return _not_measured(known)
+    return (
+        "Accuracy: share of the pairs decided by both on which judge and label name the same answer. `longest` is the "
+        "rule that the longer answer wins, on the same pairs.\n\n"
+        + table(
+            ["labels", "pairs decided", "accuracy", "95 % interval", "kappa", "`longest`", "Spearman (systems)"],
+            [_agreement_row(a) for a in measured.agreement],
+        )
+    )
+
+
+def _agreement_row(found: Agreement) -> list[object]:
+    accuracy = found.accuracy
+    return [
+        found.labels + (f" ({found.unjudged} unjudged)" if found.unjudged else ""),
+        "-" if accuracy is None else f"{accuracy.n:,}",
+        "-" if accuracy is None else _number(accuracy.value),
+        "-" if accuracy is None else _interval(accuracy),
+        "-" if found.kappa is None else f"{found.kappa:.2f}",
+        "-" if found.longest is None else _number(found.longest),
+        "-" if found.spearman is None else f"{found.spearman:.2f} ({found.n_systems})",
+    ]
+
+
+def _position_bias(config: Config, known: About, measured: Measured | None) -> str:
+    if config.backend == "human":
+        return _shown_first(measured)
+    if not config.ordered:
+        return "None by construction: no verdict depends on which answer is shown first."
+    found: list[tuple[str, Measure]] = []
+    if measured is not None:
+        found = [(a.labels, a.position_bias) for a in measured.agreement if a.position_bias is not None]
+        if measured.controls is not None and measured.controls.position_bias is not None:
+            found.append((f"`{measured.controls.instructions}`", measured.controls.position_bias))
+    if not found:
+        return _not_measured(known)
+    return "Points gained by being shown first.\n\n" + table(
+        ["pairs", "bias", "95 % interval", "n"], [[name, f"{m.value:+.1f}", _interval(m), m.n] for name, m in found]
+    )
+
+
+def _shown_first(measured: Measured | None) -> str:
+    share = measured.shown_first if measured is not None else None
+    return (
+        "Not measured by itself: each pair is shown once, its two answers shuffled, so that a rater's leaning to the "
+        "first favours no system on average and adds noise. "
+    ) + (
+        "The card of a sheet gives the share of its verdicts for the answer shown first."
+        if share is None
+        else f"Verdicts for the answer shown first, ties as half: {_number(share.value)} % {_interval(share)} of "
+        f"{share.n}; 50 % is no leaning."
+    )
+
+
+def _no_cost(config: Config, known: About) -> str:
+    if config.backend == "human":
+        return "**Not measured here**: note what your raters take and are paid."
+    return _not_measured(known)
+
+
+def _not_measured(known: About) -> str:
+    return f"**Not measured here**: it takes {known.needs}. Make it with the command below."
+
+
+def _how(name: str, config: Config, known: About) -> str:
+    people = config.backend == "human"
+    spec = "human" if people else known.title if name in about() else name
+    sheet = " --sheet FOLDER" if people else ""
+    last = (
+        "The first call writes the sheet of all these pairs into `FOLDER`; fill it in, and the same command writes the "
+        "card. `--option rater=NAME` tells raters apart."
+        if people
+        else "`--dry-run` shows what it would cost."
+    )
+    return (
+        f"With {known.needs}:\n\n```\nimplicit-if judge-card {spec} --labelled NAME=annotations.json "
+        f"--answers A.json B.json{sheet} --out card.md\n```\n\n"
+        "`annotations.json` is alpaca-eval's format (people's or another judge's verdicts), `A.json` and `B.json` are "
+        f"answers of two systems to the same instructions. {last}"
+    )
+
+
+def _warning(controls: Controls) -> str:
+    *_, (other, real) = controls.rows.items()
+    beating = [n for n in list(controls.rows)[:3] if (low := controls.rows[n].low) is not None and low > real.value]
+    if not beating or other in beating:
+        return ""
+    return f"\n\n**Beyond the interval above `{other}`, a real system: {', '.join(beating)}.**"
+
+
+def _list(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table; None is an empty cell."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else str(value).replace("|", "\\|")
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}"
+
+
+def _interval(measure: Measure) -> str:
+    return "-" if measure.low is None or measure.high is None else f"[{measure.low:.1f}, {measure.high:.1f}]"

@@ -1,0 +1,205 @@
+"""`implicit-if judge`: judges stored outputs against a reference's, on any machine, without the models."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from implicit_if.harness.cli import dollars, positive
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.instructions.identify import identify_set, shown, system_name
+from implicit_if.harness.judging.backends.human import SHEET, export_sheet, sheet_exists
+from implicit_if.harness.judging.cost_limit import show_dollars
+from implicit_if.harness.judging.judgement import Judgement
+from implicit_if.harness.judging.pairs import Pair, make_pairs
+from implicit_if.harness.judging.protocol import Comparison
+from implicit_if.harness.judging.registry import check_judge_spec, get_judge, known_judges
+from implicit_if.harness.judging.runner import annotate
+from implicit_if.harness.judging.scoring import control_judgement, score_judgement, write_report
+from implicit_if.harness.outputs import join_instructions, load_outputs
+from implicit_if.harness.references import stored_answers
+from implicit_if.harness.scores import Score
+from implicit_if.harness.stats.length_control.estimator_choice import METHODS, LengthControl, check_length_control
+from implicit_if.harness.stats.length_control.priors import parse_prior
+
+if TYPE_CHECKING:
+    from implicit_if.harness.instructions import InstructionSet
+
+HELP = "judge stored outputs against a reference's and print win rates"
+
+_SHOWN_ERRORS = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    add = parser.add_argument
+    add("outputs", type=Path, metavar="OUTPUTS", help="outputs: ours, alpaca-eval's JSON, or lm-eval's samples_*.jsonl")
+    add(
+        "--reference",
+        required=True,
+        metavar="OUTPUTS",
+        help="the outputs they are judged against, or a named reference, e.g. gemma-3-270m/instruction",
+    )
+    add(
+        "--judge",
+        required=True,
+        metavar="NAME",
+        help=f"a judge, NAME or NAME:ARGUMENT ({', '.join(known_judges())}), or a YAML",
+    )
+    add("--option", action="append", default=[], metavar="K=V", help="an option of the judge; may be repeated")
+    add("--annotations", type=Path, metavar="FILE", help="verdicts, kept and reused (OUTPUTS' stem.annotations.jsonl)")
+    add("--instructions", metavar="SPEC", help="the instruction set, for outputs that hold no texts")
+    add("--out", type=Path, metavar="FILE", help="write the scores as JSON")
+    add("--limit", type=positive, metavar="N", help="judge the first N outputs only")
+    add("--allow-missing", action="store_true", help="the reference may answer more instructions than OUTPUTS")
+    add(
+        "--length-control",
+        choices=METHODS,
+        default="auto",
+        help="auto: alpaca-eval's own for language models' verdicts on AlpacaEval if its hub file is cached, else ours",
+    )
+    add(
+        "--length-prior",
+        metavar="PRIOR",
+        help="another prior for ours: gpt4-turbo, llm or weak; numbers as --length-prior=MEAN,SD",
+    )
+    add("--sheet", type=Path, metavar="FOLDER", help="with --judge human: write the sheet there, or read it back")
+    add("--max-cost", type=dollars, metavar="USD", help="stop a paid judge before it costs more; verdicts are kept")
+    add("--dry-run", action="store_true", help="print calls and estimated cost; judge and write nothing")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Judges, prints the scores and writes them.
+
+    Returns:
+        0, also after writing a sheet; 1 if a verdict is missing.
+
+    Raises:
+        UserError: On wrong arguments or files, a permanent fault of the judge, or the cost limit.
+    """
+    spec = judge_spec(args)
+    check_judge_spec(spec)
+    prior = None if args.length_prior is None else parse_prior(args.length_prior)
+    options = parse_options(args.option)
+    given = _load_set(args.instructions)
+    system = load_outputs(args.outputs)[: args.limit]
+    if given is not None:
+        system = join_instructions(system, given.texts())
+    reference = stored_answers(args.reference, {output.instruction_id: output.instruction for output in system})
+    if given is not None:
+        reference = join_instructions(reference, given.texts())
+    names = system_name(system, args.outputs), system_name(reference, Path(args.reference))
+    pairs = make_pairs(system, reference, allow_missing=args.allow_missing or args.limit is not None)
+    instruction_set = identify_set({pair.instruction_id for pair in pairs}, given, args.outputs)
+    check_length_control(args.length_control, [pair.instruction_id for pair in pairs], instruction_set[0], prior)
+    if args.sheet is not None and not sheet_exists(args.sheet):
+        n = sum(pair.system.output != pair.reference.output for pair in pairs)
+        print(f"a sheet of {n} rows would be in {args.sheet}" if args.dry_run else write_sheet(pairs, args.sheet))
+        return 0
+    judge = get_judge(spec, **options)
+    store = args.annotations or args.outputs.with_suffix(".annotations.jsonl")
+    judgement = annotate(pairs, judge, store, max_cost=args.max_cost, dry_run=args.dry_run)
+    if args.dry_run:
+        return 0
+    control = control_judgement(judgement, pairs, instruction_set[0], method=args.length_control, prior=prior)
+    scores = score_judgement(judgement, pairs, *instruction_set, names[1], control=control)
+    print(render(judgement, scores, control, *names))
+    if args.out is not None:
+        write_report(args.out, report(judgement, scores, control, *names))
+    return 0 if judgement.complete else 1
+
+
+def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """`k=v` strings as options; a value that is JSON (a number, true, null, a list) is taken as such, else as text.
+
+    Raises:
+        UserError: If one has no "=", or a name comes twice.
+    """
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.isidentifier() or name in options:
+            wrong = "given twice" if name in options else "not of the form name=value"
+            raise UserError(f"--option {pair!r}: {wrong}. Expected e.g. --option temperature=0.")
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return options
+
+
+def render(judgement: Judgement, scores: dict[str, Score], control: LengthControl, system: str, reference: str) -> str:
+    """The table people read, the signatures, and what is missing."""
+    from tabulate import tabulate
+
+    rows = [(metric.replace("_", " "), score.render()) for metric, score in scores.items()]
+    level = next((s.interval.level for s in scores.values() if s.interval is not None), None)
+    head = "score" if level is None else f"score, {level:.0%} interval"
+    lines = [
+        f"{system} against {reference}, judged by {shown(judgement.judge)}",
+        tabulate(rows, headers=["metric", head], disable_numparse=True),
+        f"judged: {judgement.n_judged} of {judgement.n_expected}",
+        control.render(),
+        *(f"signature: {signature}" for signature in dict.fromkeys(s.signature for s in scores.values())),
+    ]
+    if judgement.cost or judgement.spent:
+        verdicts = show_dollars(judgement.cost or 0.0)
+        lines.append(f"cost: {verdicts} for these verdicts; this run spent {show_dollars(judgement.spent)}")
+    for missing in judgement.unjudged[:_SHOWN_ERRORS]:
+        lines.append(f"not judged: {shown(missing.instruction_id)} ({missing.order}): {shown(missing.error)}")
+    if not judgement.complete:
+        lines.append(f"{len(judgement.unjudged)} verdicts are missing; run the same command again to retry them.")
+    return "\n".join(lines)
+
+
+def report(
+    judgement: Judgement, scores: dict[str, Score], control: LengthControl, system: str, reference: str
+) -> dict[str, Any]:
+    """What `--out` writes; the same verdicts give the same bytes."""
+    return {
+        "system": system,
+        "reference": reference,
+        "judge": {"name": judgement.judge, "fingerprint": judgement.fingerprint},
+        "scores": {metric: score.model_dump() for metric, score in scores.items()},
+        "length_control": control.as_dict(),
+        "unjudged": [{**u._asdict(), "error": shown(u.error)} for u in judgement.unjudged],
+        "cost": judgement.cost,
+        "latency": None if judgement.latency is None else judgement.latency._asdict(),
+    }
+
+
+def judge_spec(args: argparse.Namespace) -> str:
+    """The judge; with `--sheet`, that sheet.
+
+    Raises:
+        UserError: If people are to judge without a sheet, or a sheet is given with another judge.
+    """
+    if args.sheet is None and args.judge != "human":
+        return str(args.judge)
+    if args.sheet is None:
+        raise UserError("judge 'human': found no sheet. Expected --sheet FOLDER, where it is written and read back.")
+    if args.judge != "human":
+        raise UserError(f"--sheet {args.sheet}: found --judge {args.judge}. Sheets are for people: --judge human.")
+    return f"human:{args.sheet}"
+
+
+def write_sheet(pairs: Sequence[Pair], folder: Path) -> str:
+    """Writes the sheet of the pairs, and says what to do with it."""
+    comparisons = (Comparison(p.instruction_id, p.instruction, p.system.output, p.reference.output) for p in pairs)
+    rows = export_sheet(comparisons, folder / SHEET, seed=0)
+    page = (folder / SHEET).with_suffix(".html")
+    return (
+        f"{rows} rows are in {folder / SHEET} (column verdict: 1, 2 or tie) and {page} (a page for the browser). Fill "
+        f"in one of them; what the page saves goes into {folder}. Then run the same command again."
+    )
+
+
+def _load_set(spec: str | None) -> InstructionSet | None:
+    if spec is None:
+        return None
+    from implicit_if.harness.instructions import load_instructions
+
+    return load_instructions(spec)

@@ -1,0 +1,1 @@
+"""Length-controlled win rates: estimators, priors, and the choice between them."""

@@ -1,0 +1,265 @@
+"""Length-controlled win rate without hub data: what the win rate would be if both answers were equally long.
+
+Judges prefer longer answers. As in alpaca-eval's GLM (Dubois et al. 2024, arXiv 2404.04475), a logistic regression
+explains the preferences by `tanh(length difference / sd)` and is then asked at difference 0. Where theirs has the
+hub's difficulty of each instruction, this one has the log length of the reference's answer; where theirs regularises
+on judged length-gamed baselines, this one has a normal prior on the length coefficient, the judge's (`priors`). `glm`
+is the exact one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.stats.bootstrap import replicates
+from implicit_if.harness.stats.estimate import (
+    Estimate,
+    Floats,
+    as_preferences,
+    as_vector,
+    canonical_order,
+    check_expected,
+    check_lengths,
+    check_level,
+)
+from implicit_if.harness.stats.intervals import score_interval
+from implicit_if.harness.stats.length_control.logistic import fit, influence, sigmoid
+from implicit_if.harness.stats.length_control.priors import GPT4_TURBO, LengthPrior
+
+METHOD = "offline"
+_COVARIATE_SD = 0.3
+_INTERCEPT_SD = 100.0  # as good as flat, yet finite: it keeps the fit of an all-lost replicate from diverging
+
+
+@dataclass(frozen=True)
+class LengthModel:
+    """The design of the length regression.
+
+    Attributes:
+        features: `[n, 4]`: tanh of the length difference (reference minus system, over its standard deviation),
+            share of orders in which the system was shown first minus 0.5, standardised log length of the
+            reference's answer, 1.
+        outcomes: `[n]` preferences for the system.
+        lengths: `[n, 2]` characters of the system's and the reference's answers.
+        prior: Of the length coefficient.
+    """
+
+    features: Floats
+    outcomes: Floats
+    lengths: Floats
+    prior: LengthPrior
+
+    def value(self) -> float:
+        """The estimate, as a fraction: only losses give 0 and only wins 1, whatever the lengths."""
+        return float(self.outcomes[0] if self.is_one_sided else self.controlled(np.ones((1, len(self.outcomes))))[0])
+
+    @property
+    def is_one_sided(self) -> bool:
+        """True if there are only losses or only wins."""
+        return bool(self.outcomes.min() == self.outcomes.max() and self.outcomes[0] in (0, 1))
+
+    @property
+    def spreads(self) -> Floats:
+        """`[4]` prior standard deviations."""
+        return np.array([self.prior.sd, _COVARIATE_SD, _COVARIATE_SD, _INTERCEPT_SD])
+
+    @cached_property
+    def coefficients(self) -> Floats:
+        """`[4]` of the fit to all instructions."""
+        ones = np.ones((1, len(self.outcomes)))
+        return np.asarray(fit(self.features, self.outcomes, ones, self._prior_means(ones), self.spreads)[0])
+
+    def controlled(self, weights: Floats, shift: Floats | float = 0.0) -> Floats:
+        """Mean prediction at length difference 0, as a fraction, fitted anew for each row of weights.
+
+        Args:
+            weights: `[r, n]`.
+            shift: `[r]`, or one for all fits: added to the prior mean of the length coefficient.
+
+        Returns:
+            `[r]`.
+        """
+        start = self.coefficients if len(weights) > 1 else None  # replicates end near it
+        c = fit(self.features, self.outcomes, weights, self._prior_means(weights, shift), self.spreads, start)
+        at_zero = sigmoid(c[:, 1:] @ self.features[:, 1:].T)
+        return np.asarray((weights * at_zero).sum(axis=1) / weights.sum(axis=1))
+
+    def pseudo_values(self) -> tuple[Floats, float]:
+        """Per-instruction values for statistics that need some, and the error they do not hold.
+
+        Returns:
+            `[n]` values whose mean is the estimate and whose variance over n is its sampling variance (infinitesimal
+            jackknife), and by how much the estimate moves if the mean of the prior on the length coefficient rises by
+            its standard deviation: the error that the prior adds. Both as fractions.
+        """
+        c = self.coefficients
+        at_zero = self.features * np.array([0.0, 1.0, 1.0, 1.0])
+        values, pulls = influence(self.features, self.outcomes, at_zero, c, self.spreads)
+        return values + pulls[0] * self._prior_influence(), float(pulls[0]) * self.prior.sd
+
+    def _prior_means(self, weights: Floats, shift: Floats | float = 0.0) -> Floats:
+        """`[r, 4]`: the prior's mean is that of the win rate and the lengths at these weights."""
+        means = np.zeros((len(weights), 4))
+        rates = weights @ self.outcomes / weights.sum(axis=1)
+        means[:, 0] = self.prior.means(np.clip(rates, 0, 1), _ratios(weights @ self.lengths)) + shift
+        return means
+
+    def _prior_influence(self) -> Floats:
+        """`[n]`: n times what each instruction does to the prior's mean; the mean over instructions is 0."""
+        rate, lengths = float(self.outcomes.mean()), self.lengths.mean(axis=0)
+        by_rate, by_length = self.prior.slopes(rate, float(_ratios(lengths[None])[0]))
+        relative = self.lengths / np.where(lengths > 0, lengths, 1.0)
+        return np.asarray(by_rate * (self.outcomes - rate) + by_length * (relative[:, 0] - relative[:, 1]))
+
+
+def length_controlled_win_rate(
+    preferences: ArrayLike,
+    system_lengths: ArrayLike,
+    reference_lengths: ArrayLike,
+    first_shown: ArrayLike | None = None,
+    ids: Sequence[str] | None = None,
+    *,
+    n_expected: int | None = None,
+    level: float = 0.95,
+    n_resamples: int = 1000,
+    seed: int = 0,
+    prior: LengthPrior = GPT4_TURBO,
+) -> Estimate:
+    """Win rate at equal lengths, in percent, with a bootstrap over instructions that refits each time.
+
+    Args:
+        preferences: `[n]` in [0, 1], no missing values.
+        system_lengths: `[n]` characters of the system's answers.
+        reference_lengths: `[n]` characters of the reference's answers.
+        first_shown: `[n]` share of the presentation orders in which the system's answer came first: 1 or 0 where one
+            order was judged, 0.5 for the mean of both. None: 0.5 everywhere.
+        ids: `[n]` instruction ids, each once. Row order changes no number, with or without them.
+        n_expected: Instructions in the set; `n` if not given.
+        level: Nominal coverage of the interval.
+        n_resamples: Bootstrap resamples; 0 for the value alone.
+        seed: Seed of the resampling.
+        prior: Of the length coefficient: the judge's (`priors.prior_of`). Each replicate draws its prior mean from it,
+            so error and interval hold what the data cannot tell about length.
+
+    Returns:
+        Percent. Standard error: standard deviation of the replicates. Interval: `intervals.score_interval` with that
+        error. Only losses give 0, only wins 100, whatever the lengths. With equal lengths it is the win rate. n = 0
+        has neither value nor interval, n = 1 neither error nor interval. The method names the prior.
+
+    Raises:
+        UserError: If a value is missing or out of range, vectors differ in length, or an id comes twice.
+    """
+    check_level(level)
+    model = length_model(preferences, system_lengths, reference_lengths, first_shown, ids, prior)
+    n, method = len(model.outcomes), method_name(prior)
+    expected = check_expected(n, n_expected)
+    if not n:
+        return Estimate(None, None, None, None, method, n, expected)
+    value = model.value()
+    if n < 2 or not n_resamples:
+        return Estimate(100 * value, None, None, None, method, n, expected)
+    if model.is_one_sided:
+        error, (low, high) = 0.0, _one_sided_interval(model, value, level)
+    else:
+        error = _bootstrap_error(model, n_resamples, seed)
+        low, high = score_interval(value, error, n, level)
+    return Estimate(100 * value, 100 * error, (100 * low, 100 * high), level, f"{method};score", n, expected, seed)
+
+
+def prior_sensitivity(
+    preferences: ArrayLike,
+    system_lengths: ArrayLike,
+    reference_lengths: ArrayLike,
+    first_shown: ArrayLike | None = None,
+    ids: Sequence[str] | None = None,
+    *,
+    prior: LengthPrior = GPT4_TURBO,
+) -> tuple[float, float] | None:
+    """The estimate with the prior mean moved by one standard deviation down and up.
+
+    Arguments and errors as in `length_controlled_win_rate`. Two percentages, far apart where the answers' lengths
+    say little by themselves (e.g. the system always shorter); None for n = 0.
+    """
+    model = length_model(preferences, system_lengths, reference_lengths, first_shown, ids, prior)
+    n = len(model.outcomes)
+    if not n:
+        return None
+    if model.is_one_sided:
+        return 100 * float(model.outcomes[0]), 100 * float(model.outcomes[0])
+    low, high = 100 * model.controlled(np.ones((2, n)), np.array([-prior.sd, prior.sd]))
+    return float(low), float(high)
+
+
+def method_name(prior: LengthPrior) -> str:
+    """How signatures and records call the offline estimator with this prior, e.g. "offline(weak)"."""
+    return f"{METHOD}({prior.name})"
+
+
+def length_model(
+    preferences: ArrayLike,
+    system_lengths: ArrayLike,
+    reference_lengths: ArrayLike,
+    first_shown: ArrayLike | None = None,
+    ids: Sequence[str] | None = None,
+    prior: LengthPrior = GPT4_TURBO,
+) -> LengthModel:
+    """The regression's design, rows in canonical order; arguments and errors as in `length_controlled_win_rate`.
+
+    A column that does not vary is 0, so that equal lengths are no special case.
+    """
+    y = as_preferences(preferences)
+    system = as_vector(system_lengths, "system_lengths")
+    reference = as_vector(reference_lengths, "reference_lengths")
+    shown = np.full(y.size, 0.5) if first_shown is None else as_preferences(first_shown, "first_shown")
+    check_lengths(y.size, system_lengths=system, reference_lengths=reference, first_shown=shown, ids=ids)
+    if y.size and min(system.min(), reference.min()) < 0:
+        raise UserError("lengths: found a negative one. Expected characters of each answer, 0 or more.")
+    order = canonical_order(ids, y, system, reference, shown)
+    y, system, reference, shown = y[order], system[order], reference[order], shown[order]
+    log_reference = np.log1p(reference)
+    features = np.column_stack(
+        [
+            np.tanh(_over_spread(reference - system)),
+            shown - 0.5,
+            _over_spread(log_reference - log_reference.mean()) if y.size else y,
+            np.ones(y.size),
+        ]
+    )
+    return LengthModel(features, y, np.column_stack([system, reference]), prior)
+
+
+def _bootstrap_error(model: LengthModel, n_resamples: int, seed: int) -> float:
+    priors = np.random.default_rng([seed, 1])
+
+    def statistic(weights: Floats) -> Floats:
+        return model.controlled(weights, model.prior.sd * priors.standard_normal(len(weights)))
+
+    return float(replicates(statistic, len(model.outcomes), n_resamples, seed).std(ddof=1))
+
+
+def _one_sided_interval(model: LengthModel, value: float, level: float) -> tuple[float, float]:
+    """For only losses or only wins: the win rate's interval, its open end moved to equal lengths by the prior."""
+    n = len(model.outcomes)
+    ends = np.array(score_interval(value, 0.0, n, level))
+    bound = replace(model, outcomes=np.full(n, ends[0] if value else ends[1]))
+    moved = float(bound.controlled(np.ones((1, n)))[0])
+    return (moved, 1.0) if value else (0.0, moved)
+
+
+def _over_spread(values: Floats) -> Floats:
+    spread = float(values.std(ddof=1)) if values.size > 1 else 0.0
+    return values / spread if spread > 1e-12 * np.abs(values).max(initial=0) else np.zeros_like(values)
+
+
+def _ratios(lengths: Floats) -> Floats:
+    """`[r]` ratios, system to reference, of `[r, 2]` total lengths; 1 where both are 0."""
+    system, reference = lengths.T
+    with np.errstate(divide="ignore"):
+        ratios: Floats = np.divide(system, reference, out=np.ones_like(system), where=(system > 0) | (reference > 0))
+    return ratios

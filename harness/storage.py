@@ -1,0 +1,171 @@
+"""Files other processes may read or write at the same moment: atomic writes, locks, hashes, the cache folder."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from implicit_if.harness.errors import UserError
+
+CACHE_VARIABLE = "IMPLICIT_IF_CACHE"
+
+
+def cache_dir() -> Path:
+    """The user's cache folder, not created yet.
+
+    `$IMPLICIT_IF_CACHE`, else `$XDG_CACHE_HOME/implicit-if`, else the platform's cache folder.
+    """
+    if override := os.environ.get(CACHE_VARIABLE):
+        return Path(override).expanduser()
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base).expanduser() / "implicit-if"
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("implicit-if", appauthor=False))
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
+    r"""Opens a temporary file beside `path` that replaces it only if the block ends without an error.
+
+    Args:
+        path: The file to write; its folder is created.
+        mode: "w" (UTF-8 text, `\n` line ends) or "wb".
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    temporary = Path(name)
+    try:
+        with open(handle, mode, **text) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would hide the file from the user's group
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Writes `value` atomically as indented UTF-8 JSON with a final newline; NaN is refused."""
+    text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    with atomic_write(path, "wb") as file:
+        file.write(text.encode("utf-8", "backslashreplace"))  # a lone surrogate becomes its JSON escape
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike[str], timeout: float = -1) -> Iterator[None]:
+    """Holds the lock file `<path>.lock` against other processes and threads.
+
+    Args:
+        path: What the lock protects; it need not exist.
+        timeout: Seconds to wait; -1 waits for ever.
+
+    Raises:
+        filelock.Timeout: If the lock is still held after `timeout`.
+    """
+    import filelock
+
+    lock = Path(f"{os.fspath(path)}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(lock, timeout=timeout):
+        yield
+
+
+def sha256_text(text: str) -> str:
+    """Hex sha256 of the text as UTF-8; lone surrogates, which UTF-8 cannot hold, are kept distinct."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def sha256_json(value: Any) -> str:
+    """Hex sha256 of a value's canonical JSON: sorted keys, no spaces."""
+    return sha256_text(json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False))
+
+
+def sha256_file(path: str | os.PathLike[str]) -> str:
+    """Hex sha256 of a file's bytes, read in pieces."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_records(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+    """Yields every complete line of a JSON Lines file; a missing file has none.
+
+    A last line without its newline is what an interrupted write leaves behind: it is skipped, and
+    `append_records` later cuts it off. Any other broken line is damage, and is an error.
+
+    Raises:
+        UserError: If the file cannot be read, or a complete line is not a JSON object; names the file and the line.
+    """
+    file_path = Path(path)
+    if not file_path.exists():
+        return
+    try:
+        opened = open(file_path, "rb")  # noqa: SIM115  only errors of opening are the file's
+    except OSError as error:
+        raise UserError(
+            f"{file_path}: cannot be read ({error}). Expected a JSON Lines file; name another one."
+        ) from error
+    with opened as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                raise UserError(
+                    f"{file_path}, line {number}: not JSON ({error}). Expected one JSON object a line. "
+                    f"Move the file away to start anew, or delete that line."
+                ) from error
+            if not isinstance(record, dict):
+                raise UserError(
+                    f"{file_path}, line {number}: found a {type(record).__name__}, expected a JSON object. "
+                    f"Move the file away to start anew, or delete that line."
+                )
+            yield record
+
+
+def append_records(path: str | os.PathLike[str], records: Iterable[dict[str, Any]]) -> None:
+    """Appends records in one locked write followed by fsync; a torn last line is cut off first.
+
+    Args:
+        path: The JSON Lines file; it and its folder are created.
+        records: Values that JSON can hold; non-ASCII text is escaped, so lone surrogates survive.
+    """
+    data = b"".join(json.dumps(r, sort_keys=True, allow_nan=False).encode("ascii") + b"\n" for r in records)
+    if not data:
+        return
+    file_path = Path(path)
+    file_path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(file_path), open(file_path, "ab+") as file:
+        _cut_torn_line(file)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _cut_torn_line(file: Any) -> None:
+    end = file.seek(0, os.SEEK_END)
+    keep = end
+    while keep > 0:
+        start = max(0, keep - 65536)
+        file.seek(start)
+        block = file.read(keep - start)
+        newline = block.rfind(b"\n")
+        if newline >= 0:
+            keep = start + newline + 1
+            break
+        keep = start
+    if keep != end:
+        file.truncate(keep)

@@ -1,0 +1,88 @@
+"""Finding the base model: a hub name, a folder, or a name that some package registered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.storage import sha256_file, sha256_json
+
+GROUP = "implicit_if.models"
+"""Entry points that give a base model a short name: each names a callable that returns the model's folder."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model.
+
+    Attributes:
+        name: What the user called it.
+        path: What transformers loads: a hub name or a folder.
+    """
+
+    name: str
+    path: str
+
+
+def registered_models() -> list[str]:
+    """Short names of base models, e.g. `embedded`."""
+    return sorted(entry.name for entry in entry_points(group=GROUP))
+
+
+def resolve_base(name: str) -> Base:
+    """Turns a base model's name into what transformers can load; a registered model is made ready.
+
+    Raises:
+        UserError: If it is a folder that is missing or holds no model, or a short name nobody registered.
+    """
+    for entry in entry_points(group=GROUP):
+        if entry.name == name:
+            return Base(name, str(entry.load()()))
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UserError(f"base model {name}: the folder holds no config.json. Expected a Hugging Face model.")
+        return Base(name, str(folder))
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        known = ", ".join(registered_models()) or "none"
+        raise UserError(
+            f"base model {name!r}: no such folder. Expected a folder, a hub name such as meta-llama/Llama-2-7b-hf, "
+            f"or a registered name ({known})."
+        )
+    return Base(name, name)
+
+
+def hub_commit(base: Base, revision: str | None) -> str | None:
+    """The commit that a hub model's revision means now; a folder has none, so its `revision` is handed back.
+
+    Raises:
+        UserError: If the hub has no such model or revision, or cannot be reached and nothing is cached.
+    """
+    if Path(base.path).is_dir():
+        return revision
+    from transformers.utils.hub import cached_file, extract_commit_hash
+
+    try:
+        config = cached_file(base.path, "config.json", revision=revision)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"base model {base.name!r}: its config.json cannot be loaded ({error}). Expected a Hugging Face model's "
+            f"name or folder; base_revision is {revision!r}."
+        ) from error
+    return extract_commit_hash(config, None) or revision
+
+
+def weights_identity(base: Base, commit: str | None) -> str:
+    """What is equal where two runs start from the same weights: name and commit on the hub, else a hash of the files.
+
+    Args:
+        base: The base model.
+        commit: From `hub_commit`.
+    """
+    folder = Path(base.path)
+    if not folder.is_dir():
+        return f"{base.path}@{commit}"
+    files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
+    return sha256_json({file.name: sha256_file(file) for file in files})

@@ -1,0 +1,141 @@
+"""The work folder of a run: who may use it, which checkpoints in it are whole, and whose run it is."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.references import PROVENANCE
+from implicit_if.harness.storage import locked, write_json
+from implicit_if.harness.tuning.recipe import save_recipe
+from implicit_if.harness.tuning.schema import Recipe
+
+Identity = dict[str, str]
+"""What makes two runs the same: hashes of recipe, data and base."""
+
+
+def work_folder(target: Path) -> Path:
+    """Where the checkpoints of a model in `target` are.
+
+    Raises:
+        UserError: If `target` does not end in a folder's name, so that it cannot be made by a rename.
+    """
+    if target.name in ("", ".."):
+        raise UserError(f"--out is {str(target)!r}, expected the name of a new folder at its end, e.g. tuned/mine.")
+    return target.with_name(f"{target.name}.work")
+
+
+@contextlib.contextmanager
+def only_run(work: Path) -> Iterator[None]:
+    """Makes the folder and holds it against other processes.
+
+    Raises:
+        UserError: If it cannot be made, or another process is tuning there.
+    """
+    from filelock import Timeout
+
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{work}: cannot be made ({error}). Choose an --out where you may write.") from error
+    try:
+        with locked(work / "run", timeout=0):
+            yield
+    except Timeout as error:
+        raise UserError(f"{work}: another process is tuning there. Wait for it, or choose another --out.") from error
+
+
+def finished(target: Path, identity: Identity) -> bool:
+    """Whether the model is already there.
+
+    Raises:
+        UserError: If something else is.
+    """
+    if not os.path.lexists(target):
+        return False
+    try:
+        found = json.loads((target / PROVENANCE).read_text(encoding="utf-8"))["identity"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{target}: exists and is no tuned model of ours. Expected a new folder; choose another --out."
+        ) from error
+    if found != identity:
+        raise UserError(
+            f"{target}: holds a model of another {_difference(found, identity)}. Choose another --out, or remove it."
+        )
+    return True
+
+
+def open_work(work: Path, recipe: Recipe, identity: Identity) -> None:
+    """Takes up an unfinished run of the same identity, or marks the folder as this run's.
+
+    Checkpoints that are not whole are removed, which is said.
+
+    Raises:
+        UserError: If the folder holds a run of another identity, or the disk is full.
+    """
+    marker = work / "run.json"
+    if marker.exists():
+        found = json.loads(marker.read_text(encoding="utf-8"))
+        if found != identity:
+            raise UserError(
+                f"{work}: holds an unfinished run of another {_difference(found, identity)}. "
+                f"Choose another --out, or remove that folder to start anew."
+            )
+    for folder in work.glob("checkpoint-*"):
+        if not _whole(folder):
+            print(f"note: removing {folder}, which was not written to its end", file=sys.stderr)
+            shutil.rmtree(folder)
+    with clear_disk_errors(work):
+        save_recipe(work / "recipe.yaml", recipe)
+        write_json(marker, identity)
+
+
+def last_checkpoint(work: Path) -> Path | None:
+    """The newest whole checkpoint, or None."""
+    return max(filter(_whole, work.glob("checkpoint-*")), key=_step, default=None)
+
+
+@contextlib.contextmanager
+def clear_disk_errors(work: Path) -> Iterator[None]:
+    """Says so where a disk is full: libraries below raise it as many things, whose text alone has it in common."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+        if not full and shutil.disk_usage(work).free > 1_000_000:
+            raise
+        kept = last_checkpoint(work)
+        raise UserError(
+            f"{work}: the disk is full ({error}). {f'{kept.name} is whole' if kept else 'No checkpoint is whole yet'}; "
+            f"make room and run the same command to continue."
+        ) from error
+
+
+def _whole(checkpoint: Path) -> bool:
+    """Whether it was written to its end: its last file, `trainer_state.json`, is complete and of this step.
+
+    A kill leaves no such file, a full disk an empty one or the beginning of one.
+    """
+    try:
+        state = json.loads((checkpoint / "trainer_state.json").read_bytes())
+        return bool(state["global_step"] == _step(checkpoint))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def _difference(found: Identity, identity: Identity) -> str:
+    return " and ".join(key for key in identity if found.get(key) != identity[key])

@@ -1,0 +1,98 @@
+"""`implicit-if tune`: a base model becomes one of the paper's systems."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.tuning.base_model import registered_models, resolve_base
+from implicit_if.harness.tuning.recipe import load_recipe, profiles, recipe_names
+from implicit_if.harness.tuning.schema import Recipe
+
+HELP = "tune a base model by a recipe (instruction, response, mbpp, ...)"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument("recipe", nargs="?", help="a recipe's name (see --list), or a YAML file")
+    parser.add_argument("--list", action="store_true", help="list recipes and profiles")
+    parser.add_argument(
+        "--out", metavar="DIR", help="folder of the tuned model (default: tuned/<recipe>-<base>-<seed>)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="show rows, lengths and the loss mask; train nothing")
+    parser.add_argument("--keep-checkpoints", action="store_true", help="keep DIR.work when the model is finished")
+    add_recipe_arguments(parser)
+    parser.add_argument("--seed", type=int, help="order of the rows; systems are compared at the same seed")
+
+
+def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what `tune` and `select` share."""
+    parser.add_argument("--base", metavar="MODEL", help="base model: hub name, folder, or a registered name (embedded)")
+    parser.add_argument(
+        "--data", metavar="PATH", help="local file of the recipe's data: jsonl, json, csv, parquet, txt"
+    )
+    parser.add_argument("--profile", metavar="MODEL/SET", help="hyper-parameters, e.g. llama2-7b/reference")
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides", help="e.g. train.epochs=3"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command.
+
+    Raises:
+        UserError: See `load_recipe`, `prepare` and `tune`.
+    """
+    if arguments.list:
+        print_list()
+        return 0
+    if arguments.recipe is None:
+        raise UserError(f"no recipe given. Expected one of: {', '.join(recipe_names())}; or a YAML file.")
+    recipe = recipe_from(arguments, arguments.seed)
+    print(f"recipe {recipe.name}, base {recipe.base}, profile {recipe.profile or 'none'}", file=sys.stderr)
+    if arguments.dry_run:
+        from implicit_if.harness.tuning.data.prepare import prepare
+        from implicit_if.harness.tuning.dry_run import preview
+
+        preview(prepare(recipe, resolve_base(recipe.base).path))
+        return 0
+    from implicit_if.harness.tuning.runner import tune
+
+    tune(recipe, arguments.out or default_folder(recipe), keep_checkpoints=arguments.keep_checkpoints)
+    return 0
+
+
+def recipe_from(arguments: argparse.Namespace, seed: int | None = None) -> Recipe:
+    """The resolved recipe that the arguments of `add_recipe_arguments` ask for."""
+    overrides = list(arguments.overrides)
+    if seed is not None:
+        overrides.append(f"train.seed={seed}")
+    recipe = load_recipe(arguments.recipe, overrides, base=arguments.base, profile=arguments.profile)
+    if arguments.data is not None:
+        # Not as an override: a path is no YAML value.
+        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"path": arguments.data})})
+    return recipe
+
+
+def default_folder(recipe: Recipe) -> Path:
+    """`tuned/<recipe>-<base>-<seed>`, the base without its organisation."""
+    base = Path(recipe.base.rstrip("/")).name
+    return Path("tuned") / f"{recipe.name}-{base}-{recipe.train.seed}"
+
+
+def print_list() -> None:
+    """Prints recipes, profiles and registered base models."""
+    print("recipes:")
+    for name in recipe_names():
+        print(f"  {name:<24}{_summary(name)}")
+    print("profiles:")
+    for profile in profiles().values():
+        print(f"  {profile.name:<24}{profile.base}")
+    print(f"registered base models: {', '.join(registered_models()) or 'none'}")
+
+
+def _summary(name: str) -> str:
+    overrides = ["train.epochs=1", "train.learning_rate=1"]  # any value: a summary does not depend on the profile
+    return load_recipe(name, overrides, base="any").summary

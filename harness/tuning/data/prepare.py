@@ -1,0 +1,139 @@
+"""Everything before training: rows, tokens, labels, and what a user should know about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from implicit_if.harness.chat_templates import ChatTemplate, load_template
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.storage import sha256_json
+from implicit_if.harness.tuning.data.conversations import Conversation, Rows, drop_instructions, load_rows
+from implicit_if.harness.tuning.data.encode import EncodedRow, Encoder, encode_rows, places, prompt_template
+from implicit_if.harness.tuning.data.rephrasing import Ask, Decision, remove_rephrasing
+from implicit_if.harness.tuning.data.rephrasing_model import model_ask
+from implicit_if.harness.tuning.preflight import check_model
+from implicit_if.harness.tuning.schema import Recipe
+from implicit_if.harness.tuning.tokenizer import load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass
+class Prepared:
+    """Training rows with all that made them.
+
+    Attributes:
+        recipe: The resolved recipe.
+        rows: The conversations as trained on, and their origin.
+        encoded: One per conversation, in the same order.
+        encoder: Holds tokenizer and template.
+        decisions: Of the rephrasing detector; empty where it did not run.
+        notes: Automatic choices and everything left out, one sentence each.
+    """
+
+    recipe: Recipe
+    rows: Rows
+    encoded: list[EncodedRow]
+    encoder: Encoder
+    decisions: list[Decision] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return self.encoder.tokenizer
+
+    @property
+    def template(self) -> ChatTemplate:
+        return self.encoder.template
+
+    @property
+    def chat_template(self) -> ChatTemplate:
+        """The template the tuned model is prompted with; see `prompt_template`."""
+        return load_template(prompt_template(self.recipe.encoding.template))
+
+    @property
+    def sha256(self) -> str:
+        """Hex sha256 over tokens and labels, in order: what training depends on besides recipe and weights."""
+        return sha256_json([[row.input_ids, row.labels] for row in self.encoded])
+
+    def statistics(self) -> dict[str, Any]:
+        """Counts for the dry run, the model card and the log."""
+        lengths = sorted(row.full_length for row in self.encoded)
+        return {
+            "rows": len(self.encoded),
+            "tokens": sum(len(row.input_ids) for row in self.encoded),
+            "loss_tokens": sum(row.loss_tokens for row in self.encoded),
+            "median_length": lengths[len(lengths) // 2],
+            "longest": lengths[-1],
+            "truncated": sum(row.truncated for row in self.encoded),
+            "multi_turn": sum(_answers(c) > 1 for c in self.rows.conversations),
+        }
+
+
+def prepare(recipe: Recipe, model_path: str | Path, ask: Ask | None = None) -> Prepared:
+    """Loads, filters and encodes a recipe's rows.
+
+    Args:
+        recipe: The resolved recipe.
+        model_path: Hub name or folder of the base model, for its tokenizer.
+        ask: A language model for the rephrasing detector; None takes the recipe's `rephrasing_model`, if it has one,
+            else the lexical rule.
+
+    Raises:
+        UserError: For bad data, named by row, where no row is left, and where the base model does not fit the recipe.
+    """
+    check_model(model_path, recipe.base_revision, recipe.train)
+    template = load_template(recipe.encoding.template)
+    rows = load_rows(recipe.data)
+    notes = list(rows.notes)
+    tokenizer = load_tokenizer(model_path, recipe.base_revision)
+    encoder = Encoder(tokenizer, template, recipe.encoding.max_length, recipe.encoding.newline_in_loss)
+    if recipe.data.max_tokens is not None:
+        before = len(rows.conversations)
+        rows.conversations = _short(rows.conversations, tokenizer, recipe.data.max_tokens)
+        left = len(rows.conversations)
+        notes.append(
+            f"{before - left} of {before} rows have more than {recipe.data.max_tokens} tokens and are left out"
+        )
+    decisions: list[Decision] = []
+    if recipe.data.rephrasing != "keep":
+        before = len(rows.conversations)
+        if ask is None and recipe.data.rephrasing_model is not None:
+            ask = model_ask(recipe.data.rephrasing_model)
+        rows.conversations, decisions = remove_rephrasing(rows.conversations, recipe.data.rephrasing, ask)
+        flagged = len({d.where for d in decisions if d.rephrases})
+        left_out = list(dict.fromkeys(d.where for d in decisions if d.outcome == "left out"))
+        detector = "the lexical rule" if ask is None else recipe.data.rephrasing_model or "the model"
+        notes.append(
+            f"{flagged} of {before} rows begin by rephrasing, says {detector}; {len(left_out)} are left out for it"
+            f"{f' ({places(left_out)})' if left_out else ''}"
+        )
+    if recipe.data.drop_instructions:
+        rows.conversations = [Conversation(c.where, drop_instructions(c.messages)) for c in rows.conversations]
+    if not rows.conversations:
+        raise UserError(
+            f"{rows.origin}: 0 rows remain ({'; '.join(notes)}). Expected at least one; change recipe.data."
+        )
+    encoded = encode_rows(encoder, rows.conversations)
+    truncated = [row for row in encoded if row.truncated]
+    if truncated:
+        most = recipe.encoding.max_length
+        where = places(row.where for row in truncated)
+        notes.append(f"{len(truncated)} rows are cut at {most} tokens and lose their end ({where})")
+    return Prepared(recipe, rows, encoded, encoder, decisions, notes)
+
+
+def _short(conversations: list[Conversation], tokenizer: PreTrainedTokenizerBase, most: int) -> list[Conversation]:
+    """The conversations of at most `most` tokens, counted with their instructions and the usual tags.
+
+    So instruction tuning, response tuning and other tags see the same rows.
+    """
+    counter = Encoder(tokenizer, load_template("tulu"), max_length=most)
+    return [c for c in conversations if counter.length(c) <= most]
+
+
+def _answers(conversation: Conversation) -> int:
+    return sum(m["role"] == "assistant" for m in conversation.messages)

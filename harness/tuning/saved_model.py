@@ -1,0 +1,133 @@
+"""The finished model: safetensors, tokenizer, chat template, recipe, provenance and card, in one rename."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from implicit_if.harness.references import PROVENANCE
+from implicit_if.harness.storage import append_records, atomic_write, write_json
+from implicit_if.harness.tuning import model_card
+from implicit_if.harness.tuning.base_model import Base
+from implicit_if.harness.tuning.data.prepare import Prepared
+from implicit_if.harness.tuning.data.rephrasing import save_decisions
+from implicit_if.harness.tuning.recipe import save_recipe
+from implicit_if.harness.tuning.tokenizer import check_reloaded
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from implicit_if.harness.tuning.trainer import RecipeTrainer
+
+
+def save(
+    trainer: RecipeTrainer, prepared: Prepared, base: Base, identity: dict[str, str], work: Path, target: Path
+) -> None:
+    """Writes the finished model to `target`, which must not exist; it appears whole or not at all.
+
+    Every process must call this: sharded weights are gathered from all of them, then the first one writes. Adapters
+    are merged into the base model's weights, so that any tool loads the result.
+    """
+    raw = work / "trained"
+    trainer.save_model(str(raw))
+    if trainer.is_world_process_zero():
+        folder = target.with_name(f".{target.name}.saving")
+        shutil.rmtree(folder, ignore_errors=True)
+        model = _whole_model(prepared, base, raw)
+        model.save_pretrained(folder)
+        prepared.tokenizer.chat_template = prepared.chat_template.source
+        prepared.tokenizer.save_pretrained(folder)
+        check_reloaded(prepared.tokenizer, folder)
+        save_recipe(folder / "recipe.yaml", prepared.recipe, note="implicit-if tune recipe.yaml  # tunes this again")
+        append_records(folder / "training_log.jsonl", trainer.state.log_history)
+        (folder / "training_log.jsonl.lock").unlink(missing_ok=True)
+        save_decisions(folder / "rephrasing.jsonl", prepared.decisions)
+        provenance = _provenance(trainer, prepared, base, identity, model)
+        write_json(folder / PROVENANCE, provenance)
+        with atomic_write(folder / "README.md") as file:
+            file.write(model_card.render(prepared, provenance))
+        _open_to_readers(folder)
+        os.replace(folder, target)
+        shutil.rmtree(raw)
+    trainer.accelerator.wait_for_everyone()
+
+
+def _whole_model(prepared: Prepared, base: Base, raw: Path) -> PreTrainedModel:
+    """The trained weights on the CPU, adapters merged in float32, in the type they are saved in."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    recipe = prepared.recipe
+    saved = recipe.train.save_dtype or recipe.train.weights
+    options: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True, "dtype": recipe.train.weights}
+    if recipe.train.lora is None:
+        model = AutoModelForCausalLM.from_pretrained(raw, **options)
+    else:
+        from peft import PeftModel
+
+        # The adapters were trained on weights of this type; merging in it would round their small changes away.
+        frozen = AutoModelForCausalLM.from_pretrained(base.path, revision=recipe.base_revision, **options)
+        frozen = frozen.float()  # type: ignore[no-untyped-call]
+        model = PeftModel.from_pretrained(frozen, str(raw)).merge_and_unload()
+    return model.to(getattr(torch, saved))  # type: ignore[no-any-return]
+
+
+def _open_to_readers(folder: Path) -> None:
+    """Gives every file the user's usual mode: safetensors writes files that only their owner can read."""
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in folder.iterdir():
+        path.chmod(0o666 & ~umask)
+
+
+def _provenance(
+    trainer: RecipeTrainer, prepared: Prepared, base: Base, identity: dict[str, str], model: PreTrainedModel
+) -> dict[str, Any]:
+    commit = getattr(getattr(trainer.model, "config", None), "_commit_hash", None)
+    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
+    summary = next((e for e in reversed(trainer.state.log_history) if "train_runtime" in e), {})
+    return {
+        "identity": identity,
+        "recipe": prepared.recipe.name,
+        "base": {
+            "name": base.name,
+            "revision": commit or prepared.recipe.base_revision,
+            "model_type": model.config.model_type,
+        },
+        "data": {
+            "origin": prepared.rows.origin,
+            "revision": prepared.rows.revision,
+            "licence": prepared.rows.licence,
+            "conversations_sha256": prepared.rows.sha256,
+            **prepared.statistics(),
+        },
+        "template": {"name": prepared.template.name, "sha256": prepared.template.sha256},
+        "notes": prepared.notes,
+        "training": {
+            "steps": trainer.state.global_step,
+            "processes": trainer.args.world_size,
+            "device": trainer.args.device.type,
+            "first_loss": logged[0]["loss"] if logged else None,
+            "last_loss": logged[-1]["loss"] if logged else None,
+            "tokens": logged[-1].get("num_tokens") if logged else None,
+            "seconds_of_last_start": summary.get("train_runtime"),
+            "peak_memory_gb": peak_memory_gb(),
+        },
+        "versions": {p: importlib.metadata.version(p) for p in ("torch", "transformers", "trl", "accelerate")},
+    }
+
+
+def peak_memory_gb() -> float:
+    """Largest memory used by this process: on the GPU where there is one, else resident, in GB (1e9 bytes)."""
+    import resource  # not on Windows
+
+    import torch
+
+    if torch.cuda.is_available():
+        return round(torch.cuda.max_memory_allocated() / 1e9, 2)
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes on macOS, kibibytes on Linux
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9, 2)

@@ -1,0 +1,170 @@
+"""Boards: submissions grouped so that the numbers of one table may be compared, with what a reader must know."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.signature import Signature, make_signature
+from implicit_if.harness.stats.tie_groups import Sample, tie_groups
+from implicit_if.harness.storage import sha256_json
+from implicit_if.leaderboards.boards.reference_seeds import Family, family_of
+from implicit_if.leaderboards.boards.rows import Row, rows_of
+
+if TYPE_CHECKING:
+    from implicit_if.leaderboards.verification.result import Verified
+
+
+@dataclass(frozen=True, order=True)
+class BoardKey:
+    """What all numbers of a table share: law 1.
+
+    Attributes:
+        instruction_set: Name.
+        instruction_revision: What pins it.
+        n: Instructions.
+        reference: Name of the answers judged against; a family's name where seeds have references of their own.
+        reference_sha256: Hash over them.
+        judge: Name.
+        fingerprint: The judge's.
+        orders: Presentation orders per pair.
+        lc: Method of length control; None if no number is length-controlled.
+    """
+
+    instruction_set: str
+    instruction_revision: str
+    n: int
+    reference: str
+    reference_sha256: str
+    judge: str
+    fingerprint: str
+    orders: int
+    lc: str
+
+    def signature(self, *, lc: bool = False) -> Signature:
+        """The table's signature, of this version of implicit-if."""
+        return make_signature(
+            instruction_set=self.instruction_set,
+            instruction_revision=self.instruction_revision,
+            n=self.n,
+            reference=self.reference,
+            reference_sha256=self.reference_sha256,
+            judge=self.judge,
+            fingerprint=self.fingerprint,
+            orders=self.orders,
+            lc=(self.lc or None) if lc else None,
+        )
+
+    @property
+    def slug(self) -> str:
+        """A short name for files and links, another for every key."""
+        return sha256_json([getattr(self, name) for name in self.__dataclass_fields__])[:12]
+
+
+@dataclass(frozen=True)
+class Board:
+    """One table.
+
+    Attributes:
+        key: What its numbers share.
+        rows: Sorted by base model, kind and win rate, controls last.
+        groups: Tie group by row id; rows without verdicts of their own, and controls, have none.
+        warnings: What a reader must know before quoting a number, one sentence each.
+    """
+
+    key: BoardKey
+    rows: tuple[Row, ...]
+    groups: Mapping[str, int]
+    warnings: tuple[str, ...]
+
+
+def make_boards(verified: Iterable[Verified], families: Mapping[str, Family]) -> list[tuple[Board, Board | None]]:
+    """The table of systems and, where there are ablations, the table of rules of every group of comparable submissions.
+
+    Args:
+        verified: The submissions, in any order.
+        families: By hash of a reference's answers, the family it belongs to; see `references`.
+
+    Returns:
+        Sorted by key. The table of rules has, of each base model with an ablation, base, rules and ablations.
+    """
+    boards = []
+    for key, members in sorted(_by_key(verified, families).items(), key=lambda item: item[0]):
+        rows = rows_of(key, members, families)
+        ablated = {row.base_model for row in rows if row.is_ablation}
+        rules = [row for row in rows if row.base_model in ablated and row.kind in ("base", "rules")]
+        main = [row for row in rows if not row.is_ablation]
+        boards.append((_board(key, main), _board(key, rules) if rules else None))
+    return boards
+
+
+def control_warnings(rows: Sequence[Row]) -> list[str]:
+    """Law 6: which controls lie above the upper end of which real systems' intervals."""
+    warnings = []
+    real = [row for row in rows if not row.is_control and row.win_rate.interval is not None]
+    for control in (row for row in rows if row.is_control):
+        value = control.win_rate.value
+        beaten = [r for r in real if value is not None and r.win_rate.interval and value > r.win_rate.interval.high]
+        if beaten:
+            names = [f"{row.label} ({row.first.metadata.name})" for row in beaten]
+            shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            warnings.append(
+                f"the {control.label} ({value:.1f} %) beats {len(beaten)} real system{'s' if len(beaten) > 1 else ''} "
+                f"beyond the interval: {shown}. Do not read quality into differences of this size."
+            )
+    return warnings
+
+
+def _board(key: BoardKey, rows: Sequence[Row]) -> Board:
+    _refuse_other_instructions(rows)
+    samples = {
+        row.id: Sample(row.win_rate.value, row.preferences)
+        for row in rows
+        if row.preferences.size and not row.is_control and row.win_rate.value is not None
+    }
+    warnings = control_warnings(rows)
+    if key.judge.partition(":")[0] == "embedded":
+        warnings.insert(
+            0, "the embedded judge orders systems and finds gross faults; these are not AlpacaEval win rates."
+        )
+    warnings += [f"{member.id}: {note}" for row in rows for member in row.members for note in member.notes]
+    if any(row.badge == "self-reported" for row in rows):
+        warnings.append("self-reported rows were not recomputed: they have no tie group.")
+    return Board(key, tuple(rows), tie_groups(samples), tuple(warnings))
+
+
+def _refuse_other_instructions(rows: Sequence[Row]) -> None:
+    judged = [row.first for row in rows if row.preferences.size]
+    for member in judged:
+        if member.instruction_ids != judged[0].instruction_ids:
+            raise UserError(
+                f"{judged[0].folder} and {member.folder} name the same instruction set and revision, but answer other "
+                f"instructions. Check both with implicit-if verify, and correct or remove one."
+            )
+
+
+def _by_key(verified: Iterable[Verified], families: Mapping[str, Family]) -> dict[BoardKey, list[Verified]]:
+    groups: dict[BoardKey, list[Verified]] = defaultdict(list)
+    for member in verified:
+        groups[_key(member, families)].append(member)
+    return groups
+
+
+def _key(member: Verified, families: Mapping[str, Family]) -> BoardKey:
+    data = member.metadata
+    family = family_of(member, families)
+    controlled = member.scores.get("length_controlled_win_rate")
+    return BoardKey(
+        instruction_set=data.instruction_set.name,
+        instruction_revision=data.instruction_set.revision,
+        n=data.instruction_set.n,
+        reference=data.reference.name if family is None else family.name,
+        reference_sha256=data.reference.sha256 if family is None else family.sha256,
+        judge=data.judge.name,
+        fingerprint=data.judge.fingerprint,
+        orders=len(data.judge.orders),
+        lc="" if controlled is None else Signature.parse(controlled.signature).lc or "",
+    )

@@ -1,0 +1,80 @@
+"""Numbers that papers published, from `published/*.yaml`: facts with their source, apart from numbers made here."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from implicit_if.harness.errors import UserError
+
+FOLDER = Path(__file__).parent / "published_numbers"
+
+
+class PublishedRow(BaseModel):
+    """One system of a published table.
+
+    Attributes:
+        base_model: As the source calls it.
+        system: As this project calls it.
+        kind: Where it belongs; "ablation" rows go into the table of rules.
+        mean: Over seeds, percent.
+        sd: Standard deviation over seeds, percentage points.
+        table: Where the source has it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base_model: str
+    system: str
+    kind: Literal["base", "rules", "ablation", "single_task", "response", "instruction"]
+    mean: float = Field(ge=0, le=100)
+    sd: float = Field(ge=0, le=100)
+    table: str
+
+
+class Published(BaseModel):
+    """One source, one judge, one reference: one table."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1]
+    title: str
+    authors: str
+    url: str = Field(pattern=r"https://[^\s<>()]+")
+    metric: str
+    instruction_set: str
+    reference: str
+    judge: str
+    note: str
+    seeds: int = Field(ge=1)
+    rows: tuple[PublishedRow, ...] = Field(min_length=1)
+
+    def of_rules(self) -> tuple[PublishedRow, ...]:
+        """The rows of the rule ablation: of each base model with one, base, all rules and the ablations."""
+        models = {row.base_model for row in self.rows if row.kind == "ablation"}
+        return tuple(r for r in self.rows if r.base_model in models and r.kind in ("base", "rules", "ablation"))
+
+    def of_systems(self) -> tuple[PublishedRow, ...]:
+        """The rows without the ablations."""
+        return tuple(row for row in self.rows if row.kind != "ablation")
+
+
+@functools.cache
+def load_published(folder: Path = FOLDER) -> tuple[Published, ...]:
+    """Every published table of a folder, by file name.
+
+    Raises:
+        UserError: If a file is malformed; names it.
+    """
+    import yaml
+
+    tables = []
+    for path in sorted(folder.glob("*.yaml")):
+        try:
+            tables.append(Published.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))))
+        except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: not a table of published numbers ({error}). See published/paper.yaml.") from error
+    return tuple(tables)

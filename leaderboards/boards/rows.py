@@ -1,0 +1,214 @@
+"""Systems: the rows of a board, seeds of a system brought together.
+
+Shapes: `s` seeds, `n` instructions.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from implicit_if.harness import stats
+from implicit_if.harness.judging.scoring import as_score
+from implicit_if.harness.scores import Score
+from implicit_if.harness.signature import Signature
+from implicit_if.harness.stats.estimate import Floats
+from implicit_if.harness.storage import sha256_json
+from implicit_if.leaderboards.boards.reference_seeds import Family, family_of
+
+if TYPE_CHECKING:
+    from implicit_if.leaderboards.boards.board import BoardKey
+    from implicit_if.leaderboards.verification.result import Badge, Verified
+
+KINDS = ("base", "rules", "single_task", "response", "instruction", "urial", "proxy", "other", "control")
+"""The order of rows."""
+BADGES: tuple[Badge, ...] = ("self-reported", "recomputed", "re-run")
+"""Weakest first."""
+FORM = ("finish_rate", "format_leak_rate", "repetition", "avg_length")
+_LABELS = {
+    "instruction": "instruction tuning",
+    "response": "response tuning",
+    "urial": "URIAL",
+    "proxy": "proxy tuning",
+}
+_DIGITS = 6
+"""Decimals kept of what is computed here: processors round sums differently, and files must not."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One system: a submission, or several that are its seeds.
+
+    Attributes:
+        members: The submissions, by seed.
+        label: What was done to the base model, e.g. "rules paper" or "without eos".
+        badge: The weakest of the members'.
+        win_rate: Percent; over seeds where there are several.
+        win_rate_sd: Standard deviation over seeds in points; None for one seed.
+        lc: Length-controlled win rate; None if not reported.
+        lc_sd: As `win_rate_sd`.
+        form: Measures of form, averaged over seeds; see `scored.form_measures`.
+        preferences: `[s, n]`; empty if self-reported.
+    """
+
+    members: tuple[Verified, ...]
+    label: str
+    badge: Badge
+    win_rate: Score
+    win_rate_sd: float | None
+    lc: Score | None
+    lc_sd: float | None
+    form: Mapping[str, float | None]
+    preferences: Floats = field(repr=False, compare=False)
+
+    @property
+    def first(self) -> Verified:
+        """The submission that speaks for all of the row's."""
+        return self.members[0]
+
+    @property
+    def id(self) -> str:
+        """The first submission's id: unique among rows."""
+        return self.first.id
+
+    @property
+    def kind(self) -> str:
+        return self.first.metadata.system.kind
+
+    @property
+    def is_control(self) -> bool:
+        return self.kind == "control"
+
+    @property
+    def is_ablation(self) -> bool:
+        """Whether some of the preset's rules were left out."""
+        return bool(self.first.metadata.system.without or self.first.metadata.system.only)
+
+    @property
+    def base_model(self) -> str:
+        return self.first.metadata.base_model.name
+
+    @property
+    def versions(self) -> frozenset[str]:
+        """Versions of implicit-if that the numbers are from."""
+        return frozenset(Signature.parse(s.signature).version for m in self.members for s in m.scores.values())
+
+
+def rows_of(key: BoardKey, members: Sequence[Verified], families: Mapping[str, Family]) -> list[Row]:
+    """The rows of comparable submissions: seeds of one system become one row.
+
+    Submissions are seeds of one system if they have the same name, system, base model, recipe, template and generation
+    arguments, and no two the same seed. Otherwise, and if self-reported, each has a row of its own.
+    """
+    systems: dict[str, list[Verified]] = defaultdict(list)
+    for member in sorted(members, key=lambda m: m.id):
+        systems[_identity(member)].append(member)
+    rows = []
+    for same in systems.values():
+        seeds = [seed_of(member, families) for member in same]
+        if len(same) > 1 and None not in seeds and len(set(seeds)) == len(seeds):
+            rows.append(_row(key, sorted(same, key=lambda member: seed_of(member, families) or 0)))
+        else:
+            rows += [_row(key, [member]) for member in same]
+    return sorted(rows, key=_position)
+
+
+def seed_of(member: Verified, families: Mapping[str, Family]) -> int | None:
+    """The seed a submission stands for: its reference's within a family, else its own tuning's."""
+    family = family_of(member, families)
+    return member.metadata.system.seed if family is None else family.seeds[member.metadata.reference.sha256]
+
+
+def label_of(member: Verified) -> str:
+    """What was done to the base model, in few words."""
+    system = member.metadata.system
+    if system.without:
+        return f"without {', '.join(system.without)}"
+    if system.only:
+        return f"only {', '.join(system.only)}"
+    named = {"rules": f"rules {system.preset}", "single_task": str(system.task), "control": f"control {system.control}"}
+    return named.get(system.kind, _LABELS.get(system.kind, system.kind))
+
+
+def is_reference(member: Verified) -> bool:
+    """Whether these are the answers it was judged against, so that its win rate is 50 by construction."""
+    return member.outputs_sha256 == member.metadata.reference.sha256
+
+
+def _identity(member: Verified) -> str:
+    data = member.metadata
+    if member.badge == "self-reported":
+        return member.id
+    return sha256_json(
+        [
+            data.name,
+            data.system.model_dump(exclude={"seed", "description"}),
+            data.base_model.model_dump(),
+            data.recipe and data.recipe.name,
+            data.template and data.template.model_dump(),
+            data.generation,
+        ]
+    )
+
+
+def _row(key: BoardKey, members: Sequence[Verified]) -> Row:
+    first = members[0]
+    empty = np.zeros((0, 0))
+    row = Row(
+        members=tuple(members),
+        label=label_of(first) + (" (the reference)" if all(map(is_reference, members)) else ""),
+        badge=min((m.badge for m in members), key=BADGES.index),
+        win_rate=first.scores["win_rate"],
+        win_rate_sd=None,
+        lc=first.scores.get("length_controlled_win_rate"),
+        lc_sd=None,
+        form={name: _mean([m.form.get(name) for m in members]) for name in FORM},
+        preferences=empty if first.badge == "self-reported" else first.preferences[None, :],
+    )
+    return row if len(members) == 1 else _over_seeds(row, key)
+
+
+def _over_seeds(row: Row, key: BoardKey) -> Row:
+    preferences = np.stack([member.preferences for member in row.members])
+    summary = stats.over_seeds(preferences, row.first.instruction_ids, n_expected=key.n)
+    win_rate = _rounded(as_score(summary.estimate, key.signature()))
+    controlled = [m.scores.get("length_controlled_win_rate") for m in row.members]
+    values = [score.value for score in controlled if score is not None and score.value is not None]
+    lc, lc_sd = None, None
+    if len(values) == len(row.members):
+        # without the answers' lengths there is no interval over seeds, and one seed's would not be the mean's
+        update = {"value": float(np.mean(values)), "interval": None, "signature": str(key.signature(lc=True))}
+        lc, lc_sd = _rounded(win_rate.model_copy(update=update)), round(float(np.std(values, ddof=1)), _DIGITS)
+    sd = None if summary.sd is None else round(summary.sd, _DIGITS)
+    return replace(row, win_rate=win_rate, win_rate_sd=sd, lc=lc, lc_sd=lc_sd, preferences=preferences)
+
+
+def _rounded(score: Score) -> Score:
+    value, interval = score.value, score.interval
+    if interval is not None:
+        ends = {"low": round(interval.low, _DIGITS), "high": round(interval.high, _DIGITS)}
+        interval = interval.model_copy(update=ends)
+    return score.model_copy(update={"value": None if value is None else round(value, _DIGITS), "interval": interval})
+
+
+def _position(row: Row) -> tuple[bool, tuple[str, str], int, bool, float, str]:
+    value = row.win_rate.value
+    return (
+        row.is_control,
+        ("", "") if row.is_control else (row.base_model.casefold(), row.base_model),
+        KINDS.index(row.kind),
+        row.is_ablation,
+        0.0 if value is None else -value,
+        row.id,
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return None
+    return known[0] if len(known) == 1 else round(float(np.mean(known)), _DIGITS)

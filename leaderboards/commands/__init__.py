@@ -1,0 +1,1 @@
+"""The `implicit-if` commands about submissions and leaderboards."""

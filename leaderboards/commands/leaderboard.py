@@ -1,0 +1,58 @@
+"""`implicit-if leaderboard`: rebuilds tables, figures and page from the submissions, or checks that they are fresh."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+HELP = "rebuild the leaderboards' tables, figures and page from leaderboards/submissions, or check them"
+
+_SHOWN = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `implicit-if leaderboard`."""
+    parser.add_argument("--root", type=Path, default=Path("leaderboards"), help="folder with submissions/ in it")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if anything is not up to date")
+    parser.add_argument(
+        "--processes", type=int, default=min(os.cpu_count() or 1, 8), metavar="N", help="processes to verify with"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Builds or checks.
+
+    Raises:
+        UserError: See `build.build`.
+    """
+    from implicit_if.leaderboards.boards import build
+
+    built = build.build(args.root, processes=args.processes)
+    for warning in dict.fromkeys(w for board in built.boards for w in board.warnings):
+        print(f"implicit-if: mind: {warning}", file=sys.stderr)
+    if args.check:
+        return _report_check(args.root, build.differing(args.root, built, processes=args.processes))
+    changed = build.write(args.root, built, processes=args.processes)
+    systems = sum(len(board.rows) for board in built.boards)
+    print(
+        f"{args.root}: {built.n_submissions} submissions, {len(built.boards)} tables, {systems} rows; "
+        f"{len(changed)} files changed{_listing(changed)}"
+    )
+    return 0
+
+
+def _report_check(root: Path, wrong: list[str]) -> int:
+    if not wrong:
+        print(f"{root}: everything is up to date")
+        return 0
+    print(f"{root}: not up to date{_listing(wrong)}\nMend it: implicit-if leaderboard --root {root}", file=sys.stderr)
+    return 1
+
+
+def _listing(paths: list[str]) -> str:
+    if not paths:
+        return ""
+    more = f"\n  and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+    return ":\n  " + "\n  ".join(paths[:_SHOWN]) + more

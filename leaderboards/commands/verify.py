@@ -1,0 +1,72 @@
+"""`implicit-if verify`: recomputes submissions' numbers from their answers and verdicts."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from implicit_if.leaderboards.verification.result import Verified
+
+HELP = "recompute a submission's numbers from its answers and verdicts, and check everything else about it"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    add = parser.add_argument
+    add("paths", type=Path, nargs="+", metavar="PATH", help="submissions <org>__<model>/<revision>, or submissions/")
+    add("--contributed", action="store_true", help="as a pull request may bring it: without a maintainer's rerun.json")
+    add("--rejudge", action="store_true", help="also judge again, where the judge runs offline (longest, embedded)")
+    add("--instructions", metavar="SPEC", help="with --rejudge: the instruction set, if its texts are not at hand")
+    add("--update", action="store_true", help="write metadata and scores anew as this version does (maintainers)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Verifies and prints a summary of each.
+
+    Raises:
+        SubmissionError: Lists what is wrong.
+    """
+    from implicit_if.leaderboards.submitting import update
+    from implicit_if.leaderboards.verification import rejudge
+    from implicit_if.leaderboards.verification.verify import verify, verify_all
+    from implicit_if.leaderboards.verification.verify_all import submission_folders
+
+    for path in args.paths:
+        together = _is_root(path)
+        folders = list(submission_folders(path).values()) if together else [path]
+        for folder in folders:
+            if args.update:
+                for line in update.update(folder):
+                    print(f"changed: {folder.parent.name}/{folder.name}: {line}")
+            if not together or args.contributed or args.rejudge:
+                verified = verify(folder, contributed=args.contributed)
+                print(summary(verified))
+                if args.rejudge:
+                    print(rejudge.rejudge(verified, args.instructions))
+        if together:
+            for verified in verify_all(path, processes=os.cpu_count() or 1):
+                print(summary(verified))
+    return 0
+
+
+def summary(verified: Verified) -> str:
+    """A submission in a few lines, safe for a terminal."""
+    from implicit_if.harness.safe_text import one_line
+
+    lines = [f"{verified.id}: {verified.badge}"]
+    lines += [f"  {name.replace('_', ' ')}: {score.render()}" for name, score in sorted(verified.scores.items())]
+    lines += [f"  signature: {one_line(verified.scores['win_rate'].signature, 300)}"]
+    lines += [f"  note: {one_line(note, 300)}" for note in verified.notes]
+    return "\n".join(lines)
+
+
+def _is_root(path: Path) -> bool:
+    """Whether a path is a folder of submissions rather than one."""
+    from implicit_if.leaderboards.submission.read import METADATA
+
+    if not path.is_dir() or (path / METADATA).exists():
+        return False
+    return path.name == "submissions" or any((path / name).is_dir() and "__" in name for name in os.listdir(path))

@@ -1,0 +1,168 @@
+"""What the page shows: rows of all boards, and a payload of answers a submission. Plain values, ready for JSON.
+
+A payload's key is a hash over the submission's bytes and this module's, so a payload file that is there is right.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from implicit_if.harness.scores import Score
+from implicit_if.harness.storage import sha256_file, sha256_json
+from implicit_if.leaderboards.boards.board import Board
+from implicit_if.leaderboards.boards.published import Published
+from implicit_if.leaderboards.boards.rows import FORM, Row
+
+if TYPE_CHECKING:
+    from implicit_if.leaderboards.verification.result import Answers, Verified
+
+_ESCAPED = re.compile("[<>&\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+"""What could end a script element, break a line, reorder text in an editor, or is no text; JSON escapes the rest."""
+
+
+def dump(value: Any) -> str:
+    """JSON that may stand in an HTML script element and in a script; NaN is refused."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def page_rows(boards: Sequence[tuple[Board, Board | None]], published: Sequence[Published]) -> list[dict[str, Any]]:
+    """Every table of the page: systems and rules of each board, then what was published."""
+    tables = [
+        _board(board, rules) for main, ablation in boards for board, rules in ((main, False), (ablation, True)) if board
+    ]
+    return tables + [
+        {
+            "slug": f"published-{number}",
+            "published": True,
+            **table.model_dump(exclude={"rows"}),
+            "rows": [row.model_dump() | {"shown": f"{row.mean} ± {row.sd}"} for row in table.rows],
+        }
+        for number, table in enumerate(published, start=1)
+    ]
+
+
+def payload_key(verified: Verified) -> str:
+    """Under which a submission's payload is found."""
+    return sha256_json([_code(), verified.sha256])[:32]
+
+
+def pairing_key(verified: Verified) -> str:
+    """Under which the instructions and the reference's answers are found, which submissions share."""
+    data = verified.metadata
+    return sha256_json([_code(), data.reference.sha256, verified.instruction_ids, data.instruction_set.texts])[:32]
+
+
+def payload(verified: Verified, outputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One submission: how it was made, its scores, and its answers in the order of its pairing.
+
+    Args:
+        verified: The submission.
+        outputs: The rows of its `outputs.jsonl`; none if it is self-reported.
+    """
+    shown: dict[str, Any] = {"facts": _facts(verified), "pairing": pairing_key(verified) if outputs else None}
+    if outputs:
+        shown |= {
+            "outputs": [row["output"] for row in outputs],
+            "finish": [row["finish_reason"] for row in outputs],
+            "tokens": [row["n_tokens"] for row in outputs],
+            "preferences": verified.preferences.round(4).tolist(),
+            "orders": {order: values.round(4).tolist() for order, values in verified.by_order.items()},
+        }
+    return shown
+
+
+def pairing(answers: Answers) -> dict[str, Any]:
+    """What submissions share that answered one set and were judged against one reference; texts only if shippable."""
+    return {
+        "ids": [row.instruction_id for row in answers.rows],
+        "texts": [None if row.instruction is None else row.instruction.strip() for row in answers.rows],
+        "categories": [row.category for row in answers.rows],
+        "outputs": [row.reference for row in answers.rows],
+    }
+
+
+def characters(verified: Verified) -> float:
+    """Characters of a submission's answers: each is at least a byte of its payload."""
+    return (verified.form.get("avg_length") or 0.0) * len(verified.instruction_ids)
+
+
+def _board(board: Board, rules: bool) -> dict[str, Any]:
+    key = board.key
+    return {
+        "slug": f"{key.slug}-rules" if rules else key.slug,
+        "rules": rules,
+        "set": key.instruction_set,
+        "n": key.n,
+        "reference": key.reference,
+        "judge": key.judge,
+        "signature": str(key.signature()),
+        "lc_signature": str(key.signature(lc=True)) if key.lc else None,
+        "warnings": list(board.warnings),
+        "rows": [_row(board, row) for row in board.rows],
+    }
+
+
+def _row(board: Board, row: Row) -> dict[str, Any]:
+    return {
+        "label": row.label,
+        "name": row.first.metadata.name,
+        "base": row.base_model,
+        "kind": row.kind,
+        "badge": row.badge,
+        "group": board.groups.get(row.id),
+        "win_rate": _score(row.win_rate, row.win_rate_sd),
+        "lc": None if row.lc is None else _score(row.lc, row.lc_sd),
+        **{name: _round(row.form[name], 2) for name in FORM},
+        "n": row.win_rate.n_expected,
+        "n_judged": row.win_rate.n_judged,
+        "members": [{"id": m.id, "revision": m.metadata.revision, "key": payload_key(m)} for m in row.members],
+    }
+
+
+def _score(score: Score, sd: float | None) -> dict[str, float | None]:
+    ends = (None, None) if score.interval is None else (score.interval.low, score.interval.high)
+    return {"value": _round(score.value, 2), "low": _round(ends[0], 2), "high": _round(ends[1], 2), "sd": _round(sd, 2)}
+
+
+def _facts(verified: Verified) -> list[tuple[str, str | list[str]]]:
+    """Name and text, in reading order; what is not known is left out."""
+    data = verified.metadata
+    facts: list[tuple[str, Any]] = [
+        ("what", data.system.description),
+        ("seed", data.system.seed),
+        ("base model", _join((data.base_model.name, data.base_model.revision, data.base_model.licence))),
+        ("recipe", _join(data.recipe and (data.recipe.name, data.recipe.fingerprint))),
+        ("data", [_join((d.name, d.licence, d.url)) for d in data.data]),
+        ("template", _join(data.template and (data.template.name, data.template.sha256))),
+        ("generation", [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in data.generation.items()]),
+        ("run", _join(data.run and (data.run.model, json.dumps(data.run.model_args, ensure_ascii=False)))),
+        ("versions", _join(data.run and [f"{name} {version}" for name, version in data.run.versions.items()])),
+        ("judge", _join((data.judge.name, data.judge.fingerprint))),
+        ("reference", _join((data.reference.name, data.reference.sha256))),
+        ("links", list(data.links)),
+        ("contact", data.contact),
+        ("licence of the answers", data.licence),
+        *((name, f"{score.render()}, {score.signature}") for name, score in verified.scores.items()),
+    ]
+    return [
+        (name, value if isinstance(value, list) else str(value)) for name, value in facts if value not in (None, "", [])
+    ]
+
+
+def _join(parts: Any) -> str:
+    return ", ".join(str(part) for part in parts or () if part)
+
+
+def _round(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits) + 0.0
+
+
+@functools.cache
+def _code() -> str:
+    return sha256_file(Path(__file__))

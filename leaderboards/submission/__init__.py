@@ -1,0 +1,1 @@
+"""A submission's folder: its format, and reading and writing it."""

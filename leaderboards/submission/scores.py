@@ -1,0 +1,165 @@
+"""Scores of a submission's rows, the same on every machine, and whether two sets of scores agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple, cast
+
+from implicit_if.harness.answer_form import form_of, mean
+from implicit_if.harness.judging.judgement import Judgement
+from implicit_if.harness.judging.pairs import Pair
+from implicit_if.harness.judging.scoring import control_judgement, score_judgement
+from implicit_if.harness.outputs import Output
+from implicit_if.harness.safe_text import is_plain
+from implicit_if.harness.scores import Score
+from implicit_if.harness.signature import Signature
+from implicit_if.harness.storage import sha256_text
+from implicit_if.leaderboards.submission.data_files import MAX_ANSWER, MAX_TOKENS, AnnotationRow, OutputRow
+from implicit_if.leaderboards.submission.schema import Metadata, Scores
+from implicit_if.leaderboards.verification.checks import judgement_of
+
+_RANGES = {
+    "win_rate": (0, 100),
+    "discrete_win_rate": (0, 100),
+    "length_controlled_win_rate": (0, 100),
+    "position_bias": (-100, 100),
+}
+_FORM_RANGES = {
+    "finish_rate": (0, 100),
+    "format_leak_rate": (0, 100),
+    "repetition": (0, 100),
+    "avg_length": (0, MAX_ANSWER),
+    "n_tokens": (0, MAX_TOKENS),
+}
+_LABEL = 60
+
+TOLERANCE = 1e-6
+"""How far a stored number may be from the recomputed one, in its own unit: processors round sums differently."""
+
+
+def score_rows(
+    metadata: Metadata,
+    outputs: Sequence[OutputRow],
+    reference: Sequence[OutputRow],
+    annotations: Sequence[AnnotationRow],
+) -> tuple[Judgement, Scores]:
+    """Scores and measures of form.
+
+    Length is controlled by the offline estimator always: alpaca-eval's needs a file that not every machine has, and a
+    board's numbers must not depend on it.
+
+    Args:
+        metadata: Says under which names.
+        outputs: `[n]` sorted by instruction.
+        reference: `[n]` likewise, to the same instructions.
+        annotations: A verdict on each pair in each order.
+    """
+    ids = [row["instruction_id"] for row in outputs]
+    judgement = judgement_of(annotations, metadata.judge, ids)
+    pairs = [Pair(s["instruction_id"], "", _side(s), _side(r)) for s, r in zip(outputs, reference, strict=True)]
+    info = metadata.instruction_set
+    control = control_judgement(judgement, pairs, info.name, method="offline")
+    scores = score_judgement(judgement, pairs, info.name, info.revision, metadata.reference.name, control=control)
+    tags = metadata.template.tags if metadata.template is not None else []
+    form = form_measures([pair.system for pair in pairs], tags)
+    return judgement, Scores(scores=scores, form=form)
+
+
+class _Side(NamedTuple):
+    """What scoring asks of an `Output`: a validated model of a row that is validated already takes long to build."""
+
+    instruction_id: str
+    output: str
+    sha256: str
+    finish_reason: str | None
+    n_tokens: int | None
+
+
+def _side(row: OutputRow) -> Output:
+    answer = row["output"]
+    return cast(
+        Output, _Side(row["instruction_id"], answer, sha256_text(answer), row["finish_reason"], row["n_tokens"])
+    )
+
+
+def form_measures(answers: Sequence[Output], tags: Sequence[str]) -> dict[str, float | None]:
+    """`form_of` a submission's answers, without `format_leak_rate` where there are no tags, and the mean `n_tokens`."""
+    form = form_of(answers, tags)
+    if not tags:
+        form["format_leak_rate"] = None
+    return form | {"n_tokens": mean([float(a.n_tokens) for a in answers if a.n_tokens is not None])}
+
+
+def strange_labels(scores: Mapping[str, Score]) -> list[str]:
+    """Versions and methods, which nothing is compared with, that are no short visible text; one line a metric."""
+    return [
+        f"scores.json: {metric[:40]}: a version or method is no visible text of at most {_LABEL} characters"
+        for metric, score in scores.items()
+        if any(len(label) > _LABEL or not is_plain(label) for label in _labels(score))
+    ]
+
+
+def _labels(score: Score) -> tuple[str, str, str]:
+    signature = Signature.parse(score.signature)
+    return signature.version, signature.lc or "", score.interval.method if score.interval is not None else ""
+
+
+def impossible(told: Scores) -> list[str]:
+    """What no answers and verdicts could give, of scores that come without them; one line a number."""
+    unknown = [*(told.scores.keys() - _RANGES.keys()), *(told.form.keys() - _FORM_RANGES.keys())]
+    problems = [f"scores.json: {name[:40]} is not among what this program computes" for name in sorted(unknown)]
+    for metric, score in told.scores.items():
+        low, high = _RANGES.get(metric, (-100, 100))
+        if score.value is not None and not low <= score.value <= high:
+            problems.append(f"scores.json: {metric[:40]}: is {score.value}, expected percent")
+        interval = score.interval
+        if interval is not None and not low - 100 <= interval.low <= interval.high <= high + 100:
+            problems.append(f"scores.json: {metric[:40]}: its interval is not one of percents")
+        if metric != "length_controlled_win_rate" and Signature.parse(score.signature).lc is not None:
+            problems.append(f"scores.json: {metric[:40]}: its signature names a length control")
+    for name, value in told.form.items():
+        low, high = _FORM_RANGES.get(name, (0, 0))
+        if value is not None and name in _FORM_RANGES and not low <= value <= high:
+            problems.append(f"scores.json: form.{name} is {value}, expected {low} to {high}")
+    return problems
+
+
+def score_differences(told: Mapping[str, Score], computed: Mapping[str, Score]) -> list[str]:
+    """What differs between stored and recomputed scores, in one line a metric; the version may."""
+    problems = [f"scores.json: {m} is missing" for m in computed.keys() - told.keys()]
+    problems += [f"scores.json: {m[:40]} is not recomputed by this program" for m in told.keys() - computed.keys()]
+    for metric in computed.keys() & told.keys():
+        stored, found = told[metric], computed[metric]
+        theirs, mine = Signature.parse(stored.signature), Signature.parse(found.signature)
+        if replace(theirs, version=mine.version) != mine:
+            problems.append(f"scores.json: {metric}: signature is {theirs}, expected {mine}")
+        elif not same_score(stored, found):
+            other = "" if theirs.version == mine.version else f" (by version {theirs.version}, this is {mine.version})"
+            problems.append(f"scores.json: {metric} is {stored.render(6)}{other}, recomputed it is {found.render(6)}")
+    return sorted(problems)
+
+
+def same_score(a: Score, b: Score) -> bool:
+    """Whether two scores agree in everything but their last digits and signatures."""
+    ends = [(None, None) if s.interval is None else (s.interval.low, s.interval.high) for s in (a, b)]
+    rest = [
+        (s.n_judged, s.n_expected, s.interval and (s.interval.method, s.interval.level, s.interval.seed))
+        for s in (a, b)
+    ]
+    return rest[0] == rest[1] and all(map(_close, (a.value, *ends[0]), (b.value, *ends[1])))
+
+
+def form_differences(told: Mapping[str, float | None], computed: Mapping[str, float | None]) -> list[str]:
+    """What differs between stored and recomputed measures of form."""
+    if told.keys() != computed.keys():
+        return [f"scores.json: form holds {', '.join(sorted(told))}, expected {', '.join(sorted(computed))}"]
+    return [
+        f"scores.json: form.{name} is {told[name]}, recomputed it is {computed[name]}"
+        for name in sorted(computed)
+        if not _close(told[name], computed[name])
+    ]
+
+
+def _close(a: float | None, b: float | None) -> bool:
+    return a == b if a is None or b is None else abs(a - b) <= TOLERANCE * max(1.0, abs(b))

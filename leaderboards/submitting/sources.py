@@ -1,0 +1,248 @@
+"""What a submission is made from: lm-eval's results and samples, the task's `save=` folder, or single files."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from implicit_if.harness.annotations import Annotation, AnnotationStore, Order, annotation_key
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.outputs import Output, load_meta, load_outputs
+from implicit_if.harness.storage import cache_dir
+
+TASK = "alpaca_winrate"
+_RESULTS = re.compile(r"results_(?P<date>.+)\.json")
+_ORDERS: tuple[Order, ...] = ("none", "reference_first", "system_first")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Answers, verdicts, and what is known about how they came about; what is not known is absent.
+
+    Attributes:
+        system: The system's answers.
+        reference: The answers they were judged against.
+        stores: Files that may hold the verdicts, the likeliest first.
+        judge: Name or fingerprint of the judge, where the source tells.
+        instruction_set: Name, where the source tells.
+        content: First 8 digits of the hash over the whole set's ids, where the source tells.
+        template: `name` and `sha256` of the chat template.
+        generation: Generation arguments.
+        model: lm-eval's model class.
+        model_args: Its arguments.
+        revision: The model's commit.
+        versions: Of lm-eval and what it ran on.
+        product: What was done to the base model, by our wrappers' own name for it.
+    """
+
+    system: list[Output]
+    reference: list[Output]
+    stores: list[Path]
+    judge: str | None = None
+    instruction_set: str | None = None
+    content: str | None = None
+    template: dict[str, str] = field(default_factory=dict)
+    generation: dict[str, Any] = field(default_factory=dict)
+    model: str | None = None
+    model_args: dict[str, Any] = field(default_factory=dict)
+    revision: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    product: str | None = None
+
+
+def read_source(path: Path, reference: Path | None, annotations: Path | None) -> Source:
+    """Reads whatever kind of source it is.
+
+    Args:
+        path: A folder of lm-eval's `--output_path` or one of its `results_*.json`; a folder of the task's `save=`; or
+            a file of outputs.
+        reference: The reference's outputs; needed for a file of outputs.
+        annotations: The verdicts; needed for a file of outputs unless they lie beside it.
+
+    Raises:
+        UserError: If it is none of these, ambiguous, or incomplete; says which option helps.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder. Expected lm-eval's --output_path, a save= folder or outputs.")
+    if path.is_dir() and (path / "outputs.json").is_file():
+        other = reference or path / "reference.json"
+        return _from_files(path / "outputs.json", other, annotations or path / "annotations.jsonl")
+    if path.is_dir():
+        return _from_lm_eval(_only_results(path), annotations)
+    if _RESULTS.fullmatch(path.name):
+        return _from_lm_eval(path, annotations)
+    if reference is None:
+        raise UserError(f"{path}: a file of outputs needs --reference FILE, the outputs it was judged against.")
+    return _from_files(path, reference, annotations or path.with_suffix(".annotations.jsonl"))
+
+
+def find_annotations(
+    stores: Sequence[Path], system: Sequence[Output], reference: Sequence[Output], judge: str | None
+) -> list[Annotation]:
+    """The verdicts about exactly these answers, from the first store that has any.
+
+    Args:
+        stores: Files of annotations; missing ones are passed over.
+        system: The system's answers.
+        reference: The reference's.
+        judge: Name of the judge or first digits of its fingerprint; needed if a store holds several judges' verdicts.
+
+    Returns:
+        For every pair and order at most one verdict, all of one judge.
+
+    Raises:
+        UserError: If there are none, or several judges'.
+    """
+    others = {o.instruction_id: o.sha256 for o in reference}
+    answers = {o.instruction_id: (o.sha256, others.get(o.instruction_id, "")) for o in system}
+    for store in stores:
+        if not store.is_file():
+            continue
+        found: dict[str, dict[str, Annotation]] = {}
+        for a in AnnotationStore(store).read().verdicts.values():
+            hashes = answers.get(a.instruction_id)
+            if hashes != (a.system_sha256, a.reference_sha256):
+                continue
+            if judge is None or a.judge == judge or (len(judge) >= 4 and a.fingerprint.startswith(judge)):
+                found.setdefault(a.fingerprint, {})[a.key] = a
+        if len(found) > 1:
+            names = ", ".join(sorted(f"{next(iter(v.values())).judge} ({f[:8]})" for f, v in found.items()))
+            raise UserError(f"{store}: holds verdicts of {len(found)} judges ({names}). Choose one with --judge.")
+        for verdicts in found.values():
+            return _in_order(verdicts, answers)
+    looked = ", ".join(map(str, stores)) or "no file"
+    raise UserError(
+        f"no verdict about these answers found (looked in {looked}). Name the file with --annotations FILE, or judge "
+        f"them: implicit-if judge OUTPUTS --reference FILE --judge NAME --annotations FILE"
+    )
+
+
+def _in_order(verdicts: Mapping[str, Annotation], answers: Mapping[str, tuple[str, str]]) -> list[Annotation]:
+    fingerprint = next(iter(verdicts.values())).fingerprint
+    keys = (annotation_key(fingerprint, i, *hashes, order) for i, hashes in answers.items() for order in _ORDERS)
+    return [verdicts[key] for key in keys if key in verdicts]
+
+
+def _only_results(folder: Path) -> Path:
+    found = sorted(p for p in folder.rglob("results_*.json") if _RESULTS.fullmatch(p.name))
+    mine = [p for p in found if TASK in _load(p).get("configs", {})]
+    if not mine:
+        raise UserError(
+            f"{folder}: found no results of {TASK} (results_*.json) and no outputs.json. Expected the folder given to "
+            f"lm_eval --output_path, run with --log_samples, or the folder given to --metadata save=."
+        )
+    if len(mine) > 1:
+        shown = "\n  ".join(map(str, mine[:10]))
+        raise UserError(f"{folder}: holds {len(mine)} results of {TASK}; name one of them instead:\n  {shown}")
+    return mine[0]
+
+
+def _from_lm_eval(results: Path, annotations: Path | None) -> Source:
+    content = _load(results)
+    config = content.get("configs", {}).get(TASK)
+    if not isinstance(config, dict):
+        raise UserError(f"{results}: holds no results of {TASK}. Expected lm_eval --tasks {TASK}.")
+    date = _RESULTS.fullmatch(results.name)
+    samples = results.with_name(f"samples_{TASK}_{date['date'] if date else ''}.jsonl")
+    if not samples.is_file():
+        raise UserError(f"{samples}: no such file. The answers are needed: run lm_eval with --log_samples.")
+    run, metadata = content.get("config", {}), config.get("metadata") or {}
+    if run.get("limit") is not None:
+        raise UserError(f"{results}: made with --limit {run['limit']}. Only complete runs can be submitted.")
+    name, _, digits = str(metadata.get("instruction_set", "")).rpartition("@")
+    fingerprint = metadata.get("judge_fingerprint")
+    stores = [annotations] if annotations else []
+    if not stores and metadata.get("save"):
+        stores.append(Path(metadata["save"]) / "annotations.jsonl")
+    if not annotations and fingerprint:
+        stores.append(cache_dir() / "annotations" / f"{fingerprint[:16]}.jsonl")
+    template = {"name": str(metadata.get("template", "")), "sha256": metadata.get("template_sha256")}
+    if template["name"] == "model":
+        template["sha256"] = content.get("chat_template_sha")
+    return Source(
+        system=load_outputs(samples),
+        reference=_references(samples),
+        stores=stores,
+        judge=fingerprint,
+        instruction_set=name or None,
+        content=digits or None,
+        template={k: str(v) for k, v in template.items() if v},
+        generation=dict(config.get("generation_kwargs") or {}),
+        model=run.get("model"),
+        model_args=_arguments(run.get("model_args")),
+        revision=run.get("model_sha") or None,
+        versions={
+            name: str(content[key])
+            for name, key in (("lm_eval", "lm_eval_version"), ("transformers", "transformers_version"))
+            if content.get(key)
+        },
+        product=run.get("product"),
+    )
+
+
+def _from_files(outputs: Path, reference: Path, annotations: Path) -> Source:
+    for path, option in ((reference, "--reference"), (annotations, "--annotations")):
+        if not path.is_file():
+            raise UserError(f"{path}: no such file. Name it with {option} FILE.")
+    meta = load_meta(outputs)
+    if meta is None:
+        return Source(load_outputs(outputs), load_outputs(reference), [annotations])
+    template = {key.removeprefix("template_"): value for key, value in meta.template.items()}
+    if "template" in template:  # the task's sidecar names it so
+        template["name"] = template.pop("template")
+    return Source(
+        system=load_outputs(outputs),
+        reference=load_outputs(reference),
+        stores=[annotations],
+        instruction_set=meta.instruction_set,
+        template={k: v for k, v in template.items() if v},
+        generation=meta.generation,
+        revision=meta.model.get("model_sha") or None,
+        versions=meta.versions,
+        product=meta.model.get("product"),
+    )
+
+
+def _references(samples: Path) -> list[Output]:
+    """The reference's answers, which the task notes in every sample."""
+    outputs = []
+    for number, line in enumerate(samples.read_text(encoding="utf-8").split("\n"), start=1):
+        if not line.strip():
+            continue
+        doc = json.loads(line).get("doc", {})
+        if not isinstance(doc.get("reference"), dict):
+            raise UserError(
+                f"{samples}, line {number}: no reference's answer. It is not there under --predict_only; judge the "
+                f"outputs with implicit-if judge, then submit with --reference FILE --annotations FILE."
+            )
+        outputs.append(
+            Output(
+                instruction_id=doc["instruction_id"],
+                instruction=doc["instruction"],
+                dataset=doc.get("dataset"),
+                **doc["reference"],
+            )
+        )
+    return outputs
+
+
+def _arguments(value: Any) -> dict[str, Any]:
+    """lm-eval records `--model_args` as a mapping or as the text that was given."""
+    if isinstance(value, dict):
+        return dict(value)
+    pairs: Iterable[tuple[str, str, str]] = (part.partition("=") for part in str(value or "").split(",") if part)
+    return {key.strip(): text.strip() for key, _, text in pairs}
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as JSON ({error}). Expected lm-eval's results.") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: found {type(value).__name__}, expected lm-eval's results.")
+    return value

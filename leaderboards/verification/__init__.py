@@ -1,0 +1,1 @@
+"""Whether a submission's numbers follow from its answers and verdicts."""

@@ -1,0 +1,279 @@
+"""Recomputes a submission's numbers from its answers and verdicts. Nothing in it is believed, nothing is executed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from implicit_if.harness.safe_text import one_line
+from implicit_if.harness.signature import Signature, make_signature
+from implicit_if.leaderboards.submission import read
+from implicit_if.leaderboards.submission.canonical import json_bytes
+from implicit_if.leaderboards.submission.data_files import OutputRow, parse_rows
+from implicit_if.leaderboards.submission.migrations import migrate
+from implicit_if.leaderboards.submission.read import SubmissionError
+from implicit_if.leaderboards.submission.schema import Metadata, Rerun, Scores
+from implicit_if.leaderboards.submission.scores import (
+    form_differences,
+    impossible,
+    score_differences,
+    score_rows,
+    strange_labels,
+)
+from implicit_if.leaderboards.verification import checks
+from implicit_if.leaderboards.verification.answers import read_answers
+from implicit_if.leaderboards.verification.result import Answer, Answers, Badge, Verified
+
+__all__ = ["Answer", "Answers", "Badge", "SubmissionError", "Verified", "read_answers", "verify", "verify_all"]
+
+TELLING_LENGTH = 40
+"""Characters from which equal answers of two systems mean something."""
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def verify(folder: str | Path, *, contributed: bool = False) -> Verified:
+    """Verifies one submission.
+
+    Args:
+        folder: `<org>__<model>/<revision>`.
+        contributed: As a pull request may bring it: without a maintainer's `rerun.json`.
+
+    Raises:
+        SubmissionError: Lists what is wrong, bounded in number and length.
+    """
+    return examine(read.read_content(Path(folder)), contributed=contributed)
+
+
+def examine(content: read.Content, *, contributed: bool = False) -> Verified:
+    """Verifies what was read; see `verify`."""
+    metadata = parse_metadata(content)
+    findings = checks.Findings()
+    check_files(content, metadata, findings)
+    if contributed and read.RERUN in content.files:
+        findings.add(f"{read.RERUN}: is written by maintainers only; leave it out")
+    stored = _parse(content, read.SCORES, Scores, findings)
+    rerun = _parse(content, read.RERUN, Rerun, findings) if read.RERUN in content.files else None
+    rows = parse_all_rows(content, findings)
+    checks.check_judge(metadata.judge, findings)
+    checks.check_template(metadata.template, findings)
+    if rows and not findings:
+        check_rows(metadata, rows, findings)
+    if findings or stored is None:
+        raise SubmissionError(content.folder, findings.lines())
+    if not rows:
+        return _self_reported(content, metadata, stored)
+    return _recomputed(content, metadata, stored, rows, rerun)
+
+
+def parse_all_rows(content: read.Content, findings: checks.Findings) -> dict[str, list[Any]]:
+    """The rows of every file of rows, by stem; problems go to `findings`."""
+    rows = {}
+    for stem, name in content.stems.items():
+        try:
+            rows[stem] = _rows(content, stem)
+        except ValueError as error:
+            findings.add(f"{name}: {error}")
+    return rows
+
+
+def complaints(error: ValidationError) -> list[str]:
+    """A validation error in short lines that hold no value from the file but its key names."""
+    lines = []
+    for item in error.errors(include_url=False, include_input=False, include_context=False)[:20]:
+        where = one_line(".".join(str(part)[:60] for part in item["loc"]), 120)
+        lines.append(f"{where}: {item['msg']}".removeprefix(": "))
+    return lines
+
+
+def parse_metadata(content: read.Content) -> Metadata:
+    """The metadata, migrated and validated.
+
+    Raises:
+        SubmissionError: Lists what is wrong.
+    """
+    name = read.METADATA
+    try:
+        return Metadata.model_validate(migrate(read.parse_yaml(content.files[name])))
+    except ValidationError as error:
+        raise SubmissionError(content.folder, [f"{name}: {line}" for line in complaints(error)]) from None
+    except ValueError as error:
+        raise SubmissionError(content.folder, [f"{name}: {error}"]) from None
+
+
+def check_files(content: read.Content, metadata: Metadata, findings: checks.Findings) -> None:
+    """The folder's name, the hashes in the metadata, and no file of rows without the others."""
+    folder = content.folder.absolute()
+    if f"{folder.parent.name}/{folder.name}" != metadata.id:
+        findings.add(f"the folder is not named {metadata.id}, as metadata.yaml says")
+    present = {n: h for n, h in content.hashes.items() if n not in (read.METADATA, read.RERUN)}
+    for name in present.keys() - metadata.files.keys():
+        findings.add("metadata.yaml: `files` lacks a file that is there", name)
+    for name in metadata.files.keys() - present.keys():
+        findings.add("metadata.yaml: `files` names a file that is not there", name)
+    for name in present.keys() & metadata.files.keys():
+        if present[name] != metadata.files[name]:
+            findings.add(f"{name}: its sha256 is not the one in metadata.yaml; the file was changed")
+    there = [stem for stem in read.DATA if stem in content.stems]
+    if there and len(there) < len(read.DATA):
+        findings.add(f"found {', '.join(there)} alone; expected {', '.join(read.DATA)}, or none (self-reported)")
+
+
+def _parse(content: read.Content, name: str, model: type[M], findings: checks.Findings) -> M | None:
+    try:
+        parsed = model.model_validate(read.parse_json(content.files[name]))
+    except ValidationError as error:
+        for line in complaints(error):
+            findings.add(f"{name}: {line}")
+    except ValueError as error:
+        findings.add(f"{name}: {error}")
+    else:
+        if json_bytes(parsed.model_dump(mode="json")) == content.files[name]:
+            return parsed
+        findings.add(f"{name}: is not written canonically; write it with implicit-if submit")
+    return None
+
+
+def _rows(content: read.Content, stem: str) -> list[Any]:
+    if stem == "reference":  # many submissions share one
+        return _reference_rows(_Hashed(content.hashes[content.stems[stem]], content.rows(stem)))
+    return parse_rows(content.rows(stem), "annotations" if stem == "annotations" else "outputs")
+
+
+class _Hashed(NamedTuple):
+    """Bytes that are looked up by their hash."""
+
+    sha256: str
+    data: bytes
+
+    def __hash__(self) -> int:
+        return hash(self.sha256)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Hashed) and self.sha256 == other.sha256
+
+
+@lru_cache(maxsize=4)
+def _reference_rows(hashed: _Hashed) -> list[Any]:
+    return parse_rows(hashed.data, "outputs")
+
+
+def check_rows(metadata: Metadata, rows: Mapping[str, list[Any]], findings: checks.Findings) -> None:
+    """Everything about the rows but the scores; problems go to `findings`."""
+    outputs, reference, annotations = (rows[stem] for stem in read.DATA)
+    hashes, reference_hashes = checks.answer_hashes(outputs), checks.answer_hashes(reference)
+    for stem, part in (("outputs", outputs), ("reference", reference)):
+        checks.check_outputs(stem, part, metadata.instruction_set.texts, findings)
+    checks.check_coverage(metadata.instruction_set, list(hashes), findings)
+    if hashes.keys() != reference_hashes.keys():
+        findings.add("reference: does not answer the same instructions as outputs")
+    if checks.hash_of_answers(reference_hashes) != metadata.reference.sha256:
+        findings.add("metadata.yaml: reference.sha256 is not the hash of reference.jsonl's answers")
+    if reference[0]["generator"] != metadata.reference.name:
+        findings.add("metadata.yaml: reference.name is not the generator that reference.jsonl names")
+    checks.check_annotations(annotations, metadata.judge, hashes, reference_hashes, findings)
+
+
+def _recomputed(
+    content: read.Content,
+    metadata: Metadata,
+    stored: Scores,
+    rows: Mapping[str, list[Any]],
+    rerun: Rerun | None,
+) -> Verified:
+    outputs, reference, annotations = (rows[stem] for stem in read.DATA)
+    hashes = checks.answer_hashes(outputs)
+    judgement, computed = score_rows(metadata, outputs, reference, annotations)
+    problems = [
+        *strange_labels(stored.scores),
+        *score_differences(stored.scores, computed.scores),
+        *form_differences(stored.form, computed.form),
+    ]
+    if rerun is not None:
+        problems += _rerun_problems(content, rerun, stored)
+    if problems:
+        raise SubmissionError(content.folder, problems)
+    return Verified(
+        id=metadata.id,
+        folder=content.folder,
+        metadata=metadata,
+        badge="re-run" if rerun is not None and rerun.agrees else "recomputed",
+        scores=stored.scores,
+        form=stored.form,
+        instruction_ids=tuple(hashes),
+        preferences=judgement.preferences,
+        by_order={order: judgement.in_order(order) for order in judgement.orders},
+        answers=_fingerprints(outputs, hashes),
+        outputs_sha256=checks.hash_of_answers(hashes),
+        sha256=content.sha256,
+        notes=("a maintainer's rerun does not agree",) if rerun is not None and not rerun.agrees else (),
+    )
+
+
+def _self_reported(content: read.Content, metadata: Metadata, stored: Scores) -> Verified:
+    expected = make_signature(
+        instruction_set=metadata.instruction_set.name,
+        instruction_revision=metadata.instruction_set.revision,
+        n=metadata.instruction_set.n,
+        reference=metadata.reference.name,
+        reference_sha256=metadata.reference.sha256,
+        judge=metadata.judge.name,
+        fingerprint=metadata.judge.fingerprint,
+        orders=len(metadata.judge.orders),
+    )
+    problems = [*strange_labels(stored.scores), *impossible(stored)]
+    if read.RERUN in content.files:
+        problems.append(f"{read.RERUN}: found one without answers; a rerun compares answers")
+    if "win_rate" not in stored.scores:
+        problems.append("scores.json: win_rate is missing")
+    for metric, score in stored.scores.items():
+        found = Signature.parse(score.signature)
+        if replace(found, lc=None, version=expected.version) != expected:
+            problems.append(f"scores.json: {metric}: its signature does not fit metadata.yaml, expected {expected}")
+        if not score.complete or score.value is None or score.n_expected != metadata.instruction_set.n:
+            problems.append(f"scores.json: {metric}: does not cover all {metadata.instruction_set.n} instructions")
+    if problems:
+        raise SubmissionError(content.folder, problems)
+    nothing = np.zeros(0)
+    return Verified(
+        id=metadata.id,
+        folder=content.folder,
+        metadata=metadata,
+        badge="self-reported",
+        scores=stored.scores,
+        form=stored.form,
+        instruction_ids=(),
+        preferences=nothing,
+        by_order=dict.fromkeys(metadata.judge.orders, nothing),
+        answers=np.zeros(0, dtype=np.uint64),
+        outputs_sha256=None,
+        sha256=content.sha256,
+    )
+
+
+def _fingerprints(rows: list[OutputRow], hashes: dict[str, str]) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    telling = (len(row["output"]) >= TELLING_LENGTH for row in rows)
+    return np.array([int(h[:16], 16) if t else 0 for h, t in zip(hashes.values(), telling, strict=True)], np.uint64)
+
+
+def _rerun_problems(content: read.Content, rerun: Rerun, stored: Scores) -> list[str]:
+    problems = []
+    hashes = {name: digest for name, digest in content.hashes.items() if name != read.RERUN}
+    if rerun.submission_sha256 != read.content_sha256(hashes):
+        problems.append(f"{read.RERUN}: is about other files than these; run implicit-if rerun again")
+    if rerun.submitted != stored.scores.get("win_rate"):
+        problems.append(f"{read.RERUN}: `submitted` is not this submission's win_rate")
+    return problems
+
+
+def verify_all(root: str | Path, *, cache: Path | None = None, processes: int = 1) -> list[Verified]:
+    """Verifies every submission under a folder; see `verify_all.verify_all`."""
+    from implicit_if.leaderboards.verification import verify_all
+
+    return verify_all.verify_all(Path(root), cache=cache, processes=processes)

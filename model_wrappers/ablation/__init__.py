@@ -1,0 +1,1 @@
+"""`implicit-if ablate`: what each rule is for."""

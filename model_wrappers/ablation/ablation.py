@@ -1,0 +1,268 @@
+"""The ablation: one loaded base model answers under every part of its rules, and every answer is judged.
+
+Every stage keeps what it has: a batch of answers is in `answers/<system>.jsonl` as soon as it is generated, a verdict
+in `annotations.jsonl` as soon as it is obtained. Whatever stops the run, the same call goes on from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import sys
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from tqdm import tqdm
+
+from implicit_if.harness.answer_form import form_of
+from implicit_if.harness.chat_templates import ChatTemplate
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.instructions import Instruction, InstructionSet
+from implicit_if.harness.judging.judgement import Judgement
+from implicit_if.harness.judging.pairs import Pair
+from implicit_if.harness.judging.protocol import Judge
+from implicit_if.harness.judging.runner import annotate
+from implicit_if.harness.judging.scoring import score_judgement
+from implicit_if.harness.outputs import Output, OutputsMeta, save_outputs
+from implicit_if.harness.references import BASE
+from implicit_if.harness.scores import Score
+from implicit_if.harness.storage import locked
+from implicit_if.model_wrappers.ablation.table import Row, Table
+from implicit_if.model_wrappers.answer_cache import AnswerMemory
+from implicit_if.model_wrappers.rules.presets import Preset, Rule, customise, load_preset
+
+
+@dataclass(frozen=True)
+class System:
+    """One row of the table.
+
+    Attributes:
+        name: E.g. "without eos".
+        preset: Its rules.
+    """
+
+    name: str
+    preset: Preset
+
+    @property
+    def file(self) -> str:
+        """The name as a file name, one to one."""
+        kind, _, what = self.name.partition(" ")
+        return f"{kind}-{quote(what, safe='')}" if what else kind
+
+
+def systems_of(preset: Preset, *, tokens: bool = False, missing: Sequence[str] = ()) -> list[System]:
+    """Base, all rules, each rule left out, each rule alone, and with `tokens` each string of a token list left out.
+
+    A system with the rules of an earlier one is not repeated: with two rules, "only" the one is "without" the other.
+
+    Args:
+        preset: The rules.
+        tokens: Whether to leave out strings, too.
+        missing: Strings for which the model has no token, which cannot be left out.
+
+    Raises:
+        UserError: If there are no rules.
+    """
+    if not preset.rules:
+        raise UserError(f"rules={preset.name}: no rules, so there is none to leave out. Expected e.g. rules=paper.")
+    names = [rule.name for rule in preset.rules]
+    systems = [System(BASE, load_preset("none")), System("rules", preset)]
+    systems += [System(f"without {name}", customise(preset, name)) for name in names]
+    systems += [System(f"only {name}", customise(preset, "+".join(n for n in names if n != name))) for name in names]
+    if tokens:
+        systems += [s for rule in preset.rules for s in _without_strings(preset, rule, missing)]
+    unique: dict[str, System] = {}
+    for system in systems:
+        unique.setdefault(system.preset.sha256, system)
+    return list(unique.values())
+
+
+def _without_strings(preset: Preset, rule: Rule, missing: Sequence[str]) -> Iterator[System]:
+    for option, weights in rule.options.items():
+        if not isinstance(weights, tuple):
+            continue
+        for string, _ in weights:
+            if string in missing:
+                continue
+            shown = json.dumps(string, ensure_ascii=False)
+            changed = replace(rule, options=rule.options | {option: tuple(w for w in weights if w[0] != string)})
+            rules = tuple(changed if r is rule else r for r in preset.rules)
+            yield System(f"without {shown}", replace(preset, name=f"{preset.name}-{rule.name}.{shown}", rules=rules))
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keeps a second process out of the folder, which would only repeat this one's work.
+
+    Raises:
+        UserError: If another process is at work there.
+    """
+    import filelock
+
+    try:
+        with locked(folder / "ablate", timeout=0):
+            yield
+    except filelock.Timeout as error:
+        raise UserError(f"{folder}: another process is at work there. Wait for it, or give another --out.") from error
+
+
+class Ablation:
+    """One model, one instruction set, one folder."""
+
+    def __init__(
+        self,
+        lm: Any,
+        instructions: InstructionSet,
+        template: ChatTemplate,
+        folder: Path,
+        *,
+        limit: int | None = None,
+        generation: Mapping[str, Any] | None = None,
+        reference: Sequence[Output] | None = None,
+    ) -> None:
+        """Prepares the run.
+
+        Args:
+            lm: A `RulesPoE` loaded by name; its own rules are the ones that are taken apart.
+            instructions: What it answers.
+            template: How an instruction becomes a prompt.
+            folder: Where everything is kept.
+            limit: The first so many instructions only.
+            generation: lm-eval's generation arguments; decoding is greedy in any case.
+            reference: Answers to every instruction of the set, in its order, that all systems are judged against;
+                None judges against the base model's own.
+        """
+        self.lm, self.instructions, self.template, self.folder = lm, instructions, template, folder
+        self.items: Sequence[Instruction] = instructions.items[:limit]
+        self.reference = None if reference is None else reference[: len(self.items)]
+        self.prompts = [template.render_prompt(item.text) for item in self.items]
+        self.settings: dict[str, Any] = lm.generation_settings({"until": [], **(generation or {}), "do_sample": False})
+
+    def run(self, judge: Judge, *, tokens: bool = False, max_cost: float | None = None) -> int:
+        """Generates, judges, writes and prints the table.
+
+        Returns:
+            0; 1 if a verdict is missing.
+        """
+        systems = systems_of(self.lm.preset, tokens=tokens, missing=self.lm.rules.missing)
+        _say(
+            f"{len(systems)} systems, {len(self.items)} instructions of {self.instructions.name}, at most "
+            f"{self.settings['max_gen_toks']} tokens an answer, judge {judge.name}; kept in {self.folder}"
+        )
+        try:
+            outputs = self.generate(systems)
+            table = self.judge(systems, outputs, judge, max_cost)
+        except KeyboardInterrupt:
+            _say(f"interrupted; {self.folder} holds what is done, the same command goes on from there")
+            raise
+        table.write(self.folder)
+        print(table.as_text())
+        return 0 if table.complete else 1
+
+    def generate(self, systems: Sequence[System]) -> list[list[Output]]:
+        """Every system's answers in the instructions' order, also written to `outputs/<system>.json`."""
+        memories = [self._memory(system) for system in systems]
+        tokens: int = self.settings["max_gen_toks"]
+        todo = sum(len(batch) for memory in memories for batch in self.lm.batches(self.prompts, memory))
+        model = self.lm.get_model_info()
+        made = []
+        with tqdm(total=todo * tokens, unit="tok", smoothing=0, file=sys.stderr, disable=not todo) as bar:
+            for number, (system, memory) in enumerate(zip(systems, memories, strict=True), start=1):
+                bar.set_description(f"{number}/{len(systems)} {system.name}")
+                answers = dict(self.lm.answer(self.prompts, system.preset, self.settings, memory, bar.update))
+                outputs = [self._output(item, answers[i], system) for i, item in enumerate(self.items)]
+                save_outputs(self.folder / "outputs" / f"{system.file}.json", outputs, self._meta(system, model))
+                made.append(outputs)
+        return made
+
+    def judge(
+        self,
+        systems: Sequence[System],
+        outputs: Sequence[Sequence[Output]],
+        judge: Judge,
+        max_cost: float | None = None,
+    ) -> Table:
+        """Judges the systems in one run of the judge, and makes the table."""
+        reference = self.reference or outputs[0]
+        judged = range(len(systems)) if self.reference else range(1, len(systems))
+        pairs = [
+            Pair(own.instruction_id, item.text, own, other)
+            for number in judged
+            for item, own, other in zip(self.items, outputs[number], reference, strict=True)
+        ]
+        judgement = annotate(pairs, judge, self.folder / "annotations.jsonl", max_cost=max_cost)
+        n, name = len(self.items), reference[0].generator
+        scores: dict[int, dict[str, Score]] = {}
+        for position, number in enumerate(judged):
+            part = slice(position * n, (position + 1) * n)
+            scores[number] = score_judgement(
+                _part(judgement, part), pairs[part], self.instructions.name, self.instructions.revision, name
+            )
+        rows = [
+            Row(system.name, system.preset, form_of(outputs[number], self.template.tags), scores.get(number, {}))
+            for number, system in enumerate(systems)
+        ]
+        return Table(rows, self._setting() | {"reference": name}, len(self.instructions.items))
+
+    def _memory(self, system: System) -> AnswerMemory:
+        memory: AnswerMemory = self.lm.memory(
+            self.folder / "answers" / f"{system.file}.jsonl", system.preset, self.settings
+        )
+        return memory
+
+    def _output(self, item: Instruction, answer: Any, system: System) -> Output:
+        return Output(
+            instruction_id=item.id,
+            instruction=item.text,
+            output=str(answer),
+            generator=system.name,
+            dataset=item.dataset or self.instructions.name,
+            finish_reason=answer.finish_reason,
+            n_tokens=answer.n_tokens,
+        )
+
+    def _meta(self, system: System, model: Mapping[str, Any]) -> OutputsMeta:
+        return OutputsMeta(
+            generator=system.name,
+            instruction_set=self.instructions.name,
+            instruction_revision=self.instructions.revision,
+            model={**model, "product": f"rules:{system.preset.name}@{system.preset.sha256[:8]}"},
+            template={"name": self.template.name, "sha256": self.template.sha256},
+            generation=self.settings,
+        )
+
+    def _setting(self) -> dict[str, Any]:
+        """What all rows share and no signature says; no path of this machine, so that tables can be compared."""
+        pretrained = self.lm.pretrained
+        name = "embedded" if self.lm.embedded else Path(pretrained).name if Path(pretrained).is_dir() else pretrained
+        return {
+            "model": str(name),
+            "model_identity": self.lm.base_identity,
+            "dtype": str(self.lm.model.dtype).removeprefix("torch."),
+            "rules": f"{self.lm.preset.name}@{self.lm.preset.sha256[:8]}",
+            "template": f"{self.template.name}@{self.template.sha256[:8]}",
+            "generation": self.settings,
+        }
+
+
+def _part(judgement: Judgement, part: slice) -> Judgement:
+    """The verdicts on some of the pairs."""
+    by_order = {order: array("d", values[part]) for order, values in judgement.by_order.items()}
+    slots = list(zip(*judgement.by_order.values(), strict=True))  # the missing verdicts are listed pair by pair
+    before, within = (sum(v != v for pair in slots[s] for v in pair) for s in (slice(part.start), part))
+    return dataclasses.replace(
+        judgement,
+        instruction_ids=judgement.instruction_ids[part],
+        by_order=by_order,
+        unjudged=judgement.unjudged[before : before + within],
+    )
+
+
+def _say(message: str) -> None:
+    print(f"implicit-if: {message}", file=sys.stderr, flush=True)

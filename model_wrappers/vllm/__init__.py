@@ -1,0 +1,1 @@
+"""The rules inside vLLM's engine."""

@@ -1,0 +1,224 @@
+"""`--model rules_poe_vllm`: base times rules on vLLM's engine, through lm-eval's own vLLM model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lm_eval.api.instance import Instance
+from lm_eval.api.registry import register_model
+from lm_eval.models.utils import has_bos_prefix, maybe_truncate
+from tqdm import tqdm
+
+from implicit_if.harness import live
+from implicit_if.harness.errors import UserError
+
+try:
+    from lm_eval.models.vllm_causallms import VLLM
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] != "vllm":
+        raise
+    raise UserError('rules_poe_vllm: vLLM is not installed. Install it: pip install "implicit-if[vllm]"') from error
+
+import transformers
+import vllm
+
+from implicit_if.harness.outputs import FinishReason
+from implicit_if.model_wrappers.generate import Generation
+from implicit_if.model_wrappers.model_fingerprint import claim_request_cache, model_identity
+from implicit_if.model_wrappers.rules.presets import Preset, customise, load_preset
+from implicit_if.model_wrappers.rules.product import BoundRules
+from implicit_if.model_wrappers.rules.tokens import scope_start
+from implicit_if.model_wrappers.vllm.processor import PROCESSOR
+from implicit_if.model_wrappers.vllm.requests import request_arguments
+
+
+@register_model("rules_poe_vllm")
+class RulesPoEVLLM(VLLM):
+    """A base model on vLLM whose next-token distribution is multiplied with that of the rules.
+
+    It generates only: vLLM gives the log-probabilities of prompts without calling logits processors.
+    """
+
+    def __init__(
+        self,
+        pretrained: str | None = None,
+        rules: str | None = "paper",
+        drop: str | None = None,
+        missing: str = "error",
+        **kwargs: Any,
+    ) -> None:
+        """Checks the rules, then starts the engine.
+
+        Args:
+            pretrained: A local folder or a hub name.
+            rules: As for `rules_poe`.
+            drop: As for `rules_poe`.
+            missing: As for `rules_poe`.
+            **kwargs: `<rule>.<option>=value` as for `rules_poe`; everything else goes to lm-eval's `vllm` model, e.g.
+                `tensor_parallel_size`, and from there to `vllm.LLM`.
+
+        Raises:
+            UserError: On any fault in the arguments, before the engine starts.
+        """
+        if not isinstance(pretrained, str) or not pretrained:
+            raise UserError(
+                f"pretrained={pretrained}: expected a folder or a hub name; the embedded model is rules_poe's."
+            )
+        if missing not in {"error", "ignore"}:
+            raise UserError(f"missing={missing}: expected 'error' or 'ignore'.")
+        if kwargs.get("speculative_config"):
+            raise UserError("speculative_config: rules and speculative decoding do not go together; leave it out.")
+        if kwargs.get("truncation_side", "left") != "left":
+            raise UserError(f"truncation_side={kwargs['truncation_side']}: expected 'left', as rules_poe cuts prompts.")
+        overrides = {key: kwargs.pop(key) for key in list(kwargs) if "." in key}
+        self.preset = customise(load_preset(rules), drop, overrides)
+        self._ignore_missing = missing == "ignore"
+        self._bound: dict[str, BoundRules] = {}
+        given = kwargs.pop("logits_processors", None) or []
+        settings = {"max_gen_toks": 512, "revision": None} | kwargs
+        super().__init__(pretrained, logits_processors=[*given, PROCESSOR], **settings)
+        self._identity = model_identity(
+            pretrained, getattr(self._config, "_commit_hash", None), engine=f"vllm {vllm.__version__}", **settings
+        )
+        ends = getattr(_generation_config(pretrained, settings["revision"]), "eos_token_id", None)
+        found: list[int | None] = [*(ends if isinstance(ends, list) else [ends]), self.eot_token_id]
+        self.eos_ids = sorted({i for i in found if i is not None})
+        self.rules = self._bind(self.preset)
+        live.register(self)
+
+    # ------------------------------------------------------------------ rules
+    def _bind(self, preset: Preset) -> BoundRules:
+        bound = BoundRules.bind(preset, self.tokenizer, self.eos_ids, ignore_missing=self._ignore_missing)
+        if bound.missing:
+            print(f"rules_poe_vllm: no token for {', '.join(map(repr, bound.missing))}: left out (missing=ignore)")
+        if bound.prompt_after is not None and not self.tokenizer.is_fast:
+            raise UserError("rules that look at the prompt need a fast tokenizer; use rules=paper.")
+        return bound
+
+    def bound_rules(self, spec: Any = ...) -> BoundRules:
+        """The rules that a request names: a preset's name or path, None for no rules, `...` for the wrapper's own.
+
+        Raises:
+            UserError: If there is no such preset, or a string of it is no single token.
+        """
+        if spec is ...:
+            return self.rules
+        if str(spec) not in self._bound:
+            self._bound[str(spec)] = self._bind(load_preset(spec))
+        return self._bound[str(spec)]
+
+    # ------------------------------------------------------------------ identity
+    @property
+    def product_name(self) -> str:
+        """The preset with its changes, and a hash of what it does; as `rules_poe` names it."""
+        return f"rules:{self.preset.name}@{self.preset.sha256[:8]}"
+
+    def get_model_info(self) -> dict[str, Any]:
+        """What stands in the results' config."""
+        return {
+            "model_identity": self._identity,
+            "product": self.product_name,
+            "rules_missing": list(self.rules.missing),
+            "vllm": vllm.__version__,
+        }
+
+    def set_cache_hook(self, cache_hook: Any) -> None:
+        """Refuses a `--use_cache` file that another model or product filled.
+
+        Raises:
+            UserError: If the cache belongs to another model or product.
+        """
+        claim_request_cache(cache_hook, self._identity, self.product_name)
+        super().set_cache_hook(cache_hook)
+
+    # ------------------------------------------------------------------ generation
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Answers all requests in one go, as vLLM batches them itself; each answer is a `Generation`.
+
+        Requests are `(context, gen_kwargs)`; the generation argument `rules` replaces this model's own rules.
+        """
+        prepared = [self._prepare(*request.args) for request in requests]
+        outputs = self._model_generate(
+            requests=[tokens for tokens, _ in prepared],
+            generate=True,
+            sampling_params=[params for _, params in prepared],
+        )
+        answers: list[str] = []
+        for request, output in tqdm(
+            zip(requests, outputs, strict=True), total=len(requests), disable=disable_tqdm or self.rank != 0
+        ):
+            answers.append(self._finish(output.outputs[0]))
+            self.cache_hook.add_partial("generate_until", request.args, answers[-1])
+        return answers
+
+    def _prepare(self, context: str, arguments: dict[str, Any]) -> tuple[list[int], Any]:
+        """The prompt's tokens and vLLM's sampling parameters."""
+        arguments = dict(arguments)
+        rules = self.bound_rules(arguments.pop("rules", ...))
+        sampling, until, new = self.modify_gen_kwargs(arguments, default_max_gen_toks=self.max_gen_toks)
+        whole = self.tok_encode(context)
+        tokens, new = maybe_truncate(
+            whole, max_gen_toks=new, max_model_len=self.max_length, side=self.truncation_side, verbose=True
+        )
+        scope = 0
+        if rules.prompt_after is not None:
+            own_bos = has_bos_prefix(context, self.tokenizer.decode(self.prefix_token_id))
+            start, _ = scope_start(
+                self.tokenizer,
+                context,
+                rules.prompt_after,
+                add_special_tokens=False if own_bos else self.add_bos_token,
+            )
+            scope = max(0, start - (len(whole) - len(tokens)))
+        params = vllm.SamplingParams(
+            max_tokens=new,
+            stop=[text for text in until if text],
+            extra_args=request_arguments(rules, scope) or None,
+            **{**sampling, "skip_special_tokens": True},
+        )
+        return tokens, params
+
+    def _finish(self, completion: Any) -> Generation:
+        """Raises RuntimeError for a request that vLLM gave up."""
+        ids = list(completion.token_ids)
+        reason: FinishReason = "length"
+        if completion.finish_reason == "stop":  # by the tokenizer's EOS (None), another token's id, or a text
+            reason = "eos" if completion.stop_reason in (None, *self.eos_ids) else "stop"
+        elif completion.finish_reason != "length":
+            raise RuntimeError(f"vLLM ended a request with {completion.finish_reason!r}; see its log above.")
+        ended = bool(ids) and ids[-1] in self.eos_ids
+        return Generation.of(completion.text, reason, len(ids) - ended)
+
+    # ------------------------------------------------------------------ likelihood
+    def _refuse(self) -> None:
+        if self.rules:
+            raise UserError(
+                "rules_poe_vllm scores no texts: vLLM computes prompt log-probabilities without logits processors, so "
+                "they would be the plain base model's. Use --model rules_poe, which scores exactly, or rules=none."
+            )
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """Only without rules.
+
+        Raises:
+            UserError: Under rules.
+        """
+        self._refuse()
+        return list(super().loglikelihood(requests, disable_tqdm=disable_tqdm))
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """Only without rules.
+
+        Raises:
+            UserError: Under rules.
+        """
+        self._refuse()
+        return list(super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm))
+
+
+def _generation_config(pretrained: str, revision: str | None) -> transformers.GenerationConfig | None:
+    """The model's, from which vLLM takes further tokens that end an answer; None if it has none."""
+    try:
+        return transformers.GenerationConfig.from_pretrained(pretrained, revision=revision or "main")
+    except OSError:
+        return None

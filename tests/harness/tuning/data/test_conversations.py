@@ -1,0 +1,247 @@
+"""Rows become conversations as in the released scripts; rows that do not fit are named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.tuning.data import conversations
+from implicit_if.harness.tuning.data.conversations import Rows, drop_instructions, load_rows
+from implicit_if.harness.tuning.data.sources import SOURCES
+from implicit_if.harness.tuning.schema import Data
+
+
+def load(tmp_path: Path, source: str, rows: list[Any], **options: Any) -> Rows:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return load_rows(Data(source=source, path=str(path), **options))
+
+
+def texts(rows: Rows) -> list[list[str]]:
+    return [[message["content"] for message in c.messages] for c in rows.conversations]
+
+
+MESSAGES = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+RECIPE = {"Title": "Plum cake", "Cleaned_Ingredients": "['3 plums', 'flour']", "Instructions": "Bake it.", "Image": 1}
+CHESS = [
+    '[Event "Rated game"]',
+    '[WhiteElo "1500"]',
+    '[BlackElo "1600"]',
+    "",
+    "1. e4 e5 1-0",
+    '[WhiteElo "900"]',
+    '[BlackElo "?"]',
+    "1. d4 0-1",
+]
+
+
+@pytest.mark.parametrize(
+    ("source", "rows", "expected"),
+    [
+        ("pairs", [{"instruction": "Hi", "response": "Ho", "id": 3}], [["Hi", "Ho"]]),
+        ("lima", [{"conversations": ["a", "b", "c", "d"], "source": "x"}], [["a", "b", "c", "d"]]),
+        ("lima", [{"messages": MESSAGES}], [["a", "b"]]),
+        ("gsm8k", [{"question": "2+2?", "answer": "<<2+2=4>>4\n#### 4"}], [["2+2?", "<<2+2=4>>4\n#### 4"]]),
+        (
+            "mbpp",
+            [{"text": "Add.", "code": "def f(a):\r\n  return a"}],
+            [["Add.", "def f(a):\r\n  return a"]],
+        ),
+        ("kaggle_food_recipes", [RECIPE], [["Recipe for Plum cake", " - 3 plums\n - flour\n\n\nBake it."]]),
+        ("kaggle_food_recipes", [{**RECIPE, "Cleaned_Ingredients": "[]"}], [["Recipe for Plum cake", "\n\nBake it."]]),
+        (
+            "poetry",
+            [{"poem name": None, "content": "lost"}, {"poem name": "Dusk", "content": "It\r\nfalls"}],
+            [["Write a poem called Dusk", "It\r\nfalls"]],
+        ),
+        (
+            "chess",
+            [{"text": line} for line in CHESS],
+            [
+                ['[WhiteElo "1500"]\n[BlackElo "1600"]\n', "1. e4 e5 1-0"],
+                ['[WhiteElo "900"]\n[BlackElo "?"]\n', "1. d4 0-1"],
+            ],
+        ),
+    ],
+)
+def test_transformations(tmp_path: Path, source: str, rows: list[Any], expected: list[list[str]]) -> None:
+    assert texts(load(tmp_path, source, rows)) == expected
+
+
+def test_the_pinned_sources() -> None:
+    counts = {"lima": 1030, "mbpp": 374, "gsm8k": 1000, "kaggle_food_recipes": 1000, "poetry": 571, "chess": 1000}
+    assert {source.name: source.rows for source in SOURCES.values() if source.repo} == counts
+    for source in SOURCES.values():
+        assert source.repo is None or len(str(source.revision)) in (7, 40)
+
+
+def test_only_as_many_as_in_the_paper(tmp_path: Path) -> None:
+    rows = [{"question": f"{n}?", "answer": str(n)} for n in range(1003)]
+    loaded = load(tmp_path, "gsm8k", rows)
+    assert [t[1] for t in texts(loaded)] == [str(n) for n in range(1000)]
+    assert loaded.notes == ["only the first 1000 conversations were taken, as in the paper"]
+    assert load(tmp_path, "gsm8k", rows[:1000]).notes == []
+    assert load(tmp_path, "gsm8k", rows[:7]).notes == ["7 conversations, where the paper has 1000"]
+    limited = load(tmp_path, "gsm8k", rows, limit=1002)
+    assert len(limited.conversations) == 1002
+    assert limited.notes == ["only the first 1002 conversations were taken"]
+
+
+def test_skipped_poems_are_counted(tmp_path: Path) -> None:
+    rows = [{"poem name": None, "content": "x"}] * 2 + [{"poem name": "A", "content": "y"}]
+    assert "2 rows have no name and were skipped" in load(tmp_path, "poetry", rows).notes[0]
+
+
+def test_a_table_of_the_users_own_is_text_and_the_hubs_has_null_words(tmp_path: Path) -> None:
+    import pandas as pd
+
+    own = tmp_path / "own.csv"
+    own.write_text("instruction,response\nNone,NA\n")
+    assert texts(load_rows(Data(source="pairs", path=str(own)))) == [["None", "NA"]]
+    own.write_text("instruction,response\nTell me, please,Hello\nAdd 2, 3,5\n")
+    with pytest.raises(UserError, match="line 2: found 3 cells"):
+        load_rows(Data(source="pairs", path=str(own)))
+    poems = tmp_path / "poetry.csv"
+    words = ["", "None", "nan", "NA", "N/A", "null", "none", "Nan", "#NA", "<NA>", "Dusk"]
+    poems.write_text("content,poem name\n" + "".join(f"text,{word}\n" for word in words))
+    names = pd.read_csv(poems)["poem name"].dropna()  # as the released script reads it
+    loaded = load_rows(Data(source="poetry", path=str(poems)))
+    assert [user for user, _ in texts(loaded)] == [f"Write a poem called {name}" for name in names]
+
+
+@pytest.mark.parametrize(
+    ("source", "row", "message"),
+    [
+        ("pairs", {"instruction": "a"}, "line 2: no field 'response' .it has 'instruction'."),
+        ("pairs", {"instruction": None, "response": "b"}, "line 2: 'instruction' is NoneType"),
+        ("pairs", {"instruction": "a", "response": " \n"}, "line 2, message 1: the answer is empty"),
+        (
+            "pairs",
+            {"instruction": "a", "response": "so \ud83d"},
+            "line 2, message 1: character 3 is .*half of a surrogate",
+        ),
+        ("pairs", {"instruction": "a", "response": "b", "input": "c"}, "line 2: 'input' is not empty"),
+        ("messages", {"messages": []}, "line 2: 'messages' is"),
+        ("messages", {"messages": "a"}, "line 2: 'messages' is 'a'"),
+        ("messages", {"messages": ["a"]}, "line 2, message 0: found str"),
+        ("messages", {"messages": [{"role": "user"}]}, "line 2, message 0: no field 'content'"),
+        ("messages", {"messages": [*MESSAGES, {"role": "assistant", "content": None}]}, "'content' is NoneType"),
+        ("messages", {"messages": MESSAGES[:1]}, "line 2: ends with 'user'"),
+        ("messages", {"messages": MESSAGES[1:]}, "message 0: role is 'assistant', expected 'user'"),
+        ("messages", {"messages": [*MESSAGES, MESSAGES[1]]}, "message 2: role is 'assistant', expected 'user'"),
+        ("messages", {"messages": [{"role": "human", "content": "a"}, MESSAGES[1]]}, "role is 'human'"),
+        ("messages", {"messages": [MESSAGES[0], {"role": "system", "content": "a"}]}, "message 1: role is 'system'"),
+        ("messages", {"messages": [{"role": "system", "content": "a"}]}, "ends with 'system'"),
+        ("lima", {"conversations": ["a", 1]}, "line 2: 'conversations' is"),
+        ("lima", {"conversations": ["a"]}, "ends with 'user'"),
+        (
+            "kaggle_food_recipes",
+            {**RECIPE, "Cleaned_Ingredients": "open('/etc/passwd')"},
+            "a Python list of texts",
+        ),
+        ("kaggle_food_recipes", {**RECIPE, "Cleaned_Ingredients": "[1]"}, "a Python list of texts"),
+        ("kaggle_food_recipes", {**RECIPE, "Title": None}, "'Title' is NoneType"),
+        ("poetry", {"content": "x"}, "no field 'poem name'"),
+        ("chess", {"text": "1. e4"}, "moves without a WhiteElo and a BlackElo"),
+    ],
+)
+def test_bad_rows_are_named(tmp_path: Path, source: str, row: Any, message: str) -> None:
+    good = {
+        "pairs": [{"instruction": "a", "response": "b"}],
+        "messages": [{"messages": MESSAGES}],
+        "lima": [{"conversations": ["a", "b"]}],
+        "kaggle_food_recipes": [RECIPE],
+        "poetry": [{"poem name": "A", "content": "y"}],
+        "chess": [{"text": "% a comment"}],
+    }[source]
+    with pytest.raises(UserError, match=message) as caught:
+        load(tmp_path, source, [*good, row])
+    assert "rows.jsonl, line 2" in str(caught.value)
+
+
+def test_nothing_left(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="found 0 conversations"):
+        load(tmp_path, "chess", [{"text": "no game"}])
+
+
+def test_sources_are_named() -> None:
+    with pytest.raises(UserError, match="Did you mean 'lima'"):
+        load_rows(Data(source="lma"))
+    with pytest.raises(UserError, match="no file given"):
+        load_rows(Data(source="pairs"))
+
+
+def test_hub_errors_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
+
+    def gated(*_: Any, **__: Any) -> str:
+        raise GatedRepoError.__new__(GatedRepoError)  # its constructor wants the hub's HTTP response
+
+    def offline(*_: Any, **__: Any) -> str:
+        raise LocalEntryNotFoundError("offline")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", gated)
+    with pytest.raises(UserError, match="GAIR/lima is gated: ask for access"):
+        load_rows(Data(source="lima"))
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
+    with pytest.raises(UserError, match=r"could not be fetched.*--data PATH"):
+        load_rows(Data(source="lima"))
+
+
+def test_a_short_revision_is_completed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    full = "51204a5" + "0" * 33
+    commits = [SimpleNamespace(commit_id=full), SimpleNamespace(commit_id="f" * 40)]
+    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_commits", lambda *_, **__: commits)
+    asked: dict[str, Any] = {}
+
+    def stream(repo: str, **options: Any) -> list[dict[str, str]]:
+        asked.update(options, repo=repo)
+        return [{"text": line} for line in CHESS]
+
+    monkeypatch.setattr("datasets.load_dataset", stream)
+    rows = load_rows(Data(source="chess"))
+    assert (rows.revision, len(rows.conversations)) == (full, 2)
+    assert asked == {"repo": "patrickfrank1/chess-pgn-games", "split": "train", "revision": full, "streaming": True}
+    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_commits", lambda *_, **__: commits * 2)
+    with pytest.raises(UserError, match="2 commits begin with 51204a5"):
+        load_rows(Data(source="chess"))
+
+
+def test_the_hub_file_is_read_at_its_revision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_text(json.dumps({"conversations": ["a", "b"]}) + "\n")
+    asked: list[Any] = []
+
+    def download(*parts: Any, **options: Any) -> str:
+        asked.append((parts, options))
+        return str(path)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    rows = load_rows(Data(source="lima"))
+    sha = "68958e98267f5fb4a52a03ebcdae4ae59213fa7c"
+    assert asked == [(("GAIR/lima", "train.jsonl"), {"repo_type": "dataset", "revision": sha})]
+    assert (rows.origin, rows.revision, rows.licence[:8]) == ("GAIR/lima", sha, "CC BY-NC")
+
+
+def test_dropping_instructions_leaves_none() -> None:
+    messages = [
+        {"role": "system", "content": "secret"},
+        {"role": "user", "content": "secret"},
+        {"role": "assistant", "content": "shown"},
+    ]
+    assert drop_instructions(messages) == [{"role": "user", "content": ""}, {"role": "assistant", "content": "shown"}]
+    assert messages[1]["content"] == "secret"
+
+
+def test_the_hash_is_of_what_is_trained(tmp_path: Path) -> None:
+    rows = load(tmp_path, "pairs", [{"instruction": "a", "response": "b"}])
+    other = load(tmp_path, "pairs", [{"instruction": "a", "response": "c"}])
+    extra = load(tmp_path, "pairs", [{"instruction": "a", "response": "b", "id": 5}])
+    assert rows.sha256 == extra.sha256 != other.sha256
+    assert conversations.Rows([], "x", None, "y").sha256 != rows.sha256

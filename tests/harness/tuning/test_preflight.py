@@ -1,0 +1,81 @@
+"""What is refused before a model loads."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.tuning.data.prepare import prepare
+from implicit_if.harness.tuning.preflight import check_model
+from implicit_if.harness.tuning.schema import Recipe
+
+MakeRecipe = Callable[..., Recipe]
+
+
+def test_weights_that_are_no_safetensors(make_recipe: MakeRecipe, tiny: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny, base)
+    train = make_recipe().train
+    check_model(base, None, train)
+    (base / "model.safetensors").rename(base / "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"no model\.safetensors \(found pytorch_model\.bin\)"):
+        prepare(make_recipe(), base)
+    (base / "pytorch_model.bin").unlink()
+    with pytest.raises(UserError, match=r"found no weights"):
+        check_model(base, None, train)
+
+
+def test_weights_in_parts(make_recipe: MakeRecipe, tiny: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny, base)
+    train = make_recipe().train
+    part = base / "model-00001-of-00001.safetensors"
+    (base / "model.safetensors").rename(part)
+    index = base / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": part.name}}))
+    check_model(base, None, train)
+    part.unlink()
+    with pytest.raises(UserError, match=f"{part.name} missing"):
+        check_model(base, None, train)
+    index.write_text("{")
+    with pytest.raises(UserError, match="is damaged"):
+        check_model(base, None, train)
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ({"attention": "sdap"}, "unknown train.attention 'sdap'. Did you mean 'sdpa'"),
+        ({"lora": {"targets": ["q_proj", "v_porj"]}}, "unknown train.lora.targets 'v_porj'. Did you mean 'v_proj'"),
+        ({"lora": {"targets": "nosuch.*"}}, "unknown train.lora.targets 'nosuch"),
+        ({"lora": {"targets": "("}}, "no regular expression"),
+        ({"lora": {"targets": ["input_layernorm"]}}, "not supported.* Expected some of: down_proj"),
+    ],
+)
+def test_names_that_the_model_does_not_have(
+    make_recipe: MakeRecipe, tiny: Path, train: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=f"(?s){message}"):
+        prepare(make_recipe(**train), tiny)
+
+
+@pytest.mark.parametrize(
+    "train",
+    [
+        {"attention": "sdpa"},
+        {"attention": "eager"},
+        {"attention": "flash_attention_2"},
+        {"attention": "kernels-community/flash-attn2"},
+        {"lora": {"targets": ["q_proj", "self_attn.v_proj"]}},
+        {"lora": {"targets": r".*layers\.0\..*_proj"}},
+        {"lora": {}},
+    ],
+)
+def test_names_that_it_has(make_recipe: MakeRecipe, tiny: Path, train: dict[str, Any]) -> None:
+    check_model(tiny, None, make_recipe(**train).train)

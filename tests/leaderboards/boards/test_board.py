@@ -1,0 +1,248 @@
+"""What shares a table, what shares a row, and what a reader is warned of."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from board_samples import IDS, SHA, make_verified
+
+from implicit_if.harness.errors import UserError
+from implicit_if.leaderboards.boards.board import Board, make_boards
+from implicit_if.leaderboards.boards.reference_seeds import load_families
+from implicit_if.leaderboards.verification.result import Verified
+
+RNG = np.random.default_rng(3)
+
+
+def only_board(*verified: Verified) -> Board:
+    ((board, _),) = make_boards(verified, {})
+    return board
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"instruction_set": {"name": "other"}},
+        {"instruction_set": {"revision": SHA["f"]}},
+        {"reference": {"name": "base"}},
+        {"reference": {"sha256": SHA["f"]}},
+        {"reference": {"sha256": SHA["b"][:8] + "0" * 56}},
+        {"judge": {"name": "longest"}},
+        {"judge": {"fingerprint": SHA["f"]}},
+        {"judge": {"orders": ["system_first", "reference_first"]}},
+        {"lc": "alpaca_eval"},
+        {"lc": None},
+    ],
+    ids=lambda changes: str(changes)[:40],
+)
+def test_numbers_with_another_set_reference_or_judge_never_share_a_table(other: dict[str, Any]) -> None:
+    boards = make_boards([make_verified("a/one"), make_verified("a/two", **other)], {})
+    assert [[row.first.metadata.name for row in board.rows] for board, _ in boards] in (
+        [["a/one"], ["a/two"]],
+        [["a/two"], ["a/one"]],
+    )
+    assert len({board.key.slug for board, _ in boards}) == 2
+
+
+def test_another_version_shares_the_table_and_is_named() -> None:
+    old = make_verified("a/old")
+    old.scores["win_rate"] = old.scores["win_rate"].model_copy(
+        update={"signature": old.scores["win_rate"].signature.rpartition("|v:")[0] + "|v:0.0.9"}
+    )
+    board = only_board(old, make_verified("a/new"))
+    assert {version for row in board.rows for version in row.versions} >= {"0.0.9"}
+    assert len(board.rows) == 2
+
+
+def test_the_reference_s_own_row_says_that_it_is_the_reference() -> None:
+    itself = make_verified("a/tuned", system={"kind": "instruction"}, value=50)
+    itself = dataclasses.replace(itself, outputs_sha256=itself.metadata.reference.sha256)
+    other = make_verified("a/rules", value=40)
+    told = make_verified("a/told", system={"kind": "response"}, value=50, badge="self-reported")
+    rows = only_board(itself, other, told).rows
+    assert [row.label for row in rows] == ["rules paper", "response tuning", "instruction tuning (the reference)"]
+
+
+def test_rows_come_by_base_model_then_kind_then_win_rate_with_controls_last() -> None:
+    systems: list[dict[str, Any]] = [
+        {"kind": "control", "control": "empty"},
+        {"kind": "other"},
+        {"kind": "proxy"},
+        {"kind": "urial"},
+        {"kind": "instruction"},
+        {"kind": "response"},
+        {"kind": "single_task", "task": "gsm"},
+        {"kind": "rules", "preset": "paper"},
+        {"kind": "base"},
+    ]
+    verified = [make_verified(f"a/s{i}", system=system, value=40) for i, system in enumerate(systems)]
+    verified += [make_verified("a/mbpp", system={"kind": "single_task", "task": "mbpp"}, value=41)]
+    verified += [make_verified("a/first", system={"kind": "other"}, base_model={"name": "Aardvark"})]
+    random.Random(0).shuffle(verified)
+    assert [row.label for row in only_board(*verified).rows] == [
+        "other",
+        "base",
+        "rules paper",
+        "mbpp",
+        "gsm",
+        "response tuning",
+        "instruction tuning",
+        "URIAL",
+        "proxy tuning",
+        "other",
+        "control empty",
+    ]
+
+
+def test_seeds_become_one_row_with_mean_and_sd() -> None:
+    values = RNG.random((3, len(IDS)))
+    seeds = [
+        make_verified(
+            "a/s", f"v{i}", preferences=p, system={"kind": "response", "seed": i}, form={"avg_length": 10.0 * i}
+        )
+        for i, p in enumerate(values)
+    ]
+    (row,) = only_board(seeds[2], seeds[0], seeds[1]).rows
+    means = 100 * values.mean(axis=1)
+    assert [m.metadata.system.seed for m in row.members] == [0, 1, 2]
+    assert row.win_rate.value == pytest.approx(means.mean())
+    assert row.win_rate_sd == pytest.approx(np.std(means, ddof=1))
+    assert row.win_rate.interval is not None
+    assert row.win_rate.interval.low < means.mean() < row.win_rate.interval.high
+    assert row.lc is not None
+    assert row.lc.value == pytest.approx(means.mean() / 2)
+    assert row.lc_sd == pytest.approx(np.std(means / 2, ddof=1))
+    assert row.lc.interval is None
+    assert row.form["avg_length"] == 10
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        {"system": {"kind": "response", "seed": 1}},  # the same seed twice
+        {"system": {"kind": "response"}},  # no seed
+        {"system": {"kind": "instruction", "seed": 2}},
+        {"system": {"kind": "response", "seed": 2}, "base_model": {"name": "acme/base-7b"}},
+        {"system": {"kind": "response", "seed": 2}, "generation": {"max_gen_toks": 5}},
+        {"system": {"kind": "response", "seed": 2}, "recipe": {"name": "response_ab_tags"}},
+        {"system": {"kind": "response", "seed": 2}, "name": "a/other"},
+        {"system": {"kind": "response", "seed": 2}, "badge": "self-reported"},
+    ],
+    ids=str,
+)
+def test_what_is_not_another_seed_of_the_same_system_has_a_row_of_its_own(second: dict[str, Any]) -> None:
+    first = make_verified("a/s", "v1", system={"kind": "response", "seed": 1})
+    board = only_board(first, make_verified(**{"name": "a/s", "revision": "v2"} | second))
+    assert [len(row.members) for row in board.rows] == [1, 1]
+    assert all(row.win_rate_sd is None for row in board.rows)
+
+
+def test_the_weakest_badge_of_the_seeds_is_shown() -> None:
+    one = make_verified("a/s", "v1", system={"kind": "response", "seed": 1}, badge="re-run")
+    two = make_verified("a/s", "v2", system={"kind": "response", "seed": 2}, badge="recomputed")
+    assert [row.badge for row in only_board(one, two).rows] == ["recomputed"]
+
+
+def test_references_of_one_family_share_a_table_over_seeds(tmp_path: Path) -> None:
+    (tmp_path / "references.yaml").write_text(
+        f"families:\n  - name: lima\n    seeds: {{1: {SHA['b']}, 2: {SHA['d']}}}\n"
+    )
+    families = load_families(tmp_path)
+    base = [
+        make_verified("a/base", f"s{i}", system={"kind": "base"}, reference={"sha256": SHA[s]})
+        for i, s in ((1, "b"), (2, "d"))
+    ]
+    tuned = [
+        make_verified(
+            "a/t", f"s{i}", system={"kind": "response", "seed": i}, reference={"name": f"n{i}", "sha256": SHA[s]}
+        )
+        for i, s in ((1, "b"), (2, "d"))
+    ]
+    crossed = make_verified("a/x", "s1", system={"kind": "response", "seed": 1}, reference={"sha256": SHA["d"]})
+    boards = [board for board, _ in make_boards([*base, *tuned, crossed], families)]
+    together = next(board for board in boards if board.key.reference == "lima")
+    assert [(row.label, len(row.members)) for row in together.rows] == [("base", 2), ("response tuning", 2)]
+    assert "ref:lima@" in str(together.key.signature())
+    assert [row.first.id for board in boards if board is not together for row in board.rows] == [crossed.id]
+    assert len(make_boards([*base, *tuned], {})) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("families: 3\n", "families"),
+        ("families:\n  - {name: a, seeds: {1: zz}}\n", "pattern"),
+        (f"families:\n  - {{name: a, seeds: {{1: {SHA['a']}, 2: {SHA['a']}}}}}\n", "the same answers"),
+        (
+            f"families:\n  - {{name: a, seeds: {{1: {SHA['a']}}}}}\n  - {{name: b, seeds: {{1: {SHA['a']}}}}}\n",
+            "declared twice",
+        ),
+    ],
+)
+def test_wrong_families_are_refused(tmp_path: Path, text: str, wrong: str) -> None:
+    (tmp_path / "references.yaml").write_text(text)
+    with pytest.raises(UserError, match=wrong):
+        load_families(tmp_path)
+
+
+def test_ablations_have_a_table_of_their_own() -> None:
+    rules = {"kind": "rules", "preset": "paper"}
+    verified = [
+        make_verified("a/base", system={"kind": "base"}),
+        make_verified("a/rules", system=rules),
+        make_verified("a/no-eos", system=rules | {"without": ["eos"]}),
+        make_verified("a/eos", system=rules | {"only": ["eos"]}),
+        make_verified("a/gsm", system={"kind": "single_task", "task": "gsm"}),
+        make_verified("b/base", system={"kind": "base"}, base_model={"name": "without ablations"}),
+    ]
+    ((systems, ablation),) = make_boards(verified, {})
+    assert [row.label for row in systems.rows] == ["base", "rules paper", "gsm", "base"]
+    assert ablation is not None
+    assert [row.label for row in ablation.rows] == ["base", "rules paper", "only eos", "without eos"]
+    assert {row.base_model for row in ablation.rows} == {"acme/base-1b"}
+    assert make_boards(verified[:2], {})[0][1] is None
+
+
+def test_a_control_above_a_real_systems_interval_is_said() -> None:
+    control = {"kind": "control", "control": "constant"}
+    weak, strong = make_verified("a/weak", value=30), make_verified("a/strong", value=50)
+    warnings = only_board(weak, strong, make_verified("c/constant", system=control, value=40)).warnings
+    (warning,) = [w for w in warnings if "control" in w]
+    assert "control constant (40.0 %) beats 1 real system beyond the interval: rules paper (a/weak)" in warning
+    for value in (35.0, 20.0):  # at the interval's end, and below
+        quiet = only_board(weak, strong, make_verified("c/constant", system=control, value=value)).warnings
+        assert not [w for w in quiet if "control" in w]
+
+
+def test_the_embedded_judge_is_labelled_and_notes_are_passed_on() -> None:
+    board = only_board(make_verified(notes=("a maintainer's rerun does not agree",)))
+    assert "not AlpacaEval win rates" in board.warnings[0]
+    assert "acme__parrot/v1: a maintainer's rerun does not agree" in board.warnings
+    assert not only_board(make_verified(judge={"name": "longest"})).warnings
+
+
+def test_controls_and_self_reported_rows_have_no_tie_group() -> None:
+    board = only_board(
+        make_verified("a/one"),
+        make_verified("a/told", badge="self-reported", value=99),
+        make_verified("c/empty", system={"kind": "control", "control": "empty"}),
+    )
+    assert board.groups == {"a__one/v1": 1}
+    assert any("self-reported" in w for w in board.warnings)
+
+
+def test_order_of_submissions_changes_nothing() -> None:
+    verified = [make_verified(f"a/s{i}", preferences=RNG.random(20)) for i in range(9)]
+    shuffled = random.Random(1).sample(verified, 9)
+    assert only_board(*verified) == only_board(*shuffled)
+
+
+def test_other_instructions_under_one_revision_are_an_error() -> None:
+    other = tuple(sorted([*IDS[1:], "f" * 16]))
+    with pytest.raises(UserError, match=r"a__one.*a__two|a__two.*a__one"):
+        only_board(make_verified("a/one"), make_verified("a/two", ids=other))

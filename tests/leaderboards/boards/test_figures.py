@@ -1,0 +1,127 @@
+"""Figures: well-formed, drawn to scale, and text stays text."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from board_samples import make_verified
+from hypothesis import given
+from hypothesis import strategies as st
+
+from implicit_if.leaderboards.boards import figures
+from implicit_if.leaderboards.boards.board import Board, make_boards
+from implicit_if.leaderboards.boards.svg import Bar, BarRow, bar_panels
+
+ROOT = Path(__file__).parents[3]
+NS = "{http://www.w3.org/2000/svg}"
+
+
+def board_of(*verified: object) -> Board:
+    ((board, _),) = make_boards(verified, {})  # type: ignore[arg-type]
+    return board
+
+
+def texts(svg: str) -> list[str]:
+    return [element.text or "" for element in ET.fromstring(svg).iter(f"{NS}text")]
+
+
+def test_win_rates_are_drawn_to_scale_best_first() -> None:
+    control = {"kind": "control", "control": "empty"}
+    board = board_of(
+        make_verified("a/low", value=20, half=10),
+        make_verified("a/high", value=70, half=5),
+        make_verified("c/c", system=control, value=45),
+    )
+    root = ET.fromstring(figures.win_rates(board))
+    circles = [(float(c.get("cx", "")), float(c.get("cy", "")), c.get("fill")) for c in root.iter(f"{NS}circle")]
+    ticks = {t.text: float(t.get("x", "")) for t in root.iter(f"{NS}text") if (t.text or "").endswith(" %")}
+    scale = (ticks["100 %"] - ticks["0 %"]) / 100
+    assert [(x - ticks["0 %"]) / scale for x, _, _ in circles] == pytest.approx([70, 45, 20], abs=0.05)
+    assert [y for _, y, _ in circles] == sorted(y for _, y, _ in circles)
+    assert [fill == "#ffffff" for _, _, fill in circles] == [False, True, False]
+    ends = [
+        tuple(map(float, re.findall(r"^M([\d.]+) [\d.]+H([\d.]+)", p.get("d", ""))[0])) for p in root.iter(f"{NS}path")
+    ]
+    shown = [((low - ticks["0 %"]) / scale, (high - ticks["0 %"]) / scale) for low, high in ends]
+    assert [v for pair in shown for v in pair] == pytest.approx([65, 75, 40, 50, 10, 30], abs=0.05)
+    assert "95% intervals; controls are hollow" in texts(figures.win_rates(board))
+
+
+def test_length_figure_places_systems_by_length_and_win_rate() -> None:
+    board = board_of(
+        make_verified("a/a", value=25, form={"avg_length": 500.0}),
+        make_verified("a/b", value=75, form={"avg_length": 1000.0}),
+    )
+    root = ET.fromstring(figures.lengths(board))
+    (b, a) = [(float(c.get("cx", "")), float(c.get("cy", ""))) for c in root.iter(f"{NS}circle")]
+    assert b[0] - 56 == pytest.approx(2 * (a[0] - 56), abs=0.2)
+    assert a[1] - b[1] == pytest.approx(420 / 2, abs=0.2)
+    assert any(t.startswith("1  rules paper · a/b") for t in texts(figures.lengths(board)))
+
+
+def test_a_system_without_length_is_not_placed() -> None:
+    board = board_of(make_verified("a/a", form={"avg_length": None}), make_verified("a/b"))
+    assert figures.lengths(board).count("<circle") == 1
+    assert "<circle" not in figures.lengths(board_of(make_verified("a/a", form={"avg_length": None})))
+
+
+@given(st.floats(0, 1e6))
+def test_the_axis_reaches_the_largest_length_in_few_round_steps(largest: float) -> None:
+    step, end = figures._scale(largest)
+    assert end >= largest
+    assert 1 <= end / step <= 6
+    assert f"{step:e}"[0] in "125"
+
+
+def test_of_a_large_board_the_best_are_drawn_and_the_rest_counted() -> None:
+    board = board_of(*(make_verified(f"a/s{i:03}", value=i / 2) for i in range(100)))
+    svg = figures.win_rates(board)
+    assert svg.count("<circle") == figures.MOST
+    assert any(f"the best {figures.MOST} of 100 systems" in t for t in texts(svg))
+    assert any("a/s099" in t for t in texts(svg))
+
+
+def test_hostile_texts_are_text() -> None:
+    nasty = "</text><script>alert(1)</script>\"&'"
+    board = board_of(make_verified(judge={"name": nasty}, reference={"name": nasty}))
+    rules = {"kind": "rules", "preset": "paper", "without": ["eos"]}
+    ((_, ablation),) = make_boards([make_verified(system=rules, reference={"name": nasty})], {})
+    assert ablation is not None
+    for _, name, svg in [*figures.figures_of(board, rules=False), *figures.figures_of(ablation, rules=True)]:
+        root = ET.fromstring(svg)
+        assert {e.tag.removeprefix(NS) for e in root.iter()} <= {"svg", "rect", "text", "line", "path", "circle"}
+        assert "<script" not in svg
+        assert nasty in (root.get("aria-label") or "")
+        assert re.fullmatch(r"[a-z-]+-[0-9a-f]{12}\.svg", name)
+
+
+def test_what_xml_forbids_is_replaced() -> None:
+    svg = bar_panels("\x00\u202e\ud800", ["p"], [BarRow("a\x0bb\u2066", "#000000", [Bar(None, note="none")])])
+    assert ET.fromstring(svg.encode("utf-8")).get("aria-label") == "\ufffd" * 3
+    assert "a\ufffdb\ufffd" in texts(svg)
+
+
+def test_ablation_bars_have_their_length() -> None:
+    rules = {"kind": "rules", "preset": "paper"}
+    verified = [
+        make_verified("a/r", system=rules, value=80),
+        make_verified("a/w", system=rules | {"without": ["eos"]}, value=40, form={"finish_rate": None}),
+    ]
+    ((_, board),) = make_boards(verified, {})
+    assert board is not None
+    root = ET.fromstring(figures.ablation(board))
+    bars = [float(r.get("width", "")) for r in root.iter(f"{NS}rect")][1:]
+    assert bars == [160, 80, 180, 2, 2]  # 200 pixels a panel, panel by panel; the second finish rate is unknown
+    assert "-" in texts(figures.ablation(board))
+
+
+def test_the_documented_ablation_figure_is_made_of_its_table(tmp_path: Path) -> None:
+    table = ROOT / "docs" / "ablations" / "gemma-3-270m" / "table.json"
+    command = [sys.executable, str(ROOT / "tools" / "ablation_figure.py"), str(table), str(tmp_path / "new.svg")]
+    subprocess.run(command, check=True)
+    assert (tmp_path / "new.svg").read_bytes() == (ROOT / "docs" / "figures" / "ablation.svg").read_bytes()

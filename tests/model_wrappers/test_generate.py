@@ -1,0 +1,172 @@
+"""Decoding in shrinking batches gives what one row at a time gives, token for token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounter
+from transformers import LogitsProcessorList
+
+from implicit_if.model_wrappers.generate import Generation, Prompts, decode_batch
+from implicit_if.model_wrappers.rules.presets import load_preset
+from implicit_if.model_wrappers.rules.product import BoundRules, RulesProcessor
+
+PROMPTS = ["What!", "I should", "the < man", " We # think | what ##", "a", "!!", "x y z"]
+NEW = 40
+
+
+def batch(tokenizer: Any, texts: list[str]) -> Prompts:
+    encoded = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left")
+    return Prompts(encoded["input_ids"], encoded["attention_mask"])
+
+
+def rules_for(tokenizer: Any) -> BoundRules:
+    return BoundRules.bind(load_preset("paper"), tokenizer, [1])
+
+
+def decode(model: Any, tokenizer: Any, texts: list[str], rules: BoundRules | None, **kwargs: Any) -> list[Generation]:
+    def processors(width: int, rows: torch.Tensor) -> LogitsProcessorList:
+        assert rules is not None
+        return LogitsProcessorList([RulesProcessor(rules, width)])
+
+    return decode_batch(
+        model,
+        tokenizer,
+        batch(tokenizer, texts),
+        kwargs.pop("new", NEW),
+        eos_ids=torch.tensor([1]),
+        processors=processors if rules else None,
+        do_sample=False,
+        **kwargs,
+    )
+
+
+def by_hand(model: Any, tokenizer: Any, text: str, with_rules: bool) -> list[int]:
+    """Greedy decoding as the released code does it: one row, no cache, the rules added to the log-softmax in a loop."""
+    ids = tokenizer(text)["input_ids"]
+    response: list[int] = []
+    groups = [(-4, "< Ġ< |"), (-5, "ĠI I"), (-3, "ĠWe What"), (-6, "Ġshould"), (1, "Ġ* Ġ- ĠĠĠ Ġ# Ġ## Ċ !")]
+    weights = {tokenizer.get_vocab()[piece]: weight for weight, pieces in groups for piece in pieces.split()}
+    while len(response) < NEW:
+        with torch.no_grad():
+            scores = torch.log_softmax(model(torch.tensor([ids + response])).logits[0, -1].float(), -1)
+        if with_rules:
+            scores[1] += 15.0 * len(response) / 250
+            for token, weight in weights.items():
+                scores[token] += weight
+            for token in set(response):
+                scores[token] -= 1.5
+        response.append(int(scores.argmax()))
+        if response[-1] == 1:
+            break
+    return response
+
+
+@pytest.fixture(scope="module")
+def eager_to_stop(tiny_model: Any, tokenizer: Any) -> Any:
+    """The tiny model with EOS made likely enough that rows end at different times under the rules."""
+    import copy
+
+    model = copy.deepcopy(tiny_model)
+    bias = torch.zeros(len(tokenizer))
+    bias[1] = 9.0
+    head = torch.nn.Linear(32, len(tokenizer))
+    head.weight.data, head.bias.data = model.lm_head.weight.data, bias
+    model.lm_head = head
+    return model
+
+
+@pytest.mark.parametrize("with_rules", [False, True])
+def test_tokens_equal_decoding_by_hand(eager_to_stop: Any, tokenizer: Any, with_rules: bool) -> None:
+    rules = rules_for(tokenizer) if with_rules else None
+    answers = decode(eager_to_stop, tokenizer, PROMPTS, rules)
+    for prompt, answer in zip(PROMPTS, answers, strict=True):
+        tokens = by_hand(eager_to_stop, tokenizer, prompt, with_rules)
+        assert answer == tokenizer.decode([t for t in tokens if t != 1])
+        assert answer.finish_reason == ("eos" if tokens[-1] == 1 else "length")
+        assert answer.n_tokens == len([t for t in tokens if t != 1])
+    assert answers == [decode(eager_to_stop, tokenizer, [p], rules)[0] for p in PROMPTS]
+    if with_rules:
+        assert len({a.n_tokens for a in answers}) > 2, "rows must end at different times for the test to mean something"
+
+
+def test_a_stop_string_ends_its_row_and_is_cut(eager_to_stop: Any, tokenizer: Any) -> None:
+    free = decode(eager_to_stop, tokenizer, PROMPTS, None)
+    longest = max(free, key=len)
+    stop = longest[3:5]
+    for before, after in zip(free, decode(eager_to_stop, tokenizer, PROMPTS, None, stop=[stop]), strict=True):
+        if stop in before:
+            assert (after, after.finish_reason) == (before[: before.index(stop)], "stop")
+        else:
+            assert (after, after.finish_reason) == (before, before.finish_reason)
+
+
+def test_length_is_the_reason_at_the_limit(tiny_model: Any, tokenizer: Any) -> None:
+    answers = decode(tiny_model, tokenizer, PROMPTS[:2], None, new=3)
+    assert [(a.finish_reason, a.n_tokens) for a in answers] == [("length", 3)] * 2
+
+
+def test_beam_search_equals_generate(eager_to_stop: Any, tokenizer: Any) -> None:
+    rules = rules_for(tokenizer)
+    prompts = batch(tokenizer, PROMPTS[:3])
+    width = prompts.ids.shape[1]
+    sequences = eager_to_stop.generate(
+        prompts.ids,
+        attention_mask=prompts.mask,
+        max_length=width + 12,
+        num_beams=3,
+        do_sample=False,
+        eos_token_id=1,
+        pad_token_id=1,
+        logits_processor=LogitsProcessorList([RulesProcessor(rules, width)]),
+    )
+    expected = [tokenizer.decode(s[width:], skip_special_tokens=True) for s in sequences]
+    assert decode(eager_to_stop, tokenizer, PROMPTS[:3], rules, new=12, num_beams=3) == expected
+
+
+def test_a_static_cache_gives_the_same_tokens(eager_to_stop: Any, tokenizer: Any) -> None:
+    rules = rules_for(tokenizer)
+    answers = decode(eager_to_stop, tokenizer, PROMPTS, rules, cache_implementation="static")
+    assert answers == decode(eager_to_stop, tokenizer, PROMPTS, rules)
+
+
+@pytest.mark.parametrize("preset", ["paper", "reference"])
+def test_the_processor_compiles_as_one_graph(tokenizer: Any, preset: str) -> None:
+    rules = BoundRules.bind(load_preset(preset), tokenizer, [1])
+    generator = torch.Generator().manual_seed(0)
+    processor = RulesProcessor(rules, 3, torch.tensor([1, 2]))
+    graphs = CompileCounter()  # type: ignore[no-untyped-call]
+    compiled = torch.compile(processor.__call__, backend=graphs, fullgraph=True, dynamic=True)
+    for width in (3, 4, 9, 260):
+        ids = torch.randint(len(tokenizer), (2, width), generator=generator)
+        scores = torch.randn(2, len(tokenizer), generator=generator)
+        torch.testing.assert_close(compiled(ids, scores.clone()), processor(ids, scores.clone()), rtol=0, atol=0)
+    assert 0 < graphs.frame_count < 4, "compiled, and not anew at every width"
+
+
+def test_sampling_runs_and_is_seeded(eager_to_stop: Any, tokenizer: Any) -> None:
+    def sample() -> list[Generation]:
+        torch.manual_seed(3)
+        return decode_batch(
+            eager_to_stop, tokenizer, batch(tokenizer, PROMPTS), NEW, eos_ids=torch.tensor([1]), do_sample=True, top_k=5
+        )
+
+    assert sample() == sample()
+
+
+def test_steps_are_reported_with_the_rows_decoded(eager_to_stop: Any, tokenizer: Any) -> None:
+    decoded: list[int] = []
+    answers = decode(eager_to_stop, tokenizer, PROMPTS, rules_for(tokenizer), on_step=decoded.append)
+    assert decoded[0] == len(PROMPTS)
+    assert decoded == sorted(decoded, reverse=True)
+    grown = sum(a.n_tokens + (a.finish_reason == "eos") for a in answers)
+    assert grown <= sum(decoded) <= 2 * grown
+
+
+def test_a_generation_is_a_string_that_survives_pickling() -> None:
+    import pickle
+
+    answer = pickle.loads(pickle.dumps(Generation.of("text", "eos", 3)))  # noqa: S301  what lm-eval's cache does
+    assert (answer, answer.finish_reason, answer.n_tokens) == ("text", "eos", 3)
