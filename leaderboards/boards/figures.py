@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from implicit_if.harness.scores import Score
+from implicit_if.harness.system_kinds import SYSTEM_KINDS
 from implicit_if.leaderboards.boards.board import Board
 from implicit_if.leaderboards.boards.rows import Row
 from implicit_if.leaderboards.boards.svg import (
@@ -28,17 +29,6 @@ from implicit_if.leaderboards.boards.svg import (
 MOST = 40
 """Systems drawn in one figure; a larger board's figure shows its best and says how many there are."""
 
-COLOURS = {
-    "base": "#5b6474",
-    "rules": GREEN,
-    "single_task": "#b35c00",
-    "response": "#1d5fa8",
-    "instruction": "#7a3e9d",
-    "urial": "#8a6d00",
-    "proxy": "#a8325e",
-    "other": "#3f6f78",
-    "control": GREY,
-}
 _ROW, _LABEL, _AXIS, _TOP = 24, 330, 420, 64
 
 
@@ -149,13 +139,13 @@ def _dot(row: Row, y: float) -> list[str]:
         return _LABEL + _AXIS * value / 100
 
     value, ends = row.win_rate.value or 0.0, _ends(row.win_rate)
-    parts = [] if ends is None else [whisker(at(ends[0]), at(ends[1]), y, COLOURS[row.kind])]
+    parts = [] if ends is None else [whisker(at(ends[0]), at(ends[1]), y, SYSTEM_KINDS[row.kind].colour)]
     end = value if ends is None else ends[1]
     return [*parts, _circle(at(value), y, row), text(at(end) + 9, y, f"{value:.1f}", size=11, fill=INK)]
 
 
 def _circle(x: float, y: float, row: Row) -> str:
-    colour = COLOURS[row.kind]
+    colour = SYSTEM_KINDS[row.kind].colour
     fill = "#ffffff" if row.is_control else colour
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="{fill}" stroke="{colour}" stroke-width="1.5"/>'
 

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.system_kinds import Kind
 
 FOLDER = Path(__file__).parent / "published_numbers"
 
@@ -29,7 +30,7 @@ class PublishedRow(BaseModel):
 
     base_model: str
     system: str
-    kind: Literal["base", "rules", "ablation", "single_task", "response", "instruction"]
+    kind: Kind | Literal["ablation"]
     mean: float = Field(ge=0, le=100)
     sd: float = Field(ge=0, le=100)
     table: str

@@ -18,23 +18,16 @@ from implicit_if.harness.scores import Score
 from implicit_if.harness.signature import Signature
 from implicit_if.harness.stats.estimate import Floats
 from implicit_if.harness.storage import sha256_json
+from implicit_if.harness.system_kinds import SYSTEM_KINDS, Kind
 from implicit_if.leaderboards.boards.reference_seeds import Family, family_of
 
 if TYPE_CHECKING:
     from implicit_if.leaderboards.boards.board import BoardKey
     from implicit_if.leaderboards.verification.result import Badge, Verified
 
-KINDS = ("base", "rules", "single_task", "response", "instruction", "urial", "proxy", "other", "control")
-"""The order of rows."""
 BADGES: tuple[Badge, ...] = ("self-reported", "recomputed", "re-run")
 """Weakest first."""
 FORM = ("finish_rate", "format_leak_rate", "repetition", "avg_length")
-_LABELS = {
-    "instruction": "instruction tuning",
-    "response": "response tuning",
-    "urial": "URIAL",
-    "proxy": "proxy tuning",
-}
 _DIGITS = 6
 """Decimals kept of what is computed here: processors round sums differently, and files must not."""
 
@@ -76,7 +69,7 @@ class Row:
         return self.first.id
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> Kind:
         return self.first.metadata.system.kind
 
     @property
@@ -131,7 +124,7 @@ def label_of(member: Verified) -> str:
     if system.only:
         return f"only {', '.join(system.only)}"
     named = {"rules": f"rules {system.preset}", "single_task": str(system.task), "control": f"control {system.control}"}
-    return named.get(system.kind, _LABELS.get(system.kind, system.kind))
+    return named.get(system.kind, SYSTEM_KINDS[system.kind].label)
 
 
 def is_reference(member: Verified) -> bool:
@@ -200,7 +193,7 @@ def _position(row: Row) -> tuple[bool, tuple[str, str], int, bool, float, str]:
     return (
         row.is_control,
         ("", "") if row.is_control else (row.base_model.casefold(), row.base_model),
-        KINDS.index(row.kind),
+        list(SYSTEM_KINDS).index(row.kind),
         row.is_ablation,
         0.0 if value is None else -value,
         row.id,

@@ -7,9 +7,9 @@ import json
 import sys
 from pathlib import Path
 
-HELP = "make a leaderboard submission from lm_eval's results, a save= folder or judged outputs"
+from implicit_if.harness.system_kinds import SYSTEM_KINDS
 
-_KINDS = ("base", "rules", "instruction", "response", "single_task", "urial", "proxy", "control", "other")
+HELP = "make a leaderboard submission from lm_eval's results, a save= folder or judged outputs"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _system_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("the system, as far as SOURCE does not tell").add_argument
-    add("--system", choices=_KINDS, help="what was done to the base model")
+    add("--system", choices=tuple(SYSTEM_KINDS), help="what was done to the base model")
     add("--task", metavar="NAME", help="the task of a single_task system, e.g. gsm")
     add("--preset", metavar="NAME", help="the rules' preset")
     add("--without", action="append", metavar="RULE", help="a rule that was left out; may be repeated")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from implicit_if.harness.system_kinds import SYSTEM_KINDS
 from implicit_if.leaderboards.boards.board import Board
 from implicit_if.leaderboards.boards.published import Published
 from implicit_if.leaderboards.site import page_data
@@ -127,6 +128,7 @@ def _html(rows: list[dict[str, Any]], payloads: Mapping[str, str], version: str,
         "base-uri 'none'",
         "form-action 'none'",
     ]
+    kinds = {kind: about.label for kind, about in SYSTEM_KINDS.items()}
     values = {
         "policy": "; ".join(policy),
         "style": style,
@@ -136,7 +138,7 @@ def _html(rows: list[dict[str, Any]], payloads: Mapping[str, str], version: str,
             if beside
             else "All answers are in this file."
         ),
-        "data": page_data.dump({"boards": rows, "folder": ANSWERS}),
+        "data": page_data.dump({"boards": rows, "folder": ANSWERS, "kinds": kinds}),
         "payloads": "\n".join(_element(key, text) for key, text in payloads.items()),
         "script": script,
     }

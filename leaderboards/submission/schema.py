@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 
 from implicit_if.harness.annotations import Order
 from implicit_if.harness.scores import Score
+from implicit_if.harness.system_kinds import Kind
 from implicit_if.leaderboards.submission.field_types import (
     Finite,
     Identifier,
@@ -33,7 +34,6 @@ from implicit_if.leaderboards.submission.field_types import (
 SCHEMA_VERSION = 1
 MAX_INSTRUCTIONS = 5_000
 
-Kind = Literal["base", "rules", "instruction", "response", "single_task", "urial", "proxy", "control", "other"]
 Control = Literal["empty", "constant", "echo", "longest_of_two"]
 
 

@@ -16,12 +16,12 @@ from implicit_if.harness.outputs import Output, join_instructions
 from implicit_if.harness.safe_text import file_name
 from implicit_if.harness.signature import outputs_sha256
 from implicit_if.harness.storage import sha256_json
+from implicit_if.harness.system_kinds import SYSTEM_KINDS, kind_of_model
 from implicit_if.leaderboards.submission.schema import SCHEMA_VERSION
 from implicit_if.leaderboards.submitting.sources import Source
 from implicit_if.leaderboards.verification.checks import known_sets
 
 _RULES = re.compile(r"rules:(?P<preset>[^@,]*)")
-_KIND_OF_MODEL = {"rules_poe": "rules", "rules_poe_vllm": "rules", "urial": "urial", "proxy_tuned": "proxy"}
 _PROVENANCE = "tuning.json"
 _EMBEDDED = {"name": "google/gemma-3-270m", "licence": "Gemma"}
 
@@ -116,7 +116,7 @@ def draft(
 
 
 def _system(source: Source, provenance: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    kind = given.get("system") or _KIND_OF_MODEL.get(str(source.model))
+    kind = given.get("system") or kind_of_model(source.model)
     match = _RULES.match(source.product or "")
     preset = match["preset"].split("-")[0] if match else None
     if given.get("system") is None and (kind == "rules" or source.model is None) and source.product:
@@ -125,10 +125,7 @@ def _system(source: Source, provenance: Mapping[str, Any], given: Mapping[str, A
     if kind is None and recipe:
         kind = next((k for k in ("instruction", "response") if str(recipe).startswith(k)), "single_task")
     if kind is None:
-        raise UserError(
-            "--system is missing: say what was done to the base model (base, rules, instruction, response, "
-            "single_task, urial, proxy, control or other)."
-        )
+        raise UserError(f"--system is missing: say what was done to the base model ({', '.join(SYSTEM_KINDS)}).")
     dropped = [d for d in str(source.model_args.get("drop") or "").split("+") if d]
     seed = given.get("seed") if given.get("seed") is not None else provenance.get("seed")
     return {
@@ -146,7 +143,7 @@ def _system(source: Source, provenance: Mapping[str, Any], given: Mapping[str, A
 def _base_model(source: Source, provenance: Mapping[str, Any], given: Mapping[str, Any], kind: str) -> dict[str, Any]:
     base = provenance.get("base") or {}
     pretrained = source.model_args.get("pretrained")
-    wrapped = source.model in _KIND_OF_MODEL
+    wrapped = kind_of_model(source.model) is not None
     guess: dict[str, Any] = dict(_EMBEDDED) if wrapped and pretrained is None else {}
     if wrapped and isinstance(pretrained, str) and not is_local(pretrained):
         guess = {"name": pretrained, "revision": source.revision}

@@ -176,7 +176,7 @@ function showBoard(slug) {
   const base = select("Base model", [["", "all"], ...all("base").map((v) => [v, v])], changed("base"));
   const kind = select(
     "Kind",
-    [["", "all"], ...Object.entries(KINDS).filter(([k]) => all("kind").includes(k))],
+    [["", "all"], ...Object.entries(data.kinds).filter(([k]) => all("kind").includes(k))],
     changed("kind"),
   );
   const badge = select("Badge", [["", "all"], ...all("badge").map((v) => [v, v])], changed("badge"));

@@ -4,17 +4,6 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const main = document.getElementById("main");
 const STEP = 20,
   LONG = 1500;
-const KINDS = {
-  base: "base",
-  rules: "rules",
-  single_task: "single task",
-  response: "response tuning",
-  instruction: "instruction tuning",
-  urial: "URIAL",
-  proxy: "proxy tuning",
-  other: "other",
-  control: "control",
-};
 const ORDERS = { system_first: "shown first", reference_first: "shown second", none: "verdict" };
 
 // An element with attributes and children; a string child becomes a text node, never markup.
