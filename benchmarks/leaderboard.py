@@ -61,7 +61,7 @@ def main() -> None:
         make_submissions(made, arguments.submissions + 1, arguments.instructions, arguments.processes)
         last = sorted((made / "submissions").iterdir())[arguments.submissions]
         shutil.copytree(made / "submissions", root / "submissions", ignore=lambda _, names: {last.name} & set(names))
-        time.sleep(3)  # files changed within the last seconds are read again, see verify_many
+        time.sleep(3)  # files changed within the last seconds are read again, see verification/verify_all
         os.environ |= {"IMPLICIT_IF_CACHE": str(Path(folder, "cache")), "OMP_NUM_THREADS": "1"}
         command = ["--root", str(root), "--processes", str(arguments.processes)]
         measured = {"full": measure(command)}

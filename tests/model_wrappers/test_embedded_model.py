@@ -79,7 +79,7 @@ def _stages_run() -> list[str]:
 
 def _child(call: str, prefix: tuple[str, ...] = ()) -> subprocess.Popen[str]:
     """Starts a Python that imports this file as `tests` and runs `call`."""
-    code = f"import test_embedded as tests; tests._stand_in(); {call}"
+    code = f"import test_embedded_model as tests; tests._stand_in(); {call}"
     paths = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), str(Path(__file__).parent)])
     return subprocess.Popen(
         [*prefix, sys.executable, "-c", code],
@@ -186,7 +186,7 @@ def test_is_embedded(stand_in: Path, tmp_path: Path) -> None:
 
 def test_import_is_light() -> None:
     code = (
-        "import sys; from implicit_if.model_wrappers import embedded; embedded_model.command.HELP;"
+        "import sys; from implicit_if.model_wrappers import embedded_model; embedded_model.command.HELP;"
         "print(sorted({'torch', 'transformers', 'numpy', 'gguf', 'filelock', 'tqdm'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -313,7 +313,7 @@ def test_others_wait_and_use_the_result(stand_in: Path, tmp_path: Path) -> None:
     marker = tmp_path / "pausing"
     first = _child(f"tests._pause_in_weights({str(marker)!r})")
     _wait_for(marker)
-    others = [_child("print(tests.embedded.ensure_embedded_model())") for _ in range(3)]
+    others = [_child("print(tests.embedded_model.ensure_embedded_model())") for _ in range(3)]
     assert all("waiting for another process" in str(other.stderr.readline()) for other in others if other.stderr)
     marker.unlink()
     for process in (first, *others):
@@ -328,7 +328,7 @@ def test_a_waiting_process_takes_over_from_a_killed_one(stand_in: Path, tmp_path
     marker = tmp_path / "pausing"
     first = _child(f"tests._pause_in_weights({str(marker)!r})")
     _wait_for(marker)
-    second = _child("tests.embedded.ensure_embedded_model()")
+    second = _child("tests.embedded_model.ensure_embedded_model()")
     assert second.stderr is not None
     assert "waiting for another process" in second.stderr.readline()
     first.kill()

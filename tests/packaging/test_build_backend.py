@@ -107,7 +107,7 @@ def test_hook_hands_exactly_two_modules_to_the_plugin(backend: ModuleType, tmp_p
     files = backend.startup_files()
     (tmp_path / "_implicit_if_autoload.py").write_bytes(files["_implicit_if_autoload.py"])
     (tmp_path / "implicit_if" / "harness").mkdir(parents=True)
-    (tmp_path / "implicit_if" / "harness" / "plugin.py").write_text(
+    (tmp_path / "implicit_if" / "harness" / "lm_eval_plugin.py").write_text(
         "def find_spec(name, path, target):\n    print('asked', name)\n"
     )
     line = files["implicit_if.pth"].decode()

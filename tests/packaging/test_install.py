@@ -292,7 +292,7 @@ def break_by_deleting(environment: Environment, how: str) -> None:
 
 def break_by_raising(environment: Environment, how: str) -> None:
     place = environment.source if how == "editable" else environment.site / "implicit_if"
-    (place / "harness" / "plugin.py").write_text("raise RuntimeError('damaged')\n")
+    (place / "harness" / "lm_eval_plugin.py").write_text("raise RuntimeError('damaged')\n")
 
 
 def break_by_losing_the_tasks(environment: Environment, how: str) -> None:

@@ -51,8 +51,8 @@ def test_dry_run(tmp_path: Path, tiny: Path, pairs_file: Path, capsys: pytest.Ca
 
 def test_dry_run_loads_no_torch(tmp_path: Path, tiny: Path, pairs_file: Path) -> None:
     code = (
-        "import sys, argparse; from implicit_if.harness.tuning import command; p = argparse.ArgumentParser();"
-        "command.add_arguments(p); assert cli.run(p.parse_args(sys.argv[1:])) == 0; assert 'trl' not in sys.modules"
+        "import sys, argparse; from implicit_if.harness.tuning import cli; p = argparse.ArgumentParser();"
+        "cli.add_arguments(p); assert cli.run(p.parse_args(sys.argv[1:])) == 0; assert 'trl' not in sys.modules"
     )
     words = [recipe_file(tmp_path, tiny), "--data", str(pairs_file), "--dry-run"]
     subprocess.run([sys.executable, "-c", code, *words], check=True, capture_output=True)

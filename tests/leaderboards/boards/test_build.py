@@ -156,7 +156,7 @@ def test_locale_time_zone_hash_seed_and_order_of_files_change_no_byte(
         "real = Path.iterdir\n"
         "Path.iterdir = lambda self: iter(random.Random(5).sample(found := list(real(self)), len(found)))\n"
         "import argparse\n"
-        "from implicit_if.leaderboards import leaderboard_command as c\n"
+        "from implicit_if.leaderboards.commands import leaderboard as c\n"
         "p = argparse.ArgumentParser(); c.add_arguments(p); sys.exit(c.run(p.parse_args()))\n"
     )
     environment = {**os.environ, **changes, "IMPLICIT_IF_CACHE": str(tmp_path / "other-cache")}

@@ -335,7 +335,7 @@ def test_kill_9_loses_at_most_one_batch(
     options = f"--model_args pretrained={tiny_model_folder},dtype=float32,device=cpu --batch-size 1 --max-gen-toks 60"
     argv = [*options.split(), "--judge", "longest", "--instructions", instructions, "--out", str(tmp_path / "killed")]
     code = (
-        "import argparse, sys; from implicit_if.model_wrappers import ablate_command as c; "
+        "import argparse, sys; from implicit_if.model_wrappers.ablation import cli as c; "
         "p = argparse.ArgumentParser(); c.add_arguments(p); c.run(p.parse_args(sys.argv[1:]))"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

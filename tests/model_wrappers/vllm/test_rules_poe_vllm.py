@@ -44,15 +44,15 @@ def patch() -> Iterator[pytest.MonkeyPatch]:
 def processor(patch: pytest.MonkeyPatch) -> Any:
     """The processor's class, on both interfaces of the stand-in."""
     vllm_stand_in.install(patch)
-    patch.delitem(sys.modules, f"{OURS}.vllm_processor", raising=False)
-    return importlib.import_module(f"{OURS}.vllm_processor").RulesLogitsProcessor
+    patch.delitem(sys.modules, f"{OURS}.vllm.processor", raising=False)
+    return importlib.import_module(f"{OURS}.vllm.processor").RulesLogitsProcessor
 
 
 @pytest.fixture(scope="module")
 def wrapper_class(processor: Any, patch: pytest.MonkeyPatch) -> Any:
-    for name in ("lm_eval.models.vllm_causallms", f"{OURS}.rules_poe_vllm"):
+    for name in ("lm_eval.models.vllm_causallms", f"{OURS}.vllm.rules_poe_vllm"):
         patch.delitem(sys.modules, name, raising=False)
-    return importlib.import_module(f"{OURS}.rules_poe_vllm").RulesPoEVLLM
+    return importlib.import_module(f"{OURS}.vllm.rules_poe_vllm").RulesPoEVLLM
 
 
 @pytest.fixture(scope="module")
@@ -237,8 +237,8 @@ def test_one_interface_is_enough(interfaces: dict[str, bool], monkeypatch: pytes
     for name in [n for n in sys.modules if n.partition(".")[0] == "vllm"]:
         monkeypatch.delitem(sys.modules, name)
     vllm_stand_in.install(monkeypatch, **interfaces)
-    monkeypatch.delitem(sys.modules, f"{OURS}.vllm_processor", raising=False)
-    made = importlib.import_module(f"{OURS}.vllm_processor").RulesLogitsProcessor
+    monkeypatch.delitem(sys.modules, f"{OURS}.vllm.processor", raising=False)
+    made = importlib.import_module(f"{OURS}.vllm.processor").RulesLogitsProcessor
     assert issubclass(made, vllm_stand_in.LegacyLogitsProcessor) == interfaces["legacy"]
     assert issubclass(made, vllm_stand_in.LogitsProcessor) == interfaces["default"]
     (LegacyEngine if interfaces["legacy"] else SlotEngine)(made, 2)
@@ -401,6 +401,6 @@ def test_without_vllm_the_install_command_is_the_first_thing_said(monkeypatch: p
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "vllm", None)  # what an import of a missing module finds
     monkeypatch.delitem(sys.modules, "lm_eval.models.vllm_causallms", raising=False)
-    monkeypatch.delitem(sys.modules, f"{OURS}.rules_poe_vllm", raising=False)
+    monkeypatch.delitem(sys.modules, f"{OURS}.vllm.rules_poe_vllm", raising=False)
     with pytest.raises(UserError, match=r'pip install "implicit-if\[vllm\]"'):
-        importlib.import_module(f"{OURS}.rules_poe_vllm")
+        importlib.import_module(f"{OURS}.vllm.rules_poe_vllm")
