@@ -11,13 +11,13 @@ from implicit_if import __version__
 from implicit_if.harness import stats
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions.alpaca_eval import REPOSITORY
+from implicit_if.harness.judging.registry import length_prior, offline_judges
 from implicit_if.harness.safe_text import csv_cell
 from implicit_if.harness.scores import Score
 from implicit_if.harness.signature import Signature
 from implicit_if.harness.stats.length_control.estimator_choice import control_length
 from implicit_if.leaderboards.submission.canonical import json_bytes, yaml_bytes
 from implicit_if.leaderboards.verification.answers import read_answers
-from implicit_if.leaderboards.verification.checks import known_judges
 from implicit_if.leaderboards.verification.result import Verified
 
 EEE_SCHEMA = "0.2.1"
@@ -140,7 +140,7 @@ def _alpaca_row(one: Verified) -> list[Any]:
         [len(row.system) for row in rows],
         [len(row.reference) for row in rows],
         one.instruction_ids,
-        judge=one.metadata.judge.name,
+        judge_prior=length_prior(one.metadata.judge.name),
         instruction_set=one.metadata.instruction_set.name,
         method="offline",
     ).estimate
@@ -156,7 +156,7 @@ def _check_comparable(submissions: Sequence[Verified]) -> None:
         metadata = one.metadata
         if not one.instruction_ids:
             raise UserError(f"{one.id}: is self-reported; alpaca-eval's columns need its answers.")
-        if metadata.instruction_set.name != "alpaca_eval" or metadata.judge.name in known_judges():
+        if metadata.instruction_set.name != "alpaca_eval" or metadata.judge.name in offline_judges():
             raise UserError(
                 f"{one.id}: judged by {metadata.judge.name} on {metadata.instruction_set.name}; alpaca-eval's table is "
                 f"for language models' verdicts on alpaca_eval only. Use --format every-eval-ever."

@@ -12,10 +12,11 @@ import numpy as np
 
 from implicit_if.harness.annotations import Annotation, AnnotationStore
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.judging.registry import length_prior
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.stats.estimate import Floats
 from implicit_if.harness.stats.length_control.offline_model import LengthModel, length_model
-from implicit_if.harness.stats.length_control.priors import LengthPrior, prior_of
+from implicit_if.harness.stats.length_control.priors import LengthPrior
 
 _SUFFIX = ".annotations.jsonl"
 
@@ -201,7 +202,7 @@ def length_models(
         references: `[system][seed]` the reference's answers by instruction id.
         prior: Another prior than the judge's.
     """
-    prior = prior or prior_of(table.systems[0].seeds[0].judge)
+    prior = prior or length_prior(table.systems[0].seeds[0].judge)
     return {
         system.name: [
             length_model(

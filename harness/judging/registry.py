@@ -9,54 +9,112 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from pydantic import BaseModel, ConfigDict
 
 from implicit_if.harness.errors import UserError, unknown_name
 from implicit_if.harness.judging.protocol import Judge
 
+if TYPE_CHECKING:
+    from implicit_if.harness.stats.length_control.priors import LengthPrior
+
 ENTRY_POINTS = "implicit_if.judges"
+BACKENDS = Path(__file__).parent / "backends"
 CONFIGS = Path(__file__).parent / "configs"
 
-Need = Literal["none", "optional", "required"]
 
-
-@dataclass(frozen=True)
-class Backend:
-    """Where a backend lives and whether it takes an argument.
+class Backend(BaseModel):
+    """What is known of a backend without importing it: `backends/NAME.yaml`, beside the module `backends/NAME.py`.
 
     Attributes:
+        name: The first part of its judges' names.
         target: "module:function"; the function is `build(argument: str | None, options: Mapping) -> Judge`.
-        argument: Whether `name:argument` is refused, possible or required.
+        argument: What the part after a colon names, e.g. "model"; "none" if there is none, "optional" if there may be.
         example: A spec that works, for messages.
+        kind: What gives the verdicts.
+        orders: Presentation orders judged, for the card; "both" where the order can matter.
+        length_prior: Its judges' prior in the length control, by its name in `priors.PRIORS`.
+        length_priors: Priors of single arguments that have another one.
+        offline: True if this package alone gives every verdict again, without options; the module then has a function
+            `fingerprint()`.
+        caution: What stands above every board that it judged.
+        card: What its card says; see `cards.page.About`.
     """
 
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
     target: str
-    argument: Need
+    argument: str = "optional"
     example: str
+    kind: Literal["baseline", "language model", "reward model", "people", "other"] = "other"
+    orders: str = ""
+    length_prior: str = "weak"
+    length_priors: dict[str, str] = {}
+    offline: bool = False
+    caution: str = ""
+    card: dict[str, Any] = {}
 
-
-def _own(module: str, argument: Need, example: str) -> Backend:
-    return Backend(f"implicit_if.harness.judging.backends.{module}:build", argument, example)
-
-
-BACKENDS: dict[str, Backend] = {
-    "longest": _own("longest", "none", "longest"),
-    "embedded": _own("embedded", "none", "embedded"),
-    "openai": _own("openai", "required", "openai:gpt-4.1-mini"),
-    "anthropic": _own("anthropic", "required", "anthropic:claude-sonnet-4-5"),
-    "alpaca_eval": _own("alpaca_eval", "required", "alpaca_eval:weighted_alpaca_eval_gpt4_turbo"),
-    "reward": _own("reward", "required", "reward:Skywork/Skywork-Reward-V2-Qwen3-0.6B"),
-    "human": _own("human", "required", "human:sheet.csv"),
-}
+    @property
+    def ordered(self) -> bool:
+        """True if its judges can prefer an answer for its place, so that both orders are judged."""
+        return self.orders.startswith("both")
 
 
 @dataclass(frozen=True)
 class JudgeSpec:
-    """A spec taken apart: which backend, with which argument and options."""
+    """A spec taken apart: which backend, with which argument and options, and what a YAML adds to its card."""
 
     backend: Backend
     argument: str | None
     options: Mapping[str, Any] = field(default_factory=dict)
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+
+def backend_names() -> list[str]:
+    """The names of this package's backends, sorted."""
+    return sorted(path.stem for path in BACKENDS.glob("*.yaml"))
+
+
+@cache
+def get_backend(name: str) -> Backend | None:
+    """A backend of this package by the first part of a judge's name; None if it is another's."""
+    import yaml
+
+    path = BACKENDS / f"{name}.yaml"
+    if name not in backend_names():
+        return None
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return Backend(name=name, target=f"implicit_if.harness.judging.backends.{name}:build", **content)
+
+
+def backend_of(judge: str) -> Backend | None:
+    """The backend of a judge's name as annotations carry it, e.g. "openai:gpt-4.1-mini"; None if it is unknown."""
+    return get_backend(judge.partition(":")[0])
+
+
+def offline_judges() -> dict[str, str]:
+    """Fingerprints of the judges that give every verdict again anywhere, without options, by name."""
+    found = [backend for name in backend_names() if (backend := get_backend(name)) is not None and backend.offline]
+    return {backend.name: _load(backend, "fingerprint")() for backend in found}
+
+
+def length_prior(judge: str) -> LengthPrior:
+    """The length control's prior for a judge's name, as annotations carry it; `WEAK` for judges that are unknown."""
+    from implicit_if.harness.stats.length_control.priors import PRIORS, WEAK
+
+    name, _, argument = judge.partition(":")
+    if name in _configs():
+        spec = _from_yaml(_configs()[name])
+        name, argument = spec.backend.name, spec.argument or ""
+    backend = get_backend(name)
+    if backend is not None:
+        return PRIORS[backend.length_priors.get(argument, backend.length_prior)]
+    for backend in filter(None, map(get_backend, backend_names())):
+        if judge in backend.length_priors:  # published annotations hold an annotator's bare name
+            return PRIORS[backend.length_priors[judge]]
+    return WEAK
 
 
 def get_judge(spec: str, **options: Any) -> Judge:
@@ -71,7 +129,7 @@ def get_judge(spec: str, **options: Any) -> Judge:
         UserError: If the spec, the YAML or the options are wrong, or an extra is missing.
     """
     found = resolve_spec(spec)
-    return cast(Judge, _load(found.backend)(found.argument, {**found.options, **options}))
+    return cast(Judge, _load(found.backend, "build")(found.argument, {**found.options, **options}))
 
 
 def check_judge_spec(spec: str) -> None:
@@ -85,15 +143,15 @@ def check_judge_spec(spec: str) -> None:
 
 def known_judges() -> list[str]:
     """Every name a spec may start with: backends, shipped configurations, other packages' judges; sorted."""
-    return sorted({*BACKENDS, *_configs(), *_plugins()})
+    return sorted({*backend_names(), *_configs(), *_plugins()})
 
 
 def resolve_spec(spec: str) -> JudgeSpec:
     """Takes a spec apart; see `get_judge`."""
     name, colon, rest = spec.partition(":")
     argument = rest if colon else None
-    if name in BACKENDS:
-        return JudgeSpec(_checked(name, BACKENDS[name], argument), argument)
+    if (backend := get_backend(name)) is not None:
+        return JudgeSpec(_checked(backend, argument), argument)
     if spec.endswith((".yaml", ".yml")):
         return _from_yaml(Path(spec))
     if name in _configs():
@@ -101,16 +159,22 @@ def resolve_spec(spec: str) -> JudgeSpec:
             raise UserError(f"judge {spec!r}: {name!r} is a configuration and takes no argument. Use {name!r}.")
         return _from_yaml(_configs()[name])
     if name in _plugins():
-        return JudgeSpec(Backend(_plugins()[name].value, "optional", name), argument)
+        return JudgeSpec(_plugin(name), argument)
     raise unknown_name("judge", name, known_judges(), fix="A judge of your own: the path of a YAML file.")
 
 
-def _checked(name: str, backend: Backend, argument: str | None) -> Backend:
+def _checked(backend: Backend, argument: str | None) -> Backend:
     if backend.argument == "none" and argument is not None:
-        raise UserError(f"judge {name!r} takes no argument, found {argument!r}. Use {backend.example!r}.")
-    if backend.argument == "required" and not argument:
-        raise UserError(f"judge {name!r} needs an argument after a colon, found none. Use e.g. {backend.example!r}.")
+        raise UserError(f"judge {backend.name!r} takes no argument, found {argument!r}. Use {backend.example!r}.")
+    if backend.argument not in ("none", "optional") and not argument:
+        raise UserError(
+            f"judge {backend.name!r} needs an argument after a colon, found none. Use e.g. {backend.example!r}."
+        )
     return backend
+
+
+def _plugin(name: str) -> Backend:
+    return Backend(name=name, target=_plugins()[name].value, example=name)
 
 
 def _from_yaml(path: Path) -> JudgeSpec:
@@ -131,11 +195,12 @@ def _from_yaml(path: Path) -> JudgeSpec:
     backend, argument = options.pop("backend", None), options.pop("argument", None)
     if not isinstance(backend, str) or not isinstance(argument, str | None):
         raise UserError(f"judge {path}: found backend {backend!r} and argument {argument!r}. {expected}")
-    if backend in BACKENDS:
-        return JudgeSpec(_checked(backend, BACKENDS[backend], argument), argument, options)
+    card = options.pop("card", None) or {}
+    if (own := get_backend(backend)) is not None:
+        return JudgeSpec(_checked(own, argument), argument, options, card)
     if backend in _plugins():
-        return JudgeSpec(Backend(_plugins()[backend].value, "optional", backend), argument, options)
-    raise unknown_name("backend", backend, {*BACKENDS, *_plugins()}, fix=f"It is set in {path}.")
+        return JudgeSpec(_plugin(backend), argument, options, card)
+    raise unknown_name("backend", backend, {*backend_names(), *_plugins()}, fix=f"It is set in {path}.")
 
 
 def _configs() -> dict[str, Path]:
@@ -147,7 +212,7 @@ def _plugins() -> dict[str, EntryPoint]:
     """Other packages' judges; one whose name is taken is named on stderr and left out."""
     found: dict[str, EntryPoint] = {}
     for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda e: (e.name, e.value)):
-        if entry.name in BACKENDS or entry.name in _configs() or found.setdefault(entry.name, entry) is not entry:
+        if entry.name in {*backend_names(), *_configs()} or found.setdefault(entry.name, entry) is not entry:
             package = entry.dist.name if entry.dist else "another package"
             print(
                 f"warning: the judge {entry.name!r} of {package} ({entry.value}) is not used: that name is taken.",
@@ -156,12 +221,12 @@ def _plugins() -> dict[str, EntryPoint]:
     return found
 
 
-def _load(backend: Backend) -> Any:
-    module, _, function = backend.target.partition(":")
+def _load(backend: Backend, function: str) -> Any:
+    module, _, build = backend.target.partition(":")
     try:
-        return getattr(importlib.import_module(module), function)
+        return getattr(importlib.import_module(module), build if function == "build" else function)
     except (ImportError, AttributeError) as error:
         raise UserError(
             f"judge {backend.example!r}: its backend {backend.target} cannot be loaded ({error}). "
-            f"Install it anew, or what it needs."
+            f"Install it again, or what it needs."
         ) from error

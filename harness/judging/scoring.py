@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.judgement import Judgement
 from implicit_if.harness.judging.pairs import Pair
+from implicit_if.harness.judging.registry import length_prior
 from implicit_if.harness.scores import Interval, Score
 from implicit_if.harness.signature import Signature, make_signature, outputs_sha256
 from implicit_if.harness.stats.length_control.estimator_choice import LengthControl, Method, control_length
@@ -88,7 +89,7 @@ def control_judgement(
         [len(pair.system.output) for pair in judged],
         [len(pair.reference.output) for pair in judged],
         [pair.instruction_id for pair in judged],
-        judge=judgement.judge,
+        judge_prior=length_prior(judgement.judge),
         instruction_set=instruction_set,
         n_expected=judgement.n_expected,
         method=method,

@@ -5,7 +5,7 @@ from implicit_if.harness.stats.bootstrap import bootstrap_interval
 from implicit_if.harness.stats.comparison import Comparison, compare, holm, tie_groups
 from implicit_if.harness.stats.estimate import Estimate
 from implicit_if.harness.stats.length_control.offline_model import length_controlled_win_rate, prior_sensitivity
-from implicit_if.harness.stats.length_control.priors import LengthPrior, prior_of
+from implicit_if.harness.stats.length_control.priors import LengthPrior
 from implicit_if.harness.stats.seeds import SeedSummary, over_seeds
 from implicit_if.harness.stats.win_rate import counts, discrete_win_rate, position_bias, win_rate
 
@@ -24,7 +24,6 @@ __all__ = [
     "length_controlled_win_rate",
     "over_seeds",
     "position_bias",
-    "prior_of",
     "prior_sensitivity",
     "spearman",
     "tie_groups",

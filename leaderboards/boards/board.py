@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.judging.registry import backend_of
 from implicit_if.harness.signature import Signature, make_signature
 from implicit_if.harness.stats.tie_groups import Sample, tie_groups
 from implicit_if.harness.storage import sha256_json
@@ -126,10 +127,8 @@ def _board(key: BoardKey, rows: Sequence[Row]) -> Board:
         if row.preferences.size and not row.is_control and row.win_rate.value is not None
     }
     warnings = control_warnings(rows)
-    if key.judge.partition(":")[0] == "embedded":
-        warnings.insert(
-            0, "the embedded judge orders systems and finds gross faults; these are not AlpacaEval win rates."
-        )
+    if (backend := backend_of(key.judge)) is not None and backend.caution:
+        warnings.insert(0, backend.caution)
     warnings += [f"{member.id}: {note}" for row in rows for member in row.members for note in member.notes]
     if any(row.badge == "self-reported" for row in rows):
         warnings.append("self-reported rows were not recomputed: they have no tie group.")

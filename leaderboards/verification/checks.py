@@ -10,14 +10,12 @@ from implicit_if.harness.annotations import Order
 from implicit_if.harness.chat_templates import load_template, template_names
 from implicit_if.harness.instructions import alpaca_eval, load_instructions
 from implicit_if.harness.judging.judgement import Judgement
+from implicit_if.harness.judging.registry import backend_of, offline_judges
 from implicit_if.harness.outputs import instruction_id
 from implicit_if.harness.safe_text import is_plain, one_line
 from implicit_if.harness.storage import sha256_json, sha256_text
 from implicit_if.leaderboards.submission.data_files import AnnotationRow, OutputRow
 from implicit_if.leaderboards.submission.schema import InstructionSetInfo, JudgeInfo, TemplateInfo
-
-_BOTH_ORDERS = ("openai:", "anthropic:", "alpaca_eval:")
-"""Backends that show a language model two answers, one after the other."""
 
 
 class Findings:
@@ -128,15 +126,15 @@ def check_annotations(
 
 def check_judge(judge: JudgeInfo, findings: Findings) -> None:
     """The fingerprint and the orders, as far as they are known for a judge of this name."""
-    expected = known_judges().get(judge.name)
+    expected, backend = offline_judges().get(judge.name), backend_of(judge.name)
     if expected is not None and judge.fingerprint != expected:
         findings.add(
             f"judge.fingerprint: {judge.fingerprint[:12]} is not that of this program's {judge.name!r} "
             f"({expected[:12]}); judge again with it"
         )
-    if expected is not None and judge.orders != ["none"]:
+    if backend is not None and not backend.ordered and judge.orders != ["none"]:
         findings.add(f"judge.orders: {judge.name!r} scores answers one by one; expected [none]")
-    if judge.name.startswith(_BOTH_ORDERS) and judge.orders == ["none"]:
+    if backend is not None and backend.ordered and judge.orders == ["none"]:
         findings.add("judge.orders: this judge sees two answers in an order; expected both orders")
 
 
@@ -174,17 +172,6 @@ def known_sets() -> dict[str, tuple[str, str]]:
 def known_templates() -> dict[str, tuple[str, tuple[str, ...]]]:
     """Hash and tags of the shipped chat templates, by name."""
     return {name: (load_template(name).sha256, load_template(name).tags) for name in template_names()}
-
-
-@cache
-def known_judges() -> dict[str, str]:
-    """Fingerprints of the judges that run offline and have no options, by name."""
-    from implicit_if.harness.judging.backends.embedded import CONFIG, Config, EmbeddedJudge
-    from implicit_if.harness.judging.backends.longest import LongestJudge
-
-    # the embedder is first used when it judges, so the fingerprint needs no package with its weights
-    embedded = EmbeddedJudge(Config.model_validate_json(CONFIG.read_bytes()), None)  # type: ignore[arg-type]
-    return {judge.name: judge.fingerprint for judge in (LongestJudge(), embedded)}
 
 
 def _gap(name: str, ids: Sequence[str]) -> str:

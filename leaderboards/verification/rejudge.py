@@ -8,12 +8,11 @@ from pathlib import Path
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions import load_instructions
 from implicit_if.harness.judging.pairs import Pair
-from implicit_if.harness.judging.registry import get_judge
+from implicit_if.harness.judging.registry import get_judge, offline_judges
 from implicit_if.harness.judging.runner import annotate
 from implicit_if.harness.outputs import Output
 from implicit_if.leaderboards.submission.read import SubmissionError
 from implicit_if.leaderboards.verification.answers import read_answers
-from implicit_if.leaderboards.verification.checks import known_judges
 from implicit_if.leaderboards.verification.result import Answer, Verified
 
 TOLERANCE = 1e-3
@@ -32,9 +31,9 @@ def rejudge(verified: Verified, instructions: str | None = None) -> str:
         UserError: If the judge does not run offline, or a text is missing.
     """
     name = verified.metadata.judge.name
-    if name not in known_judges() or not verified.instruction_ids:
+    if name not in offline_judges() or not verified.instruction_ids:
         raise UserError(
-            f"{verified.id}: its verdicts cannot be made again offline; expected {', '.join(known_judges())}."
+            f"{verified.id}: its verdicts cannot be made again offline; expected {', '.join(offline_judges())}."
         )
     texts = load_instructions(instructions).texts() if instructions else {}
     rows = read_answers(verified).rows

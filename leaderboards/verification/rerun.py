@@ -17,6 +17,7 @@ from typing import Any
 from implicit_if.harness.annotations import Annotation
 from implicit_if.harness.chat_templates import load_template, template_names
 from implicit_if.harness.errors import UserError, unknown_name
+from implicit_if.harness.judging.registry import backend_of
 from implicit_if.harness.outputs import Output, load_outputs
 from implicit_if.harness.safe_text import one_line
 from implicit_if.harness.storage import atomic_write, write_json
@@ -56,7 +57,7 @@ MODELS: Mapping[str, Mapping[str, str]] = {
 """lm-eval's model classes that may be run, and the form each of their arguments must have."""
 _RULE_OPTION = re.compile(r"(eos|uniform|diversity)\.[A-Za-z_]{1,40}")
 _GENERATION = {"max_gen_toks": _NUMBER, "do_sample": _BOOL, "temperature": _NUMBER, "top_p": _NUMBER, "top_k": _NUMBER}
-_JUDGES = re.compile(r"(longest|embedded|(openai|anthropic|alpaca_eval|reward):[A-Za-z0-9][A-Za-z0-9._/-]{0,150})")
+_JUDGE_ARGUMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,150}")
 
 
 def check_arguments(metadata: Metadata, overrides: Mapping[str, str]) -> dict[str, str]:
@@ -139,7 +140,7 @@ def task_arguments(metadata: Metadata, folder: Path, given: Mapping[str, str | N
     if not given.get("instructions") and instructions not in known_sets():
         raise UserError(f"instruction set {one_line(instructions, 60)!r}: give the file: --instructions FILE")
     judge = given.get("judge") or metadata.judge.name
-    if not given.get("judge") and not _JUDGES.fullmatch(judge):
+    if not given.get("judge") and not _may_judge(judge):
         raise UserError(f"judge {one_line(judge, 60)!r}: not one that is built by name; give --judge SPEC")
     task = {"instructions": instructions, "judge": judge}
     task |= {"reference": str(folder / "reference.json"), "save": str(folder / "saved")}
@@ -154,6 +155,14 @@ def task_arguments(metadata: Metadata, folder: Path, given: Mapping[str, str | N
             )
         task["template"] = template
     return task
+
+
+def _may_judge(judge: str) -> bool:
+    """True for a judge of this package that its name alone builds, and reads no file of the submission."""
+    backend, (_, _, argument) = backend_of(judge), judge.partition(":")
+    if backend is None or backend.kind == "people":
+        return False
+    return judge == backend.name if backend.argument == "none" else bool(_JUDGE_ARGUMENT.fullmatch(argument))
 
 
 def write_reference(verified: Verified, folder: Path) -> None:

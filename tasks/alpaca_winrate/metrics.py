@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from implicit_if.harness import answer_form, stats
+from implicit_if.harness.judging.registry import length_prior
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.stats.estimate import Estimate
 from implicit_if.harness.stats.length_control.estimator_choice import control_length
@@ -86,7 +87,7 @@ def _fit(judged: tuple[tuple[Any, ...], ...], judge: str, instruction_set: str, 
         np.array(lengths, dtype=float),
         np.array(reference_lengths, dtype=float),
         ids,
-        judge=judge,
+        judge_prior=length_prior(judge),
         instruction_set=instruction_set,
         n_expected=n_expected,
     ).estimate

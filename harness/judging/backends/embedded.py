@@ -57,6 +57,20 @@ class Config(BaseModel):
     coefficients: dict[str, Coefficient]
     fit: dict[str, Any]
 
+    @property
+    def fingerprint(self) -> str:
+        """Hash over everything that shapes a verdict."""
+        return sha256_json(
+            {
+                "judge": "embedded",
+                "version": self.version,
+                "features_version": text_features.FEATURES_VERSION,
+                "coefficients": {name: [c.weight, c.scale] for name, c in self.coefficients.items()},
+                "files": FILES_SHA256,
+                "limits": [text_features.MAX_CHARS, EMBEDDED_CHARS, MAX_TOKENS, ENOUGH_SIMILARITY],
+            }
+        )
+
 
 class EmbeddedJudge:
     """Scores each answer alone and compares the scores.
@@ -81,16 +95,7 @@ class EmbeddedJudge:
             )
         self._coefficients = config.coefficients
         self._embedder = embedder
-        self.fingerprint = sha256_json(
-            {
-                "judge": self.name,
-                "version": config.version,
-                "features_version": text_features.FEATURES_VERSION,
-                "coefficients": {name: [c.weight, c.scale] for name, c in config.coefficients.items()},
-                "files": FILES_SHA256,
-                "limits": [text_features.MAX_CHARS, EMBEDDED_CHARS, MAX_TOKENS, ENOUGH_SIMILARITY],
-            }
-        )
+        self.fingerprint = config.fingerprint
 
     def judge(self, comparisons: Iterable[Comparison]) -> Iterator[Verdict]:
         """Yields one verdict per comparison, in order; equal answers are a tie, 0.5."""
@@ -141,7 +146,16 @@ def build(argument: str | None, options: Mapping[str, Any]) -> EmbeddedJudge:
     if argument is not None or options:
         found = f"argument {argument!r}" if argument is not None else f"options {', '.join(sorted(options))}"
         raise UserError(f"judge 'embedded' takes neither argument nor options, found {found}. Use just 'embedded'.")
-    return EmbeddedJudge(Config.model_validate_json(CONFIG.read_text(encoding="utf-8")), SentenceEmbedder())
+    return EmbeddedJudge(_config(), SentenceEmbedder())
+
+
+def fingerprint() -> str:
+    """The shipped judge's fingerprint; needs no package with sentence embeddings."""
+    return _config().fingerprint
+
+
+def _config() -> Config:
+    return Config.model_validate_json(CONFIG.read_text(encoding="utf-8"))
 
 
 def _sigmoid(x: float) -> float:

@@ -30,6 +30,11 @@ class LongestJudge:
         return Estimate(calls=0, cost=0.0)
 
 
+def fingerprint() -> str:
+    """The judge's fingerprint."""
+    return LongestJudge.fingerprint
+
+
 def build(argument: str | None, options: Mapping[str, Any]) -> LongestJudge:
     """The judge; it takes neither argument nor options.
 

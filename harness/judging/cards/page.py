@@ -1,31 +1,28 @@
-"""A judge's card: one page from its configuration, what is known of it (`cards.yaml`), and what was measured."""
+"""A judge's card: one page from its configuration, what its YAML says of it, and what was measured."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from implicit_if.harness.judging.cards.measurements import Agreement, Controls, Measure, Measured
 from implicit_if.harness.judging.protocol import Comparison, Estimate
-from implicit_if.harness.judging.registry import BACKENDS, CONFIGS, resolve_spec
+from implicit_if.harness.judging.registry import CONFIGS, Backend, backend_names, get_backend, resolve_spec
 
-_ABOUT = Path(__file__).parent / "cards.yaml"
 _NOWHERE = "http://127.0.0.1:9/v1"
 """A server on this machine needs no key; none is asked to estimate a price."""
 _TYPICAL = Comparison("typical", "i" * 200, "a" * 1000, "b" * 1000)
-_ORDERLESS = {
-    "longest": "one: each answer is measured alone",
-    "embedded": "one: each answer is scored alone",
-    "reward": "one: each answer is scored alone",
-    "human": "one: shuffled",
+
+
+_UNKNOWN = {
+    "summary": "A judge that is not of this package: see its own documentation.",
+    "use": ["as its authors say."],
+    "avoid": ["before its agreement and its control rows below are measured."],
+    "needs": "what its authors say",
 }
-_ARGUMENTS = {"alpaca_eval": "annotator", "human": "rater"}
-_FAMILIES = ("openai", "anthropic", "reward", "alpaca_eval")
 
 
 class About(BaseModel):
@@ -52,25 +49,26 @@ class About(BaseModel):
 
 @dataclass(frozen=True)
 class Config:
-    """What the configuration says: the backend, rows of a table, and whether the judge sees presentation orders."""
+    """What the configuration says: the backend and rows of a table."""
 
-    backend: str
+    backend: Backend
     rows: list[tuple[str, str]]
-    ordered: bool
+
+    @property
+    def people(self) -> bool:
+        return self.backend.kind == "people"
 
 
 def card_names() -> list[str]:
     """Every judge that has a card: shipped configurations and backends, sorted."""
-    return sorted({*BACKENDS, *(path.stem for path in CONFIGS.glob("*.yaml"))})
+    return sorted({*backend_names(), *(path.stem for path in CONFIGS.glob("*.yaml"))})
 
 
-@functools.cache
-def about() -> dict[str, About]:
-    """`cards.yaml`."""
-    import yaml
-
-    content = yaml.safe_load(_ABOUT.read_text(encoding="utf-8"))
-    return {name: About.model_validate(entry) for name, entry in content.items()}
+def about(name: str) -> About:
+    """What a judge's YAML says of it, else its backend's; a judge of another package says nothing here."""
+    backend = get_backend(name)
+    card = backend.card if backend is not None else (spec := resolve_spec(name)).card or spec.backend.card
+    return About.model_validate({"title": name, **(card or _UNKNOWN)})
 
 
 def render_card(name: str, measured: Measured | None = None) -> str:
@@ -80,12 +78,12 @@ def render_card(name: str, measured: Measured | None = None) -> str:
         name: One of `card_names`, or another judge's spec, which gets the page of its backend's family.
         measured: What was measured; its absence is said.
     """
-    known = _about(name)
+    known = about(name)
     config = read_config(name)
-    title = known.title if name in about() else name
+    title = known.title if name in card_names() else name
     parts = [
         f"# Judge card: `{title}`",
-        "<!-- Written by implicit-if judge-card and tools/judge_cards.py; edit cards.yaml, not this. -->",
+        "<!-- Written by implicit-if judge-card and tools/judge_cards.py; edit the judge's YAML, not this. -->",
         known.summary.strip(),
         "## Use it\n" + _list(known.use),
         "## Do not use it\n" + _list(known.avoid),
@@ -95,39 +93,27 @@ def render_card(name: str, measured: Measured | None = None) -> str:
         "## Controls\n" + _not_measured(known) if measured is None else "## Controls\n" + controls_text(measured),
         "## Time and cost\n" + (cost_text(measured) or _no_cost(config, known)),
         *(["## Published by others\n" + _list(known.published)] if known.published else []),
-        "## Measure it\n" + _how(name, config, known),
+        "## Measure it\n" + _how(title, config, known),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _about(name: str) -> About:
-    family = name if name in about() else resolve_spec(name).backend.example.partition(":")[0]
-    unknown = About(
-        title=name,
-        summary="A judge that is not of this package: see its own documentation.",
-        use=["as its authors say."],
-        avoid=["before its agreement and its control rows below are measured."],
-        needs="what its authors say",
-    )
-    return about().get(family, unknown)
-
-
 def read_config(name: str) -> Config:
     """What the configuration of a judge says, without its key, its weights or its server."""
-    spec = resolve_spec(name) if name not in _FAMILIES and name != "human" else None
-    backend = spec.backend.example.partition(":")[0] if spec is not None else name
-    argument = spec.argument if spec is not None else None
-    options = dict(spec.options) if spec is not None else {}
-    rows = [("backend", f"`{backend}`")]
+    own = get_backend(name)
+    spec = resolve_spec(name) if own is None or own.argument == "none" else None
+    backend = spec.backend if spec is not None else own
+    assert backend is not None
+    rows = [("backend", f"`{backend.name}`")]
+    argument, options = (spec.argument, dict(spec.options)) if spec is not None else (None, {})
     if argument:
-        rows.append((_ARGUMENTS.get(backend, "model"), f"`{argument}`"))
+        rows.append(("model" if backend.argument == "optional" else backend.argument, f"`{argument}`"))
     rows += [(key, f"`{value}`") for key, value in sorted(options.items())]
-    if backend in _ORDERLESS:
-        return Config(backend, [*rows, ("presentation orders", _ORDERLESS[backend])], False)
-    if backend not in BACKENDS:  # another package's
-        return Config(backend, rows, True)
-    rows += _api_rows(backend, argument, options)
-    return Config(backend, [*rows, ("presentation orders", "both, averaged")], True)
+    if backend.kind == "language model":
+        rows += _api_rows(backend.name, argument, options)
+    if backend.orders:
+        rows.append(("presentation orders", backend.orders))
+    return Config(backend, rows)
 
 
 def controls_text(measured: Measured) -> str:
@@ -223,9 +209,9 @@ def _agreement_row(found: Agreement) -> list[object]:
 
 
 def _position_bias(config: Config, known: About, measured: Measured | None) -> str:
-    if config.backend == "human":
+    if config.people:
         return _shown_first(measured)
-    if not config.ordered:
+    if config.backend.orders and not config.backend.ordered:
         return "None by construction: no verdict depends on which answer is shown first."
     found: list[tuple[str, Measure]] = []
     if measured is not None:
@@ -253,7 +239,7 @@ def _shown_first(measured: Measured | None) -> str:
 
 
 def _no_cost(config: Config, known: About) -> str:
-    if config.backend == "human":
+    if config.people:
         return "**Not measured here**: note what your raters take and are paid."
     return _not_measured(known)
 
@@ -262,14 +248,13 @@ def _not_measured(known: About) -> str:
     return f"**Not measured here**: it takes {known.needs}. Make it with the command below."
 
 
-def _how(name: str, config: Config, known: About) -> str:
-    people = config.backend == "human"
-    spec = "human" if people else known.title if name in about() else name
-    sheet = " --sheet FOLDER" if people else ""
+def _how(title: str, config: Config, known: About) -> str:
+    spec = config.backend.name if config.people else title
+    sheet = " --sheet FOLDER" if config.people else ""
     last = (
         "The first call writes the sheet of all these pairs into `FOLDER`; fill it in, and the same command writes the "
         "card. `--option rater=NAME` tells raters apart."
-        if people
+        if config.people
         else "`--dry-run` shows what it would cost."
     )
     return (

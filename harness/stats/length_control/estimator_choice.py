@@ -69,7 +69,7 @@ def control_length(
     reference_lengths: ArrayLike,
     ids: Sequence[str],
     *,
-    judge: str,
+    judge_prior: LengthPrior,
     instruction_set: str,
     n_expected: int | None = None,
     method: Method = "auto",
@@ -83,7 +83,7 @@ def control_length(
         system_lengths: `[n]` characters of the system's answers.
         reference_lengths: `[n]` characters of the reference's answers.
         ids: `[n]` instruction ids, by which alpaca-eval's data are looked up.
-        judge: The judge's name, which tells its prior.
+        judge_prior: What is known of the judge's taste for length (`judging.registry.length_prior`).
         instruction_set: The instruction set's name.
         n_expected: Instructions in the set; `n` if not given.
         method: "auto" takes alpaca-eval's estimator for a language model's verdicts on AlpacaEval if `df_gamed.csv` is
@@ -99,7 +99,7 @@ def control_length(
     from implicit_if.harness.stats.length_control import alpaca_eval_glm as glm
 
     check_length_control(method, ids, instruction_set, prior)
-    reason, gamed = _why_offline(method, judge, instruction_set, prior), None
+    reason, gamed = _why_offline(method, judge_prior, instruction_set, prior), None
     if reason is None:
         gamed, obstacle = _alpaca_evals_data(ids, instruction_set)
         reason = f"because {obstacle}"
@@ -108,7 +108,7 @@ def control_length(
         positions = glm.positions_of(ids, glm.official_ids())
         estimate = glm.alpaca_eval_length_controlled(*data, positions, gamed, n_expected=n_expected, seed=seed)
         return LengthControl(estimate, f"with {glm.FILE} of AlpacaEval's hub dataset")
-    prior = prior or stats.prior_of(judge)
+    prior = prior or judge_prior
     estimate = stats.length_controlled_win_rate(*data, ids=ids, n_expected=n_expected, seed=seed, prior=prior)
     return LengthControl(estimate, reason, prior, stats.prior_sensitivity(*data, ids=ids, prior=prior))
 
@@ -137,9 +137,11 @@ _NEEDED = (
 )
 
 
-def _why_offline(method: Method, judge: str, instruction_set: str, prior: LengthPrior | None) -> str | None:
+def _why_offline(
+    method: Method, judge_prior: LengthPrior, instruction_set: str, prior: LengthPrior | None
+) -> str | None:
     """Why the offline estimator is taken without a look at alpaca-eval's data; None if that is what decides."""
-    from implicit_if.harness.stats.length_control.priors import WEAK, prior_of
+    from implicit_if.harness.stats.length_control.priors import WEAK
 
     if method == "alpaca_eval":
         return None
@@ -147,7 +149,7 @@ def _why_offline(method: Method, judge: str, instruction_set: str, prior: Length
         return "as asked for"
     if instruction_set != SET:
         return f"because {_other_set(instruction_set)}"
-    if prior_of(judge) is WEAK:
+    if judge_prior is WEAK:
         return "because alpaca-eval's holds GPT-4 Turbo's taste for length (--length-control alpaca_eval for it still)"
     return None
 

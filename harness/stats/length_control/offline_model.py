@@ -144,8 +144,8 @@ def length_controlled_win_rate(
         level: Nominal coverage of the interval.
         n_resamples: Bootstrap resamples; 0 for the value alone.
         seed: Seed of the resampling.
-        prior: Of the length coefficient: the judge's (`priors.prior_of`). Each replicate draws its prior mean from it,
-            so error and interval hold what the data cannot tell about length.
+        prior: Of the length coefficient: the judge's (`judging.registry.length_prior`). Each replicate draws its
+            prior mean from it, so error and interval hold what the data cannot tell about length.
 
     Returns:
         Percent. Standard error: standard deviation of the replicates. Interval: `intervals.score_interval` with that

@@ -76,17 +76,8 @@ for Llama-3-70B as judge differ from GPT-4 Turbo's on the same models by 0.4 (ro
 WEAK = LengthPrior("weak", 0.0, 1.0)
 """Any other judge: nothing is known, so the verdicts decide. With this sd, GPT-4 Turbo's taste is no surprise."""
 
-_BY_JUDGE = {
-    "alpaca_eval:weighted_alpaca_eval_gpt4_turbo": GPT4_TURBO,
-    "weighted_alpaca_eval_gpt4_turbo": GPT4_TURBO,  # published annotations carry the annotator's bare name
-    "alpaca-eval-2": GPT4_TURBO,
-}
-_BY_BACKEND = {"alpaca_eval": LLM, "openai": LLM, "anthropic": LLM, "human": LLM}
-
-
-def prior_of(judge: str) -> LengthPrior:
-    """The prior for a judge's name, as annotations carry it, e.g. "openai:gpt-4.1-mini" or "embedded"."""
-    return _BY_JUDGE.get(judge) or _BY_BACKEND.get(judge.partition(":")[0], WEAK)
+PRIORS = {prior.name: prior for prior in (GPT4_TURBO, LLM, WEAK)}
+"""By name, as judges' configurations and command lines call them."""
 
 
 def parse_prior(text: str) -> LengthPrior:
@@ -95,15 +86,14 @@ def parse_prior(text: str) -> LengthPrior:
     Raises:
         UserError: If it is neither.
     """
-    named = {prior.name: prior for prior in (GPT4_TURBO, LLM, WEAK)}
-    if text in named:
-        return named[text]
+    if text in PRIORS:
+        return PRIORS[text]
     parts = text.split(",")
     try:
         mean, sd = (float(part) for part in parts)
     except ValueError:
         raise UserError(
-            f"length prior {text!r}: expected {', '.join(named)}, or mean and sd of the length coefficient, "
+            f"length prior {text!r}: expected {', '.join(PRIORS)}, or mean and sd of the length coefficient, "
             f"--length-prior=-1,0.3."
         ) from None
     return LengthPrior(f"{mean:g},{sd:g}", mean, sd)

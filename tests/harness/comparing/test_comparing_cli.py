@@ -13,6 +13,7 @@ from implicit_if.harness import stats
 from implicit_if.harness.annotations import Annotation, AnnotationStore
 from implicit_if.harness.comparing.report import printable
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.judging.registry import length_prior
 from implicit_if.harness.outputs import Output, save_outputs
 from implicit_if.harness.storage import sha256_text
 
@@ -266,7 +267,7 @@ def length_controlled(annotations: str, folder: Path) -> float | None:
         [reference[i] for i in IDS],
         ids=IDS,
         n_resamples=0,
-        prior=stats.prior_of("embedded"),
+        prior=length_prior("embedded"),
     ).value
 
 

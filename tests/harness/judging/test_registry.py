@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.judging import Comparison, check_judge_spec, get_judge, known_judges, registry
+from implicit_if.harness.judging import Comparison, backends, check_judge_spec, get_judge, known_judges, registry
+from implicit_if.harness.stats.length_control.priors import WEAK
 
 PLUGIN = """
 class Mine:
@@ -65,9 +66,10 @@ def test_wrong_specs(function, spec: str, message: str) -> None:
         function(spec)
 
 
-@pytest.mark.parametrize("name", sorted(registry.BACKENDS))
+@pytest.mark.parametrize("name", registry.backend_names())
 def test_every_backends_example_passes_the_check_without_importing_it(name: str) -> None:
-    backend = registry.BACKENDS[name]
+    backend = registry.get_backend(name)
+    assert backend is not None
     module = backend.target.partition(":")[0]
     before = module in sys.modules
     check_judge_spec(backend.example)
@@ -78,7 +80,29 @@ def test_every_backends_example_passes_the_check_without_importing_it(name: str)
 @pytest.mark.parametrize("path", sorted(registry.CONFIGS.glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_shipped_configuration_passes_the_check_and_hides_no_backend(path: Path) -> None:
     check_judge_spec(path.stem)
-    assert path.stem not in registry.BACKENDS
+    assert path.stem not in registry.backend_names()
+
+
+def test_a_backend_is_one_module_and_one_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "shortest.yaml", "argument: none\nexample: shortest\nkind: baseline\norders: both\n")
+    code = "from implicit_if.harness.judging.backends.longest import LongestJudge\n"
+    write(tmp_path / "shortest.py", code + "def build(argument, options):\n    return LongestJudge()\n")
+    monkeypatch.setattr(registry, "BACKENDS", tmp_path)
+    monkeypatch.setattr(backends, "__path__", [*backends.__path__, str(tmp_path)])
+    registry.get_backend.cache_clear()
+    assert "shortest" in known_judges()
+    assert get_judge("shortest").name == "longest"
+    found = registry.backend_of("shortest")
+    assert found is not None
+    assert found.ordered
+    assert registry.length_prior("shortest") is WEAK
+    registry.get_backend.cache_clear()
+    sys.modules.pop("implicit_if.harness.judging.backends.shortest")
+
+
+def test_offline_judges_are_those_that_the_package_gives_again() -> None:
+    found = registry.offline_judges()
+    assert found == {name: get_judge(name).fingerprint for name in ("embedded", "longest")}
 
 
 def test_a_judge_from_a_yaml_file(tmp_path: Path) -> None:

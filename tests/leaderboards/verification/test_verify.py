@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from implicit_if.harness import stats
 from implicit_if.harness.answer_form import form_of
+from implicit_if.harness.judging.registry import length_prior
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.signature import outputs_sha256
 from implicit_if.leaderboards.submission.canonical import compress, decompress, json_bytes, jsonl_bytes, yaml_bytes
@@ -114,7 +115,7 @@ def test_numbers_are_what_the_statistics_give_for_the_verdicts(tmp_path: Path) -
         [lengths[0][i] for i in means],
         [lengths[1][i] for i in means],
         ids=list(means),
-        prior=stats.prior_of("openai:coin"),
+        prior=length_prior("openai:coin"),
     )
     assert verified.scores["length_controlled_win_rate"].value == pytest.approx(controlled.value)
     assert verified.outputs_sha256 == outputs_sha256(own)

@@ -17,7 +17,8 @@ from implicit_if.harness.judging.backends.alpaca_eval import build, guard_quotes
 from implicit_if.harness.judging.backends.alpaca_eval_annotators import as_chat, configs_folder, fill, load_annotator
 from implicit_if.harness.judging.neutral_text import neutralise
 from implicit_if.harness.judging.protocol import Comparison, JudgeError, Verdict
-from implicit_if.harness.stats.length_control.priors import GPT4_TURBO, LLM, prior_of
+from implicit_if.harness.judging.registry import length_prior
+from implicit_if.harness.stats.length_control.priors import GPT4_TURBO, LLM
 
 PAPER = "weighted_alpaca_eval_gpt4_turbo"
 UNSUPPORTED = {
@@ -316,7 +317,7 @@ def test_an_annotator_of_ones_own_does_not_pass_for_a_packaged_one(server: FakeS
     shutil.copytree(configs_folder() / PAPER, tmp_path / PAPER)
     own = judge(server, str(tmp_path / PAPER))
     assert own.name == f"alpaca_eval:{PAPER}(own)"
-    assert (prior_of(own.name), prior_of(judge(server).name)) == (LLM, GPT4_TURBO)
-    assert prior_of(judge(server, model="another").name) is LLM
+    assert (length_prior(own.name), length_prior(judge(server).name)) == (LLM, GPT4_TURBO)
+    assert length_prior(judge(server, model="another").name) is LLM
     with pytest.raises(UserError, match="the model belongs to the judge's name"):
         judge(server, body={"model": "another"})

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.stats.length_control.priors import GPT4_TURBO, LLM, WEAK, LengthPrior, parse_prior, prior_of
+from implicit_if.harness.judging.registry import length_prior
+from implicit_if.harness.stats.length_control.priors import GPT4_TURBO, LLM, WEAK, LengthPrior, parse_prior
 
 
 @pytest.mark.parametrize(
@@ -26,7 +27,7 @@ from implicit_if.harness.stats.length_control.priors import GPT4_TURBO, LLM, WEA
     ],
 )
 def test_priors_by_judge(judge: str, prior: LengthPrior) -> None:
-    assert prior_of(judge) is prior
+    assert length_prior(judge) is prior
 
 
 def test_the_mean_follows_win_rate_and_lengths_within_the_known_range() -> None:
