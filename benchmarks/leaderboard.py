@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 SAMPLES = Path(__file__).parents[1] / "tests" / "leaderboards"
 COMMAND = (
-    "import argparse, sys; from implicit_if.leaderboards import leaderboard_command as c; "
+    "import argparse, sys; from implicit_if.leaderboards.commands import leaderboard as c; "
     "p = argparse.ArgumentParser(); c.add_arguments(p); sys.exit(c.run(p.parse_args()))"
 )
 KINDS = [

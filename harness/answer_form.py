@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -19,16 +19,11 @@ def form_of(outputs: Sequence[Output], tags: Iterable[str]) -> dict[str, float |
         tags: Role tags of the chat template.
 
     Returns:
-        In percent `finish_rate` (ended by EOS; over the answers that say how they ended, None if none does),
-        `format_leak_rate` and `repetition` (repeated 4-grams); `avg_length` in characters.
+        By the names of `columns.FORM`; of each measure over the answers that have it, None if none has.
     """
     tags = tuple(tags)
-    return {
-        "finish_rate": mean([100.0 * (o.finish_reason == "eos") for o in outputs if o.finish_reason is not None]),
-        "format_leak_rate": mean([100.0 * format_leak(o.output, tags) for o in outputs]),
-        "repetition": mean([100.0 * repeated_ngram_share(o.output) for o in outputs]),
-        "avg_length": mean([float(len(o.output)) for o in outputs]),
-    }
+    values = ((name, [measure(output, tags) for output in outputs]) for name, measure in MEASURES.items())
+    return {name: mean([value for value in found if value is not None]) for name, found in values}
 
 
 def mean(values: Sequence[float]) -> float | None:
@@ -113,3 +108,13 @@ def _leak(tag: str) -> tuple[list[str], re.Pattern[str]]:
 
 def _words(text: str) -> list[str]:
     return re.findall(r"\w+", text.casefold())
+
+
+MEASURES: Mapping[str, Callable[[Output, tuple[str, ...]], float | None]] = {
+    "finish_rate": lambda o, tags: None if o.finish_reason is None else 100.0 * (o.finish_reason == "eos"),
+    "format_leak_rate": lambda o, tags: 100.0 * format_leak(o.output, tags),
+    "repetition": lambda o, tags: 100.0 * repeated_ngram_share(o.output),
+    "avg_length": lambda o, tags: float(len(o.output)),
+}
+"""What one answer contributes to each measure, given the template's role tags; None if it does not tell. In percent
+but for the length, in characters. Each is a column of `columns.FORM`."""

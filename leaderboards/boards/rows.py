@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from implicit_if.harness import stats
+from implicit_if.harness.columns import FORM
 from implicit_if.harness.judging.scoring import as_score
 from implicit_if.harness.scores import Score
 from implicit_if.harness.signature import Signature
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 BADGES: tuple[Badge, ...] = ("self-reported", "recomputed", "re-run")
 """Weakest first."""
-FORM = ("finish_rate", "format_leak_rate", "repetition", "avg_length")
 _DIGITS = 6
 """Decimals kept of what is computed here: processors round sums differently, and files must not."""
 
@@ -84,6 +84,11 @@ class Row:
     @property
     def base_model(self) -> str:
         return self.first.metadata.base_model.name
+
+    @property
+    def scores(self) -> dict[str, tuple[Score | None, float | None]]:
+        """Each score with its standard deviation over seeds, by the names of `columns.SCORES`."""
+        return {"win_rate": (self.win_rate, self.win_rate_sd), "lc": (self.lc, self.lc_sd)}
 
     @property
     def versions(self) -> frozenset[str]:
@@ -159,7 +164,7 @@ def _row(key: BoardKey, members: Sequence[Verified]) -> Row:
         win_rate_sd=None,
         lc=first.scores.get("length_controlled_win_rate"),
         lc_sd=None,
-        form={name: _mean([m.form.get(name) for m in members]) for name in FORM},
+        form={column.name: _mean([m.form.get(column.name) for m in members]) for column in FORM},
         preferences=empty if first.badge == "self-reported" else first.preferences[None, :],
     )
     return row if len(members) == 1 else _over_seeds(row, key)

@@ -6,41 +6,28 @@ import csv
 import io
 import json
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 from urllib.parse import quote
 
+from implicit_if.harness.columns import COLUMNS, FORM, SCORES, notes
 from implicit_if.harness.safe_text import csv_cell, markdown, markdown_code, one_line
 from implicit_if.harness.scores import Score
 from implicit_if.leaderboards.boards.board import Board, BoardKey
 from implicit_if.leaderboards.boards.published import Published, PublishedRow
-from implicit_if.leaderboards.boards.rows import FORM, Row
+from implicit_if.leaderboards.boards.rows import Row
 
-_HEAD = {
-    "system": "left",
-    "submission": "left",
-    "seeds": "left",
-    "win rate %": "right",
-    "LC win rate %": "right",
-    "finish %": "right",
-    "leak %": "right",
-    "repetition %": "right",
-    "length": "right",
-    "n": "right",
-    "judge": "left",
-    "badge": "left",
-    "tie group": "right",
-}
-_SCORES = ("win_rate", "lc")
-_DIGITS = {"finish_rate": 1, "format_leak_rate": 1, "repetition": 1, "avg_length": 0}
+_HEAD = {column.label: "left" if column.kind == "text" else "right" for column in COLUMNS}
 SUBMISSIONS = "submissions"
-LEGEND = """\
-**How to read this.** Numbers compare only within a table: one instruction set, one reference, one judge, named by the
-signature. Brackets: confidence intervals; ±: standard deviation over seeds. LC: length-controlled. Finish: answers
-ended by the model itself. Leak: a role tag in the answer. Repetition: repeated 4-grams. Length: mean characters.
-Badge: `self-reported` (scores only, believed), `recomputed` (from answers and verdicts), `re-run` (a maintainer's
-rerun agrees, too). Systems of one tie group do not differ significantly from the best of it."""
+LEGEND = textwrap.fill(
+    "**How to read this.** Numbers compare only within a table: one instruction set, one reference, one judge, named "
+    "by the signature. Brackets: confidence intervals; ±: standard deviation over seeds. "
+    f"{notes()} Badge: `self-reported` (scores only, believed), `recomputed` (from answers and verdicts), `re-run` (a "
+    "maintainer's rerun agrees, too). Systems of one tie group do not differ significantly from the best of it.",
+    width=118,
+)
 
 
 def board_markdown(board: Board, figures: Sequence[tuple[str, str]]) -> str:
@@ -101,8 +88,9 @@ def published_markdown(tables: Sequence[Published], *, rules: bool) -> str:
 def boards_csv(boards: Iterable[Board]) -> bytes:
     """One line a row of any board; the signatures say which lines may be compared."""
     file = io.StringIO()
-    numbers = [f"{name}{end}" for name in _SCORES for end in ("", "_low", "_high", "_sd", "_signature")]
-    head = ["board", "base_model", "kind", "system", "name", "revisions", "seeds", *numbers, *FORM]
+    numbers = [f"{column.name}{end}" for column in SCORES for end in ("", "_low", "_high", "_sd", "_signature")]
+    head = ["board", "base_model", "kind", "system", "name", "revisions", "seeds", *numbers]
+    head += [column.name for column in FORM]
     writer = csv.DictWriter(file, [*head, "n_judged", "n_expected", "judge", "badge", "tie_group"], lineterminator="\n")
     writer.writeheader()
     for board in boards:
@@ -114,8 +102,8 @@ def boards_csv(boards: Iterable[Board]) -> bytes:
             cells |= {"seeds": " ".join("none" if seed is None else str(seed) for seed in record["seeds"])}
             cells |= record["form"] | {"judge": csv_cell(board.key.judge), "tie_group": record["tie_group"]}
             cells |= {name: getattr(row.win_rate, name) for name in ("n_judged", "n_expected")}
-            for name in _SCORES:
-                cells |= _score_cells(name, record[name], record[f"{name}_sd"])
+            for column in SCORES:
+                cells |= _score_cells(column.name, record[column.name], record[f"{column.name}_sd"])
             writer.writerow(cells)
     return file.getvalue().encode("utf-8")
 
@@ -154,13 +142,17 @@ def row_json(board: Board, row: Row) -> dict[str, Any]:
         "seeds": [member.metadata.system.seed for member in row.members],
         "badge": row.badge,
         "tie_group": board.groups.get(row.id),
-        "win_rate": row.win_rate.model_dump(),
-        "win_rate_sd": row.win_rate_sd,
-        "lc": None if row.lc is None else row.lc.model_dump(),
-        "lc_sd": row.lc_sd,
+        **_scores_json(row),
         "form": dict(row.form),
         "notes": [note for member in row.members for note in member.notes],
     }
+
+
+def _scores_json(row: Row) -> dict[str, Any]:
+    scores: dict[str, Any] = {}
+    for name, (score, sd) in row.scores.items():
+        scores |= {name: None if score is None else score.model_dump(), f"{name}_sd": sd}
+    return scores
 
 
 def number(score: Score | None, sd: float | None) -> str:
@@ -173,20 +165,19 @@ def _markdown_table(board: Board, rows: Sequence[Row]) -> str:
 
 
 def _cells(board: Board, row: Row) -> list[str]:
-    form = [_fixed(row.form[name], _DIGITS[name]) for name in FORM]
     judged, expected = row.win_rate.n_judged, row.win_rate.n_expected
-    return [
-        markdown(row.label),
-        _links(row),
-        _seeds(row),
-        number(row.win_rate, row.win_rate_sd),
-        number(row.lc, row.lc_sd),
-        *form,
-        str(expected) if judged == expected else f"{judged} of {expected}",
-        markdown_code(board.key.judge),
-        row.badge,
-        str(board.groups.get(row.id, "-")),
-    ]
+    cells = {
+        "system": markdown(row.label),
+        "name": _links(row),
+        "seeds": _seeds(row),
+        "n": str(expected) if judged == expected else f"{judged} of {expected}",
+        "judge": markdown_code(board.key.judge),
+        "badge": row.badge,
+        "tie_group": str(board.groups.get(row.id, "-")),
+    }
+    cells |= {column.name: number(*row.scores[column.name]) for column in SCORES}
+    cells |= {column.name: column.show(row.form[column.name]) for column in FORM}
+    return [cells[column.name] for column in COLUMNS]
 
 
 def _links(row: Row) -> str:
@@ -215,10 +206,6 @@ def _code(signature: str) -> str:
     line = one_line(signature, 1_000)
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
     return f"{fence}{line}{fence}"
-
-
-def _fixed(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _score_cells(name: str, score: Mapping[str, Any] | None, sd: float | None) -> dict[str, Any]:

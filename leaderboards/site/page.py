@@ -138,7 +138,9 @@ def _html(rows: list[dict[str, Any]], payloads: Mapping[str, str], version: str,
             if beside
             else "All answers are in this file."
         ),
-        "data": page_data.dump({"boards": rows, "folder": ANSWERS, "kinds": kinds}),
+        "data": page_data.dump(
+            {"columns": page_data.page_columns(), "boards": rows, "folder": ANSWERS, "kinds": kinds}
+        ),
         "payloads": "\n".join(_element(key, text) for key, text in payloads.items()),
         "script": script,
     }

@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from implicit_if.harness.columns import COLUMNS, FORM
 from implicit_if.harness.scores import Score
 from implicit_if.harness.storage import sha256_file, sha256_json
 from implicit_if.leaderboards.boards.board import Board
 from implicit_if.leaderboards.boards.published import Published
-from implicit_if.leaderboards.boards.rows import FORM, Row
+from implicit_if.leaderboards.boards.rows import Row
 
 if TYPE_CHECKING:
     from implicit_if.leaderboards.verification.result import Answers, Verified
@@ -44,6 +45,15 @@ def page_rows(boards: Sequence[tuple[Board, Board | None]], published: Sequence[
             "rows": [row.model_dump() | {"shown": f"{row.mean} ± {row.sd}"} for row in table.rows],
         }
         for number, table in enumerate(published, start=1)
+    ]
+
+
+def page_columns() -> list[dict[str, Any]]:
+    """What the page's table must know of each column; those of links and judges are not on it."""
+    return [
+        {"name": column.name, "label": column.label, "kind": column.kind, "digits": column.digits}
+        for column in COLUMNS
+        if column.name not in ("name", "judge")
     ]
 
 
@@ -115,10 +125,9 @@ def _row(board: Board, row: Row) -> dict[str, Any]:
         "base": row.base_model,
         "kind": row.kind,
         "badge": row.badge,
-        "group": board.groups.get(row.id),
-        "win_rate": _score(row.win_rate, row.win_rate_sd),
-        "lc": None if row.lc is None else _score(row.lc, row.lc_sd),
-        **{name: _round(row.form[name], 2) for name in FORM},
+        "tie_group": board.groups.get(row.id),
+        **{name: None if score is None else _score(score, sd) for name, (score, sd) in row.scores.items()},
+        **{column.name: row.form[column.name] for column in FORM},
         "n": row.win_rate.n_expected,
         "n_judged": row.win_rate.n_judged,
         "members": [{"id": m.id, "revision": m.metadata.revision, "key": payload_key(m)} for m in row.members],
@@ -127,7 +136,7 @@ def _row(board: Board, row: Row) -> dict[str, Any]:
 
 def _score(score: Score, sd: float | None) -> dict[str, float | None]:
     ends = (None, None) if score.interval is None else (score.interval.low, score.interval.high)
-    return {"value": _round(score.value, 2), "low": _round(ends[0], 2), "high": _round(ends[1], 2), "sd": _round(sd, 2)}
+    return {"value": score.value, "low": ends[0], "high": ends[1], "sd": sd}
 
 
 def _facts(verified: Verified) -> list[tuple[str, str | list[str]]]:
@@ -157,10 +166,6 @@ def _facts(verified: Verified) -> list[tuple[str, str | list[str]]]:
 
 def _join(parts: Any) -> str:
     return ", ".join(str(part) for part in parts or () if part)
-
-
-def _round(value: float | None, digits: int) -> float | None:
-    return None if value is None else round(value, digits) + 0.0
 
 
 @functools.cache

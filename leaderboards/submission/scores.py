@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple, cast
 
 from implicit_if.harness.answer_form import form_of, mean
+from implicit_if.harness.columns import FORM
 from implicit_if.harness.judging.judgement import Judgement
 from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.judging.scoring import control_judgement, score_judgement
@@ -15,7 +16,7 @@ from implicit_if.harness.safe_text import is_plain
 from implicit_if.harness.scores import Score
 from implicit_if.harness.signature import Signature
 from implicit_if.harness.storage import sha256_text
-from implicit_if.leaderboards.submission.data_files import MAX_ANSWER, MAX_TOKENS, AnnotationRow, OutputRow
+from implicit_if.leaderboards.submission.data_files import MAX_TOKENS, AnnotationRow, OutputRow
 from implicit_if.leaderboards.submission.schema import Metadata, Scores
 from implicit_if.leaderboards.verification.checks import judgement_of
 
@@ -25,13 +26,7 @@ _RANGES = {
     "length_controlled_win_rate": (0, 100),
     "position_bias": (-100, 100),
 }
-_FORM_RANGES = {
-    "finish_rate": (0, 100),
-    "format_leak_rate": (0, 100),
-    "repetition": (0, 100),
-    "avg_length": (0, MAX_ANSWER),
-    "n_tokens": (0, MAX_TOKENS),
-}
+_FORM_RANGES = {column.name: (0, column.highest) for column in FORM} | {"n_tokens": (0, MAX_TOKENS)}
 _LABEL = 60
 
 TOLERANCE = 1e-6
@@ -151,12 +146,12 @@ def same_score(a: Score, b: Score) -> bool:
 
 
 def form_differences(told: Mapping[str, float | None], computed: Mapping[str, float | None]) -> list[str]:
-    """What differs between stored and recomputed measures of form."""
-    if told.keys() != computed.keys():
-        return [f"scores.json: form holds {', '.join(sorted(told))}, expected {', '.join(sorted(computed))}"]
+    """What differs between stored and recomputed measures of form; newer measures may be absent from the stored."""
+    if strange := told.keys() - computed.keys():
+        return [f"scores.json: form holds {', '.join(sorted(strange))}, expected {', '.join(sorted(computed))}"]
     return [
         f"scores.json: form.{name} is {told[name]}, recomputed it is {computed[name]}"
-        for name in sorted(computed)
+        for name in sorted(told)
         if not _close(told[name], computed[name])
     ]
 

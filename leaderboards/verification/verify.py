@@ -205,7 +205,8 @@ def _recomputed(
         metadata=metadata,
         badge="re-run" if rerun is not None and rerun.agrees else "recomputed",
         scores=stored.scores,
-        form=stored.form,
+        # a measure that is younger than the submission; rounded, since processors round sums differently
+        form={name: None if v is None else round(v, 6) for name, v in computed.form.items()} | stored.form,
         instruction_ids=tuple(hashes),
         preferences=judgement.preferences,
         by_order={order: judgement.in_order(order) for order in judgement.orders},

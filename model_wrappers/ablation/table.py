@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from implicit_if.harness.columns import FORM, SCORES, form_cells, notes
 from implicit_if.harness.references import BASE
 from implicit_if.harness.scores import Score
 from implicit_if.harness.storage import atomic_write, write_json
 from implicit_if.model_wrappers.rules.presets import Preset
 
-_SCORES = ("win_rate", "length_controlled_win_rate")
-_FORM = {"finish_rate": 1, "format_leak_rate": 1, "repetition": 1, "avg_length": 0}
-"""Measure, and the decimals shown."""
-_HEAD = ("system", "win rate %", "LC win rate %", "finish %", "leak %", "repetition %", "length", "judged")
+_SCORES = tuple(column.metric for column in SCORES)
+_HEAD = ("system", *(column.label for column in (*SCORES, *FORM)), "judged")
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Row:
     Attributes:
         system: Its name.
         preset: Its rules.
-        form: See `harness.form.form_of`.
+        form: See `answer_form.form_of`.
         scores: By metric; none for the base model where it is the reference.
     """
 
@@ -85,7 +84,9 @@ class Table:
         """One line a system; empty cells where the base model is the reference."""
         file = io.StringIO()
         head = [f"{metric}{end}" for metric in _SCORES for end in ("", "_low", "_high", "_signature")]
-        writer = csv.DictWriter(file, ["system", *head, *_FORM, "n_judged", "n_expected"], lineterminator="\n")
+        writer = csv.DictWriter(
+            file, ["system", *head, *(column.name for column in FORM), "n_judged", "n_expected"], lineterminator="\n"
+        )
         writer.writeheader()
         for row in self.rows:
             cells: dict[str, Any] = {"system": row.system, **row.form}
@@ -113,7 +114,7 @@ class Table:
         rows = []
         for row in self.rows:
             name = _code(row.system).replace("|", "\\|") if page else row.system
-            form = [_number(row.form[measure], digits) for measure, digits in _FORM.items()]
+            form = form_cells(row.form)
             if row.scores:
                 judged = f"{row.scores['win_rate'].n_judged} of {self.n_expected}"
                 rows.append([name, *(row.scores[metric].bracketed() for metric in _SCORES), *form, judged])
@@ -129,8 +130,7 @@ class Table:
         interval = "" if level is None else f" Brackets: {level:.0%} intervals."
         s = self.setting
         return (
-            f"Win rates are against {_against(s['reference'])}.{interval} Finish: ended by EOS. Leak: a role tag in "
-            f"the answer. Repetition: share of repeated 4-grams. Length: mean characters. Model {s['model']} "
+            f"Win rates are against {_against(s['reference'])}.{interval} {notes()} Model {s['model']} "
             f"({s['model_identity'][:8]}, {s['dtype']}), rules {s['rules']}, template {s['template']}, greedy, at most "
             f"{s['generation']['max_gen_toks']} tokens."
         )
@@ -138,10 +138,6 @@ class Table:
 
 def _against(reference: str) -> str:
     return "the base model" if reference == BASE else reference
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _code(text: str) -> str:

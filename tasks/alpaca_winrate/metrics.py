@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from implicit_if.harness import answer_form, stats
+from implicit_if.harness.columns import FORM
 from implicit_if.harness.judging.registry import length_prior
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.stats.estimate import Estimate
@@ -45,21 +46,17 @@ def answer_metrics(
     """
     pair = pair_lengths(output, reference, preference) | {"judge": judge, "instruction_set": instruction_set}
     percent = None if preference is None else 100 * preference
-    metrics = {
+    form = {name: measure(output, tuple(tags)) for name, measure in answer_form.MEASURES.items()}
+    return {
         "win_rate": percent,
         "win_rate_stderr": percent,
         "length_controlled_win_rate": pair,
         "length_controlled_win_rate_stderr": pair,
-        "finish_rate": None if output.finish_reason is None else 100.0 * (output.finish_reason == "eos"),
-        "format_leak_rate": 100.0 * answer_form.format_leak(output.output, tuple(tags)),
-        "repetition": 100.0 * answer_form.repeated_ngram_share(output.output),
-        "avg_length": float(len(output.output)),
+        # a model class that does not say how its answers ended has no such metric
+        **{name: value for name, value in form.items() if value is not None},
         "n_judged": int(preference is not None),
         "n_expected": n_expected,
     }
-    if output.finish_reason is None:  # another model class: it does not say how its answers ended
-        del metrics["finish_rate"]
-    return metrics
 
 
 def pair_lengths(output: Output, reference: Output, preference: float | None) -> dict[str, Any]:
@@ -127,10 +124,7 @@ METRICS: list[tuple[str, Callable[[list[Any]], Any], bool]] = [
     ("win_rate_stderr", _win_rate_stderr, False),
     ("length_controlled_win_rate", _length_controlled, True),
     ("length_controlled_win_rate_stderr", _length_controlled_stderr, False),
-    ("finish_rate", average, True),
-    ("format_leak_rate", average, False),
-    ("repetition", average, False),
-    ("avg_length", average, True),
+    *((column.name, average, bool(column.higher_is_better)) for column in FORM),
     ("n_judged", sum, True),
     ("n_expected", max, True),
 ]

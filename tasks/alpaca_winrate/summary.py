@@ -6,10 +6,11 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 
 from implicit_if.harness.answer_form import form_of
+from implicit_if.harness.columns import FORM, SCORES, form_cells
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.scores import Score
 
-_HEAD = ("system", "win rate", "LC win rate", "finish", "format leak", "repetition", "length", "judged")
+_HEAD = ("system", *(column.label for column in (*SCORES, *FORM)), "judged")
 
 
 def summary_table(
@@ -33,20 +34,11 @@ def summary_table(
     win_rate, controlled = scores["win_rate"], scores["length_controlled_win_rate"]
     judged = f"{win_rate.n_judged} of {n_expected}"
     rows = [
-        [_name(system), win_rate.bracketed(), controlled.bracketed(), *_form(system, tags), judged],
-        [f"{_name(reference)} (reference)", "50", "50", *_form(reference, tags), ""],
+        [_name(system), win_rate.bracketed(), controlled.bracketed(), *form_cells(form_of(system, tags)), judged],
+        [f"{_name(reference)} (reference)", "50", "50", *form_cells(form_of(reference, tags)), ""],
     ]
     return tabulate(rows, headers=_HEAD, tablefmt="github", disable_numparse=True)
 
 
 def _name(outputs: Sequence[Output]) -> str:
     return html.escape(outputs[0].generator.replace("|", "/"))
-
-
-def _form(outputs: Sequence[Output], tags: Iterable[str]) -> list[str]:
-    form = form_of(outputs, tags)
-    shares = [form["finish_rate"], form["format_leak_rate"], form["repetition"]]
-    return [
-        *("-" if share is None else f"{share / 100:.2f}" for share in shares),
-        f"{form['avg_length']:.0f}",
-    ]

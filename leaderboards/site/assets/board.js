@@ -27,24 +27,24 @@ function scoreCell(score) {
   return el("td", { class: "number" }, `${fixed(score.value)}${sd} `, el("small", {}, interval(score)), drawn(score));
 }
 
-const number = (name, digits) => (row) => el("td", { class: "number" }, fixed(row[name], digits));
-const COLUMNS = [
-  ["system", (row) => row.label.toLowerCase(), systemCell],
-  ["win rate %", (row) => row.win_rate.value, (row) => scoreCell(row.win_rate)],
-  ["tie group", (row) => row.group, (row) => el("td", { class: "number" }, row.group === null ? "–" : `${row.group}`)],
-  ["LC win rate %", (row) => row.lc && row.lc.value, (row) => scoreCell(row.lc)],
-  ["finish %", (row) => row.finish_rate, number("finish_rate", 1)],
-  ["leak %", (row) => row.format_leak_rate, number("format_leak_rate", 1)],
-  ["repetition %", (row) => row.repetition, number("repetition", 1)],
-  ["length", (row) => row.avg_length, number("avg_length", 0)],
-  [
-    "n",
-    (row) => row.n_judged,
-    (row) => el("td", { class: "number" }, row.n_judged === row.n ? `${row.n}` : `${row.n_judged} of ${row.n}`),
-  ],
-  ["seeds", (row) => row.members.length, (row) => el("td", { class: "number" }, `${row.members.length}`)],
-  ["badge", (row) => row.badge, (row) => el("td", {}, el("span", { class: `badge ${row.badge}` }, row.badge))],
-];
+const badgeCell = (row) => el("td", {}, el("span", { class: `badge ${row.badge}` }, row.badge));
+const judged = (row) => (row.n_judged === row.n ? `${row.n}` : `${row.n_judged} of ${row.n}`);
+// How a column is sorted and shown: by its name where that needs more than a value, else by its kind.
+const BY_NAME = {
+  system: [(row) => row.label.toLowerCase(), systemCell],
+  seeds: [(row) => row.members.length, (row) => el("td", {}, `${row.members.length}`)],
+  n: [(row) => row.n_judged, (row) => el("td", { class: "number" }, judged(row))],
+  badge: [(row) => row.badge, badgeCell],
+};
+const BY_KIND = {
+  score: ({ name }) => [(row) => row[name] && row[name].value, (row) => scoreCell(row[name])],
+  form: ({ name, digits }) => [(row) => row[name], (row) => el("td", { class: "number" }, fixed(row[name], digits))],
+  count: ({ name }) => [(row) => row[name], (row) => el("td", { class: "number" }, fixed(row[name], 0))],
+};
+const COLUMNS = data.columns.map((column) => {
+  const [key, cell] = BY_NAME[column.name] ?? BY_KIND[column.kind](column);
+  return { ...column, key, cell };
+});
 
 function systemCell(row) {
   return el(
@@ -57,10 +57,10 @@ function systemCell(row) {
 }
 
 const toSubmission = (member) => `#/submission/${encodeURIComponent(member.id)}`;
-const boardView = { sort: 1, down: true, text: "", base: "", kind: "", badge: "", controls: true };
+const boardView = { sort: COLUMNS.findIndex((column) => column.name === "win_rate"), down: true, text: "", base: "", kind: "", badge: "", controls: true };
 
 function compare(a, b) {
-  const key = COLUMNS[boardView.sort][1],
+  const { key } = COLUMNS[boardView.sort],
     [x, y] = [key(a), key(b)];
   if (x === y) return 0;
   if (x === null) return 1; // what has no value is last, whichever way the table is sorted
@@ -83,21 +83,21 @@ function matches(row) {
 function boardTable(board) {
   const body = el("tbody"),
     count = el("p", { class: "quiet", role: "status" });
-  const heads = COLUMNS.map(([name], i) =>
+  const heads = COLUMNS.map(({ name, label, kind }, i) =>
     el(
       "th",
-      { scope: "col", class: i && name !== "badge" ? "number" : null },
+      { scope: "col", class: kind === "text" ? null : "number" },
       el(
         "button",
         {
           type: "button",
           onclick: () => {
-            boardView.down = boardView.sort === i ? !boardView.down : i !== 0 && name !== "tie group";
+            boardView.down = boardView.sort === i ? !boardView.down : i !== 0 && name !== "tie_group";
             boardView.sort = i;
             fill();
           },
         },
-        name,
+        label,
       ),
     ),
   );
@@ -113,7 +113,7 @@ function boardTable(board) {
               if (!event.target.closest("a")) location.hash = toSubmission(row.members[0]);
             },
           },
-          ...COLUMNS.map(([, , cell]) => cell(row)),
+          ...COLUMNS.map(({ cell }) => cell(row)),
         ),
       ),
     );
