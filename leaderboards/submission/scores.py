@@ -20,7 +20,7 @@ from implicit_if.leaderboards.submission.data_files import MAX_TOKENS, Annotatio
 from implicit_if.leaderboards.submission.schema import Metadata, Scores
 from implicit_if.leaderboards.verification.checks import judgement_of
 
-_RANGES = {
+_RANGES: dict[str, tuple[float, float]] = {
     "win_rate": (0, 100),
     "discrete_win_rate": (0, 100),
     "length_controlled_win_rate": (0, 100),
