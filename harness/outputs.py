@@ -7,7 +7,6 @@ shipping them; `join_instructions` puts them back.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.storage import sha256_text, write_json
+from implicit_if.harness.storage import read_json, read_rows, sha256_text, write_json
 
 FinishReason = Literal["eos", "length", "stop"]
 
@@ -96,22 +95,24 @@ def load_outputs(path: str | Path) -> list[Output]:
         UserError: If the file is missing, malformed, empty, or holds an instruction twice or several answers to one.
     """
     source = Path(path)
-    rows = _rows(source)
-    outputs = []
-    for position, row in enumerate(rows):
+    outputs, first_at = [], dict[str, str]()
+    for place, row in read_rows(source, "a file of outputs"):
         try:
-            outputs.append(
-                Output.model_validate(_from_sample(row, f"{source}, row {position}") if "resps" in row else row)
-            )
+            output = Output.model_validate(_from_sample(row, f"{source}, {place}") if "resps" in row else row)
         except ValidationError as error:
             detail = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'row'}: {e['msg']}" for e in error.errors())
             raise UserError(
-                f"{source}, row {position}: {detail}. Expected a JSON list of objects with `instruction`, `output` "
+                f"{source}, {place}: {detail}. Expected a JSON list of objects with `instruction`, `output` "
                 f"and `generator`, as alpaca-eval writes it, or lm-eval's samples of alpaca_winrate."
             ) from error
+        if (before := first_at.setdefault(output.instruction_id, place)) != place:
+            raise UserError(
+                f"{source}: {before} and {place} answer the same instruction (id {output.instruction_id}). "
+                f"Expected one answer per instruction; remove one of them."
+            )
+        outputs.append(output)
     if not outputs:
         raise UserError(f"{source}: no outputs found. Expected at least one answer.")
-    _refuse_duplicates(outputs, source)
     return outputs
 
 
@@ -121,8 +122,8 @@ def load_meta(path: str | Path) -> OutputsMeta | None:
     if not sidecar.exists():
         return None
     try:
-        return OutputsMeta.model_validate_json(sidecar.read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError) as error:
+        return OutputsMeta.model_validate(read_json(sidecar, "a sidecar of outputs"))
+    except ValidationError as error:
         raise UserError(f"{sidecar}: not a valid sidecar of outputs ({error}). Delete it, or write it anew.") from error
 
 
@@ -148,32 +149,6 @@ def join_instructions(outputs: Iterable[Output], texts: dict[str, str]) -> list[
             output = output.model_copy(update={"instruction": text})
         joined.append(output)
     return joined
-
-
-def _rows(source: Path) -> list[dict[str, Any]]:
-    try:
-        text = source.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise UserError(f"{source}: no such file. Expected a file of outputs.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{source}: cannot be read ({error}). Expected UTF-8 JSON.") from error
-    try:
-        rows: Any = json.loads(text) if source.suffix != ".jsonl" else _json_lines(text)
-    except ValueError as error:
-        raise UserError(f"{source}: not JSON ({error}). Expected a JSON list of outputs, or .jsonl.") from error
-    if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
-        raise UserError(f"{source}: found {type(rows).__name__}, expected a JSON list of objects.")
-    return rows
-
-
-def _json_lines(text: str) -> list[Any]:
-    rows = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        try:
-            rows += [json.loads(line)] if line.strip() else []
-        except ValueError as error:
-            raise ValueError(f"line {number}: {str(error).replace('line 1 column', 'column')}") from error
-    return rows
 
 
 def _from_sample(row: dict[str, Any], where: str) -> dict[str, Any]:
@@ -202,14 +177,3 @@ def _from_sample(row: dict[str, Any], where: str) -> dict[str, Any]:
         "finish_reason": noted.get("finish_reason"),
         "n_tokens": noted.get("n_tokens"),
     }
-
-
-def _refuse_duplicates(outputs: Sequence[Output], source: Path) -> None:
-    seen: dict[str, int] = {}
-    for position, output in enumerate(outputs):
-        if output.instruction_id in seen:
-            raise UserError(
-                f"{source}: rows {seen[output.instruction_id]} and {position} answer the same instruction "
-                f"(id {output.instruction_id}). Expected one answer per instruction; remove one of them."
-            )
-        seen[output.instruction_id] = position

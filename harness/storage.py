@@ -1,4 +1,7 @@
-"""Files other processes may read or write at the same moment: atomic writes, locks, hashes, the cache folder."""
+"""Files: strict reading, atomic writing, JSON Lines that grow, canonical bytes, locks, hashes, the cache folder.
+
+Knows nothing of what the files mean; others may read and write them at the same moment.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -62,6 +65,104 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
     with atomic_write(path, "wb") as file:
         file.write(text.encode("utf-8", "backslashreplace"))  # a lone surrogate becomes its JSON escape
+
+
+_encode_row = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode
+
+
+# Canonical bytes: equal values are equal bytes, whatever the locale, time zone, hash seed and platform. Only ASCII, so
+# that a reviewer sees every control and bidirectional character as its escape.
+def row_bytes(row: Mapping[str, Any]) -> bytes:
+    """One canonical line of JSON Lines, without its newline."""
+    return _encode_row(row).encode("ascii")
+
+
+def jsonl_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Canonical JSON Lines, one object a line, in the order given."""
+    return "".join([_encode_row(row) + "\n" for row in rows]).encode("ascii")
+
+
+def json_bytes(value: Any) -> bytes:
+    """A canonical, indented JSON file."""
+    return (json.dumps(value, sort_keys=True, indent=2, ensure_ascii=True, allow_nan=False) + "\n").encode("ascii")
+
+
+def yaml_bytes(value: Mapping[str, Any]) -> bytes:
+    """A canonical YAML file: the keys in the order given, non-ASCII text escaped."""
+    import yaml
+
+    # SafeDumper, not libyaml's: the two fold long lines differently
+    text = yaml.dump(value, Dumper=yaml.SafeDumper, sort_keys=False, allow_unicode=False, width=110)
+    return str(text).encode("ascii")
+
+
+def read_json(path: str | os.PathLike[str], expected: str) -> Any:
+    """The value of a JSON file; a byte order mark is skipped.
+
+    Args:
+        path: The file.
+        expected: What it should be, for messages, e.g. "lm-eval's results".
+
+    Raises:
+        UserError: If the file is missing, cannot be read, or is not JSON in UTF-8.
+    """
+    with _readable(path, expected):
+        return _json(Path(path).read_text(encoding="utf-8-sig"), str(path), expected)
+
+
+def read_rows(path: str | os.PathLike[str], expected: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields the objects of a `.jsonl` file, one a line, or of a JSON list, each with its place in the file.
+
+    A place is "line 3" as an editor counts, or "row 3" of a list; both count from 1. Empty lines are skipped.
+
+    Args:
+        path: The file.
+        expected: What it should be, for messages, e.g. "a file of outputs".
+
+    Raises:
+        UserError: As `read_json`, and for rows that are no objects; names the file and the line or row.
+    """
+    if Path(path).suffix.lower() == ".jsonl":
+        with _readable(path, expected), open(path, encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield _object(_json(line, f"{path}, line {number}", expected), path, f"line {number}")
+        return
+    rows = read_json(path, expected)
+    if not isinstance(rows, list):
+        raise UserError(
+            f"{path}: found {type(rows).__name__}, expected a list of objects. One object a line belongs in a "
+            f".jsonl file."
+        )
+    for number, row in enumerate(rows, start=1):
+        yield _object(row, path, f"row {number}")
+
+
+@contextlib.contextmanager
+def _readable(path: str | os.PathLike[str], expected: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file. Expected {expected}.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}). Expected UTF-8: {expected}.") from error
+
+
+def _json(text: str, place: str, expected: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        detail = str(error).replace("line 1 column", "column")
+        raise UserError(
+            f"{place}: not JSON ({detail}); the file may have been cut off. Expected {expected}: one JSON object a "
+            f"line in a .jsonl file, otherwise JSON."
+        ) from error
+
+
+def _object(value: Any, path: str | os.PathLike[str], place: str) -> tuple[str, dict[str, Any]]:
+    if not isinstance(value, dict):
+        raise UserError(f"{path}, {place}: found {type(value).__name__}, expected an object.")
+    return place, value
 
 
 @contextlib.contextmanager
@@ -123,7 +224,7 @@ def read_records(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
                 return
             try:
                 record = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise UserError(
                     f"{file_path}, line {number}: not JSON ({error}). Expected one JSON object a line. "
                     f"Move the file away to start anew, or delete that line."

@@ -16,7 +16,7 @@ from implicit_if.harness.safe_text import csv_cell
 from implicit_if.harness.scores import Score
 from implicit_if.harness.signature import Signature
 from implicit_if.harness.stats.length_control.estimator_choice import control_length
-from implicit_if.leaderboards.submission.canonical import json_bytes, yaml_bytes
+from implicit_if.harness.storage import json_bytes, yaml_bytes
 from implicit_if.leaderboards.verification.answers import read_answers
 from implicit_if.leaderboards.verification.result import Verified
 

@@ -1,45 +1,13 @@
-"""The one way in which a submission's files are written, so that equal contents are equal bytes.
-
-Independent of locale, time zone, hash seed and platform: keys sorted, numbers as Python's `repr`, ASCII only (a
-reviewer sees every control and bidirectional character as its escape), a newline at the end.
-"""
+"""zstd frames of packed submissions, unpacked within bounds."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 from implicit_if.harness.errors import UserError
 
 _ZSTD_LEVEL = 12
 _MAX_WINDOW = 1 << 27
-
-_encode_row = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode
-
-
-def row_bytes(row: Mapping[str, Any]) -> bytes:
-    """One line of JSON Lines, without its newline."""
-    return _encode_row(row).encode("ascii")
-
-
-def jsonl_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """JSON Lines, one object a line, in the order given."""
-    return "".join([_encode_row(row) + "\n" for row in rows]).encode("ascii")
-
-
-def json_bytes(value: Any) -> bytes:
-    """An indented JSON file."""
-    return (json.dumps(value, sort_keys=True, indent=2, ensure_ascii=True, allow_nan=False) + "\n").encode("ascii")
-
-
-def yaml_bytes(value: Mapping[str, Any]) -> bytes:
-    """A YAML file: the keys in the order given, non-ASCII text escaped."""
-    import yaml
-
-    # SafeDumper, not libyaml's: the two fold long lines differently
-    text = yaml.dump(value, Dumper=yaml.SafeDumper, sort_keys=False, allow_unicode=False, width=110)
-    return str(text).encode("ascii")
 
 
 def compress(data: bytes) -> bytes:

@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 from implicit_if.harness.annotations import Annotation, Order
 from implicit_if.harness.outputs import FinishReason, Output
 from implicit_if.harness.safe_text import one_line
-from implicit_if.leaderboards.submission.canonical import jsonl_bytes
+from implicit_if.harness.storage import jsonl_bytes
 from implicit_if.leaderboards.submission.schema import MAX_INSTRUCTIONS
 
 MAX_ANSWER = 200_000

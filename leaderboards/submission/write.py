@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from implicit_if.harness.annotations import Annotation
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.outputs import Output
+from implicit_if.harness.storage import json_bytes, jsonl_bytes, yaml_bytes
 from implicit_if.leaderboards.submission import read
-from implicit_if.leaderboards.submission.canonical import compress, json_bytes, jsonl_bytes, yaml_bytes
+from implicit_if.leaderboards.submission.canonical import compress
 from implicit_if.leaderboards.submission.data_files import AnnotationRow, OutputRow, annotation_rows, output_rows
 from implicit_if.leaderboards.submission.schema import Metadata, metadata_dict
 from implicit_if.leaderboards.submission.scores import score_rows

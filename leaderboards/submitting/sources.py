@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Any
 from implicit_if.harness.annotations import Annotation, AnnotationStore, Order, annotation_key
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.outputs import Output, load_meta, load_outputs
-from implicit_if.harness.storage import cache_dir
+from implicit_if.harness.storage import cache_dir, read_json, read_rows
 
 TASK = "alpaca_winrate"
 _RESULTS = re.compile(r"results_(?P<date>.+)\.json")
@@ -210,13 +209,11 @@ def _from_files(outputs: Path, reference: Path, annotations: Path) -> Source:
 def _references(samples: Path) -> list[Output]:
     """The reference's answers, which the task notes in every sample."""
     outputs = []
-    for number, line in enumerate(samples.read_text(encoding="utf-8").split("\n"), start=1):
-        if not line.strip():
-            continue
-        doc = json.loads(line).get("doc", {})
+    for place, sample in read_rows(samples, "lm-eval's samples"):
+        doc = sample.get("doc", {})
         if not isinstance(doc.get("reference"), dict):
             raise UserError(
-                f"{samples}, line {number}: no reference's answer. It is not there under --predict_only; judge the "
+                f"{samples}, {place}: no reference's answer. It is not there under --predict_only; judge the "
                 f"outputs with implicit-if judge, then submit with --reference FILE --annotations FILE."
             )
         outputs.append(
@@ -239,10 +236,7 @@ def _arguments(value: Any) -> dict[str, Any]:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as JSON ({error}). Expected lm-eval's results.") from error
+    value = read_json(path, "lm-eval's results")
     if not isinstance(value, dict):
         raise UserError(f"{path}: found {type(value).__name__}, expected lm-eval's results.")
     return value

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from implicit_if.harness.storage import json_bytes
 from implicit_if.leaderboards.submission import read, write
-from implicit_if.leaderboards.submission.canonical import json_bytes
 from implicit_if.leaderboards.submission.read import SubmissionError, parse_json, parse_yaml, read_content
 from implicit_if.leaderboards.submission.schema import SCHEMA_VERSION, Scores
 from implicit_if.leaderboards.submission.scores import score_rows

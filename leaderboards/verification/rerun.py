@@ -20,9 +20,8 @@ from implicit_if.harness.errors import UserError, unknown_name
 from implicit_if.harness.judging.registry import backend_of
 from implicit_if.harness.outputs import Output, load_outputs
 from implicit_if.harness.safe_text import one_line
-from implicit_if.harness.storage import atomic_write, write_json
+from implicit_if.harness.storage import atomic_write, json_bytes, write_json
 from implicit_if.leaderboards.submission import read
-from implicit_if.leaderboards.submission.canonical import json_bytes
 from implicit_if.leaderboards.submission.data_files import annotation_rows, output_rows, parse_rows
 from implicit_if.leaderboards.submission.read import read_content
 from implicit_if.leaderboards.submission.schema import Metadata, Rerun, within

@@ -16,7 +16,7 @@ import numpy as np
 
 from implicit_if.harness import chat_templates, instructions, judging, stats
 from implicit_if.harness.scores import Score
-from implicit_if.leaderboards.submission.canonical import row_bytes
+from implicit_if.harness.storage import row_bytes
 from implicit_if.leaderboards.submission.schema import Metadata
 from implicit_if.leaderboards.verification.result import Verified
 

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ValidationError
 
 from implicit_if.harness.safe_text import one_line
 from implicit_if.harness.signature import Signature, make_signature
+from implicit_if.harness.storage import json_bytes
 from implicit_if.leaderboards.submission import read
-from implicit_if.leaderboards.submission.canonical import json_bytes
 from implicit_if.leaderboards.submission.data_files import OutputRow, parse_rows
 from implicit_if.leaderboards.submission.migrations import migrate
 from implicit_if.leaderboards.submission.read import SubmissionError

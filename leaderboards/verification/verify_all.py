@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from implicit_if.harness.safe_text import one_line
-from implicit_if.harness.storage import atomic_write
+from implicit_if.harness.storage import atomic_write, row_bytes
 from implicit_if.leaderboards.submission import read
-from implicit_if.leaderboards.submission.canonical import row_bytes
 from implicit_if.leaderboards.submission.read import FileInfo, SubmissionError
 from implicit_if.leaderboards.verification import result_cache
 from implicit_if.leaderboards.verification.between_submissions import cross_problems, with_shared_answers

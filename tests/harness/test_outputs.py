@@ -44,14 +44,14 @@ def test_one_response_is_the_answer(tmp_path: Path, resps: list[Any], filtered: 
 )
 def test_several_responses_are_not_dropped(tmp_path: Path, resps: list[Any], filtered: list[Any] | None) -> None:
     rows = [sample(0, [["a"]], ["a"]), sample(1, resps, filtered)]
-    with pytest.raises(UserError, match="row 1: 2 responses to one instruction, expected one"):
+    with pytest.raises(UserError, match="line 2: 2 responses to one instruction, expected one"):
         load_outputs(written(tmp_path / "samples_x.jsonl", rows))
 
 
 @pytest.mark.parametrize("filtered", [[[-1.0, False]], [[]], [None]])
 def test_what_is_no_text_is_no_answer(tmp_path: Path, filtered: list[Any]) -> None:
     path = written(tmp_path / "samples_x.jsonl", [sample(0, [filtered], filtered)])
-    with pytest.raises(UserError, match="row 0: output: Input should be a valid string"):
+    with pytest.raises(UserError, match="line 1: output: Input should be a valid string"):
         load_outputs(path)
 
 

@@ -27,7 +27,7 @@ from implicit_if.harness.judging.protocol import Judge
 from implicit_if.harness.judging.registry import check_judge_spec, get_judge
 from implicit_if.harness.judging.runner import annotate
 from implicit_if.harness.outputs import Output, join_instructions, load_outputs
-from implicit_if.harness.storage import atomic_write, cache_dir, sha256_text, write_json
+from implicit_if.harness.storage import atomic_write, cache_dir, read_json, sha256_text, write_json
 
 HELP = "measure a judge (agreement, position bias, controls, time, cost) and write its card"
 
@@ -108,8 +108,8 @@ def load_measured(path: Path) -> Measured | None:
     if not path.exists():
         return None
     try:
-        return Measured.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError) as error:
+        return Measured.model_validate(read_json(path, "measurements of a judge"))
+    except ValidationError as error:
         raise UserError(f"{path}: no measurements of a judge ({error}). Delete it and measure again.") from error
 
 

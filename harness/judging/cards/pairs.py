@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.outputs import Output, instruction_id
+from implicit_if.harness.storage import read_rows
 
 CONSTANT = (
     "That is a great question! There are many things to consider here, and the best answer depends on your situation. "
@@ -51,10 +51,9 @@ def read_labelled(path: Path) -> list[tuple[Pair, float]]:
         UserError: If the file cannot be read as such, or no row has a preference.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        rows = [json.loads(x) for x in text.split("\n") if x.strip()] if path.suffix == ".jsonl" else json.loads(text)
-        labelled = [_labelled(row) for row in rows if row["preference"] is not None]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        rows = read_rows(path, "alpaca-eval's annotations")
+        labelled = [_labelled(row) for _, row in rows if row["preference"] is not None]
+    except (ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"{path}: not a labelled set ({error!r}). Expected alpaca-eval's annotations: objects with `instruction`, "
             f"`output_1`, `output_2` and `preference` from 1 to 2."

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.storage import read_rows
 
 Record = dict[str, Any]
 Placed = tuple[str, Record]
 """A row and its place in the file: "line 3" as an editor counts, or "row 3" where a row is no line; from 1."""
-
-_BROKEN_JSON = (ValueError, RecursionError)
 
 
 def read_file(path: str | Path, null_words: Collection[str] = ()) -> list[Placed]:
@@ -44,34 +43,6 @@ def read_file(path: str | Path, null_words: Collection[str] = ()) -> list[Placed
     if null_words and reader is _csv:
         return [(place, {k: None if v in null_words else v for k, v in row.items()}) for place, row in rows]
     return rows
-
-
-def _jsonl(path: Path) -> Iterator[Placed]:
-    with open(path, encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except _BROKEN_JSON as error:
-                raise UserError(
-                    f"{path}, line {number}: not JSON ({error}); the file may have been cut off. "
-                    f"Expected one object a line; copy the file anew or delete the line."
-                ) from error
-            yield _object(path, f"line {number}", row)
-
-
-def _json(path: Path) -> Iterator[Placed]:
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
-    except _BROKEN_JSON as error:
-        raise UserError(
-            f"{path}: not JSON ({error}). Expected a list of objects; use .jsonl for one a line."
-        ) from error
-    if not isinstance(rows, list):
-        raise UserError(f"{path}: found {type(rows).__name__}, expected a list of objects.")
-    for number, row in enumerate(rows, start=1):
-        yield _object(path, f"row {number}", row)
 
 
 def _csv(path: Path) -> Iterator[Placed]:
@@ -128,15 +99,9 @@ def _lines(path: Path) -> Iterator[Placed]:
             yield f"line {number}", {"text": line.rstrip("\n")}
 
 
-def _object(path: Path, place: str, row: Any) -> Placed:
-    if not isinstance(row, dict):
-        raise UserError(f"{path}, {place}: found {type(row).__name__}, expected an object.")
-    return place, row
-
-
 _READERS: dict[str, Callable[[Path], Iterator[Placed]]] = {
-    ".jsonl": _jsonl,
-    ".json": _json,
+    ".jsonl": partial(read_rows, expected="training data"),
+    ".json": partial(read_rows, expected="training data"),
     ".csv": _csv,
     ".parquet": _parquet,
     ".txt": _lines,

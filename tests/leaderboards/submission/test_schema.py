@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from implicit_if import leaderboards
 from implicit_if.harness.scores import Interval, Score
-from implicit_if.leaderboards.submission.canonical import yaml_bytes
+from implicit_if.harness.storage import yaml_bytes
 from implicit_if.leaderboards.submission.migrations import migrate
 from implicit_if.leaderboards.submission.schema import Metadata, json_schema, metadata_dict, within
 

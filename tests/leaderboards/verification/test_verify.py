@@ -23,7 +23,8 @@ from implicit_if.harness.answer_form import form_of
 from implicit_if.harness.judging.registry import length_prior
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.signature import outputs_sha256
-from implicit_if.leaderboards.submission.canonical import compress, decompress, json_bytes, jsonl_bytes, yaml_bytes
+from implicit_if.harness.storage import json_bytes, jsonl_bytes, yaml_bytes
+from implicit_if.leaderboards.submission.canonical import compress, decompress
 from implicit_if.leaderboards.submission.data_files import output_rows, parse_rows
 from implicit_if.leaderboards.submission.read import SubmissionError
 from implicit_if.leaderboards.verification import checks

@@ -314,7 +314,7 @@ def _store(folder: Path, scores: dict[str, Any]) -> None:
 
     import yaml
 
-    from implicit_if.leaderboards.submission.canonical import json_bytes, yaml_bytes
+    from implicit_if.harness.storage import json_bytes, yaml_bytes
 
     (folder / "scores.json").write_bytes(json_bytes(scores))
     metadata = yaml.safe_load((folder / "metadata.yaml").read_bytes())

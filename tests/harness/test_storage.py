@@ -1,0 +1,55 @@
+"""Reading what users give, and canonical bytes; further tests of writing stand with what writes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.storage import json_bytes, jsonl_bytes, read_json, read_rows, yaml_bytes
+
+
+def test_rows_of_both_shapes_are_the_same_and_know_their_place(tmp_path: Path) -> None:
+    rows = [{"a": "eins\u2028zwei"}, {"b": [1, None]}]
+    (tmp_path / "a.json").write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8-sig")
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    (tmp_path / "a.JSONL").write_text(f"{lines[0]}\r\n\n{lines[1]}", encoding="utf-8", newline="")
+    assert list(read_rows(tmp_path / "a.json", "rows")) == [("row 1", rows[0]), ("row 2", rows[1])]
+    assert list(read_rows(tmp_path / "a.JSONL", "rows")) == [("line 1", rows[0]), ("line 3", rows[1])]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", b"[1", r"a\.json: not JSON .*may have been cut off\. Expected my rows"),
+        ("a.json", b"1" * 5000, "a.json: not JSON"),
+        ("a.json", b"[" * 200_000, "a.json: not JSON"),
+        ("a.json", b"", "a.json: not JSON"),
+        ("a.json", b'{"a": 1}\n{"a": 2}\n', "not JSON .*one JSON object a line in a .jsonl file"),
+        ("a.json", b'{"a": 1}', "found dict, expected a list"),
+        ("a.json", b'[{"a": 1}, null]', "a.json, row 2: found NoneType"),
+        ("a.jsonl", b'{"a": 1}\n\n[]\n', "a.jsonl, line 3: found list"),
+        ("a.jsonl", b'{"a": 1}\n' + b'{"a":' * 200_000, "a.jsonl, line 2: not JSON"),
+        ("a.jsonl", b'{"a": "\xe4"}\n', "a.jsonl: cannot be read .*Expected UTF-8: my rows"),
+    ],
+)
+def test_damage_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"(?s){message}"):
+        list(read_rows(tmp_path / name, "my rows"))
+
+
+def test_what_is_no_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file. Expected the answer"):
+        read_json(tmp_path / "none.json", "the answer")
+    with pytest.raises(UserError, match="cannot be read"):
+        read_json(tmp_path, "the answer")
+
+
+def test_canonical_bytes_are_ascii_sorted_and_end_in_a_newline() -> None:
+    value = {"b": "ä\u202e", "a": 0.1}
+    assert jsonl_bytes([value]) == b'{"a":0.1,"b":"\\u00e4\\u202e"}\n'
+    assert json_bytes(value) == b'{\n  "a": 0.1,\n  "b": "\\u00e4\\u202e"\n}\n'
+    assert yaml_bytes(value) == b'b: "\\xE4\\u202E"\na: 0.1\n'
+    with pytest.raises(ValueError, match="nan"):
+        json_bytes(float("nan"))
