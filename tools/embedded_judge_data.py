@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from answer_corruptions import KINDS, WORTHLESS, Case, corrupt
 
+from implicit_if.harness.controls import CONSTANT, CONTROLS
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.storage import sha256_file
 
@@ -21,11 +22,6 @@ SETS = {
     "ae1": ("preferences_ae1_gpt4.jsonl", "reference_text_davinci_003.jsonl"),
     "ae2": ("preferences_ae2_gpt4_turbo.jsonl", "reference_gpt4_1106_preview.jsonl"),
 }
-CONSTANT = (
-    "Thank you for your question! This is an important topic, and there are several things to consider. First, it "
-    "depends on your goals and on the situation. Second, it helps to gather reliable information and to compare the "
-    "options carefully. Finally, do not hesitate to ask an expert for advice. I hope this helps!"
-)
 
 
 @dataclass(frozen=True)
@@ -164,7 +160,7 @@ def control_pairs(data: Data) -> Iterator[Pair]:
             longest = max((data.answers[key].get(index, "") for key in weak), key=len)
             controls = {
                 "empty answer": "",
-                "constant answer": CONSTANT,
+                CONTROLS["constant"]: CONSTANT,
                 "echo of the instruction": data.instructions[index],
                 f"longest of {' and '.join(key[1] for key in weak)}": longest,
             }

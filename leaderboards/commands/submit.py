@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+from implicit_if.harness.controls import CONTROLS
 from implicit_if.harness.system_kinds import SYSTEM_KINDS
 
 HELP = "make a leaderboard submission from lm_eval's results, a save= folder or judged outputs"
@@ -98,7 +99,7 @@ def _system_arguments(parser: argparse.ArgumentParser) -> None:
     add("--preset", metavar="NAME", help="the rules' preset")
     add("--without", action="append", metavar="RULE", help="a rule that was left out; may be repeated")
     add("--only", action="append", metavar="RULE", help="a rule that alone was kept; may be repeated")
-    add("--control", choices=("empty", "constant", "echo", "longest_of_two"), help="which control")
+    add("--control", choices=tuple(CONTROLS), help="which control")
     add("--seed", type=int, metavar="N", help="seed of the tuning")
     add("--description", metavar="TEXT", help="one line about it")
     add("--base-model", metavar="NAME", help="the pretrained model, e.g. meta-llama/Llama-2-7b-hf")

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints, model_validator
 
 from implicit_if.harness.annotations import Order
+from implicit_if.harness.controls import Control
 from implicit_if.harness.scores import Score
 from implicit_if.harness.system_kinds import Kind
 from implicit_if.leaderboards.submission.field_types import (
@@ -33,8 +34,6 @@ from implicit_if.leaderboards.submission.field_types import (
 
 SCHEMA_VERSION = 1
 MAX_INSTRUCTIONS = 5_000
-
-Control = Literal["empty", "constant", "echo", "longest_of_two"]
 
 
 class Strict(BaseModel):

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from implicit_if.harness.controls import CONTROLS, WORTHLESS
 from implicit_if.harness.judging.cards.measurements import Agreement, Controls, Measure, Measured
 from implicit_if.harness.judging.protocol import Comparison, Estimate
 from implicit_if.harness.judging.registry import CONFIGS, Backend, backend_names, get_backend, resolve_spec
@@ -123,8 +124,8 @@ def controls_text(measured: Measured) -> str:
         return "Not measured."
     return (
         f"Win rates in percent against the answers of `{controls.opponent}` on the instruction set "
-        f"`{controls.instructions}`. The first three deserve no win; the longer of the two systems' answers gains "
-        f"nothing with a judge that does not care about length; the last row is the other system itself.\n\n"
+        f"`{controls.instructions}`. All but the last two rows deserve no win; the longer of the two systems' answers "
+        f"gains nothing with a judge that does not care about length; the last row is the other system itself.\n\n"
         + table(
             ["answers", "win rate", "95 % interval", "n"],
             [[name, _number(m.value), _interval(m), m.n] for name, m in controls.rows.items()],
@@ -267,7 +268,8 @@ def _how(title: str, config: Config, known: About) -> str:
 
 def _warning(controls: Controls) -> str:
     *_, (other, real) = controls.rows.items()
-    beating = [n for n in list(controls.rows)[:3] if (low := controls.rows[n].low) is not None and low > real.value]
+    found = {CONTROLS[name]: controls.rows.get(CONTROLS[name]) for name in WORTHLESS}
+    beating = [label for label, row in found.items() if row and row.low is not None and row.low > real.value]
     if not beating or other in beating:
         return ""
     return f"\n\n**Beyond the interval above `{other}`, a real system: {', '.join(beating)}.**"

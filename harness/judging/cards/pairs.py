@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from implicit_if.harness.controls import CONTROLS, control_answers
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.outputs import Output, instruction_id
 from implicit_if.harness.storage import read_rows
 
-CONSTANT = (
-    "That is a great question! There are many things to consider here, and the best answer depends on your situation. "
-    "First, think about what you want to achieve. Second, gather reliable information and compare your options. "
-    "Finally, take your time and do not hesitate to ask somebody who knows. I hope this helps!"
-)
-"""The constant answer: polite, fluent, and about nothing."""
-
 
 def control_pairs(answers: Sequence[Output], others: Sequence[Output]) -> dict[str, list[Pair]]:
     """The pairs of each control, and of the other system, against the answers; see `measure_controls`."""
-    by_id = {o.instruction_id: o for o in others}
-    if by_id.keys() != {o.instruction_id for o in answers}:
+    other = others[0].generator
+    sides = tuple({o.instruction_id: o.output for o in side} for side in (others, answers))
+    texts = {o.instruction_id: o.instruction or "" for o in answers}
+    if sides[0].keys() != texts.keys():
         raise UserError("--answers: found answers to different instructions, expected two systems on the same set.")
+    rows = {label: control_answers(name, texts, sides) for name, label in CONTROLS.items()} | {other: sides[0]}
     return {
-        name: [_pair(o.instruction or "", answer_of(o), o.output, name, o.generator) for o in answers]
-        for name, answer_of in _controls(by_id).items()
-    }
-
-
-def _controls(others: dict[str, Output]) -> dict[str, Callable[[Output], str]]:
-    other = next(iter(others.values())).generator
-    return {
-        "empty answer": lambda o: "",
-        "constant answer": lambda o: CONSTANT,
-        "echo of the instruction": lambda o: o.instruction or "",
-        "longer of the two": lambda o: max(others[o.instruction_id].output, o.output, key=len),
-        other: lambda o: others[o.instruction_id].output,
+        name: [_pair(o.instruction or "", by_id[o.instruction_id], o.output, name, o.generator) for o in answers]
+        for name, by_id in rows.items()
     }
 
 

@@ -17,7 +17,7 @@ from implicit_if.harness.judging import Comparison, known_judges
 from implicit_if.harness.judging.cards import cli
 from implicit_if.harness.judging.cards.measurements import Measured
 from implicit_if.harness.judging.cards.page import about, card_names, render_card
-from implicit_if.harness.judging.cards.pairs import CONSTANT, read_labelled
+from implicit_if.harness.judging.cards.pairs import read_labelled
 from implicit_if.harness.outputs import Output, save_outputs
 
 ROOT = Path(__file__).parents[4]
@@ -157,6 +157,10 @@ def test_agreement_bias_controls_time_and_cost(
         "empty answer",
         "constant answer",
         "echo of the instruction",
+        "echo with a lead-in",
+        "template with the instruction's words",
+        "token soup",
+        "another instruction's answer",
         "longer of the two",
         "system b",
     ]
@@ -189,8 +193,10 @@ def expected_bias(labelled: Path) -> float:
 def test_a_control_that_beats_a_system_is_named(card: Run, answers: list[str], tmp_path: Path) -> None:
     page = tmp_path / "card.md"
     card("longest", *answers, "--out", str(page))
-    assert len(CONSTANT) > 100
-    assert "**Beyond the interval above `system b`, a real system: constant answer.**" in page.read_text()
+    assert (
+        "**Beyond the interval above `system b`, a real system: constant answer, echo with a lead-in, template with"
+        in page.read_text()
+    )
 
 
 def test_a_dry_run_asks_nothing(
@@ -207,7 +213,7 @@ def test_a_dry_run_asks_nothing(
     assert judge.asked == []
     captured = capsys.readouterr()
     assert "80 calls" in captured.err
-    assert captured.err.count("estimated cost") == 6  # the labelled set and five rows of controls
+    assert captured.err.count("estimated cost") == 10  # the labelled set and nine rows of controls
 
 
 @pytest.mark.parametrize(

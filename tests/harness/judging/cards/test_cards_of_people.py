@@ -43,7 +43,7 @@ def command() -> list[str]:
 def test_the_printed_command_works(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(command()) == 0
     sheet = files / "FOLDER" / "sheet.csv"
-    assert f"{5 * N} rows are in" in capsys.readouterr().out  # labels, three controls, B; the longer of two is A's own
+    assert f"{9 * N} rows are in" in capsys.readouterr().out  # labels, seven controls, B; the longer of two is A's own
     assert not Path("card.md").exists()
     fill_in(sheet, {"": "1"})  # a rater who always takes the first
     assert main([*command(), "--option", "rater=anna"]) == 0
@@ -53,12 +53,12 @@ def test_the_printed_command_works(files: Path, capsys: pytest.CaptureFixture[st
     assert measured.agreement[0].accuracy is not None
     assert measured.agreement[0].accuracy.value == pytest.approx(100 * n_right / N, abs=0.01)
     assert measured.shown_first is not None
-    assert (measured.shown_first.value, measured.shown_first.n) == (100.0, 5 * N)
+    assert (measured.shown_first.value, measured.shown_first.n) == (100.0, 9 * N)
     assert (measured.seconds, measured.dollars) == (None, None)  # reading a file is not people's time
     page = Path("card.md").read_text()
     assert page.startswith("# Judge card: `human:anna`")
     assert "| rater | `anna` |" in page
-    assert "Verdicts for the answer shown first, ties as half: 100.0 % [88." in page
+    assert "Verdicts for the answer shown first, ties as half: 100.0 % [93." in page
     assert "ms of wall time" not in page
     assert "None by construction" not in page
     assert main(["judge-card", "human", "--out", "card.md"]) == 0  # from what lies beside it
