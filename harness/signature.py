@@ -1,6 +1,6 @@
 """The signature: a short string naming every setting that produced a number, after sacrebleu's.
 
-    set:alpaca_eval@2edc6fad|n:805|ref:llama2-lima-s1@1f0c…|judge:embedded@9ab4…|orders:2|lc:offline(llm)|v:0.3.0
+    task:alpaca_winrate|set:alpaca_eval@2edc6fad|n:805|ref:llama2-lima-s1@1f0c…|judge:embedded@9ab4…|orders:2|lc:…|v:0.3.0
 
 Two numbers may be compared only if their signatures are equal but for `v`.
 """
@@ -16,8 +16,11 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.storage import sha256_json
 
+WIN_RATE_TASK = "alpaca_winrate"
+"""The first task, and the only one of version 0.1, whose signatures name none."""
+
 _REQUIRED = ("set", "n", "ref", "judge", "orders", "v")
-_OPTIONAL = ("lc",)
+_OPTIONAL = ("task", "lc")
 _SPECIAL = re.compile(r"[%|@\s\x00-\x1f\x7f]")
 _LONG_HASH = re.compile(r"[0-9a-f]{32,}")
 _SHORT_HASH = re.compile(r"[0-9a-f]{8}")
@@ -38,6 +41,7 @@ class Signature:
         orders: Presentation orders per pair: 2, or 1 for a judge that cannot depend on the order.
         lc: Method of length control; None for a number that is not length-controlled.
         version: Version of implicit-if.
+        task: Name of the task.
     """
 
     instruction_set: str
@@ -50,9 +54,10 @@ class Signature:
     orders: int
     lc: str | None
     version: str
+    task: str = WIN_RATE_TASK
 
     def __post_init__(self) -> None:
-        for name in ("instruction_set", "instruction_revision", "reference", "judge", "lc", "version"):
+        for name in ("instruction_set", "instruction_revision", "reference", "judge", "lc", "version", "task"):
             if getattr(self, name) == "":
                 raise UserError(f"signature: {name} is empty. Expected a name.")
         for name in ("reference_hash", "judge_hash"):
@@ -64,6 +69,7 @@ class Signature:
     def __str__(self) -> str:
         revision = "" if self.instruction_revision is None else f"@{_escape(self.instruction_revision)}"
         fields = [
+            f"task:{_escape(self.task)}",
             f"set:{_escape(self.instruction_set)}{revision}",
             f"n:{self.n}",
             f"ref:{_escape(self.reference)}@{self.reference_hash}",
@@ -76,7 +82,7 @@ class Signature:
 
     @classmethod
     def parse(cls, text: str) -> Signature:
-        """Reads a signature back.
+        """Reads a signature back; without a task it is one of version 0.1.
 
         Raises:
             UserError: If a field is missing, unknown, twice, malformed or out of place.
@@ -107,10 +113,11 @@ class Signature:
                 orders=int(values["orders"]),
                 lc=unquote(values["lc"]) if "lc" in values else None,
                 version=unquote(values["v"]),
+                task=unquote(values.get("task", WIN_RATE_TASK)),
             )
         except ValueError as error:
             raise _malformed(text, str(error)) from error
-        if str(signature) != text:
+        if str(signature) != (text if "task" in values else f"task:{WIN_RATE_TASK}|{text}"):
             raise _malformed(text, f"the canonical form is {str(signature)!r}")
         return signature
 
@@ -126,6 +133,7 @@ def make_signature(
     fingerprint: str,
     orders: int,
     lc: str | None = None,
+    task: str = WIN_RATE_TASK,
 ) -> Signature:
     """A signature of this version of implicit-if; long hex hashes are cut to 8 digits."""
     from implicit_if import __version__
@@ -141,6 +149,7 @@ def make_signature(
         orders=orders,
         lc=lc,
         version=__version__,
+        task=task,
     )
 
 
@@ -160,6 +169,6 @@ def _escape(value: str) -> str:
 def _malformed(text: str, wrong: str) -> UserError:
     return UserError(
         f"not a signature: {text!r} ({wrong}). Expected "
-        f"set:NAME@REV|n:N|ref:NAME@HASH|judge:NAME@HASH|orders:N|v:VERSION, with lc:METHOD before v where length is "
-        f"controlled."
+        f"task:NAME|set:NAME@REV|n:N|ref:NAME@HASH|judge:NAME@HASH|orders:N|v:VERSION, with lc:METHOD before v where "
+        f"length is controlled."
     )

@@ -14,7 +14,6 @@ from implicit_if.harness.instructions.alpaca_eval import REPOSITORY
 from implicit_if.harness.judging.registry import length_prior, offline_judges
 from implicit_if.harness.safe_text import csv_cell
 from implicit_if.harness.scores import Score
-from implicit_if.harness.signature import Signature
 from implicit_if.harness.stats.length_control.estimator_choice import control_length
 from implicit_if.harness.storage import json_bytes, yaml_bytes
 from implicit_if.leaderboards.verification.answers import read_answers
@@ -57,7 +56,7 @@ def model_index(verified: Verified) -> bytes:
             "type": name,
             "value": round(score.value, 4),
             "name": f"{_NAMES.get(name, name)} against {metadata.reference.name}, judge {metadata.judge.name}",
-            "args": {"signature": score.signature, "n": score.n_judged, **_interval(score)},
+            "args": {"signature": str(score.signature), "n": score.n_judged, **_interval(score)},
         }
         for name, score in sorted(verified.scores.items())
         if score.value is not None
@@ -144,7 +143,7 @@ def _alpaca_row(one: Verified) -> list[Any]:
         instruction_set=one.metadata.instruction_set.name,
         method="offline",
     ).estimate
-    numbers = [plain.value, plain.standard_error, wins, losses, draws, plain.n, discrete.value]
+    numbers = [plain.value, plain.standard_error, wins, losses, draws, plain.n_judged, discrete.value]
     length = int(one.form.get("avg_length") or 0)
     value = one.scores["length_controlled_win_rate"].value
     return [csv_cell(one.metadata.name), *numbers, "community", length, value, controlled.standard_error]
@@ -201,12 +200,12 @@ def _eee_result(verified: Verified, name: str, score: Score) -> dict[str, Any]:
             "min_score": -100 if bias else 0,
             "max_score": 100,
             "additional_details": {
-                "signature": score.signature,
+                "signature": str(score.signature),
                 "judge": metadata.judge.name,
                 "judge_fingerprint": metadata.judge.fingerprint,
                 "reference": metadata.reference.name,
                 "reference_sha256": metadata.reference.sha256,
-                "length_control": str(Signature.parse(score.signature).lc or "none"),
+                "length_control": score.settings.lc or "none",
             },
         },
         "score_details": {"score": score.value, "uncertainty": uncertainty},

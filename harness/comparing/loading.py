@@ -14,9 +14,9 @@ from implicit_if.harness.annotations import Annotation, AnnotationStore
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.registry import length_prior
 from implicit_if.harness.outputs import Output
-from implicit_if.harness.stats.estimate import Floats
 from implicit_if.harness.stats.length_control.offline_model import LengthModel, length_model
 from implicit_if.harness.stats.length_control.priors import LengthPrior
+from implicit_if.harness.stats.vectors import Floats
 
 _SUFFIX = ".annotations.jsonl"
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from implicit_if.harness.comparing.loading import Table
 from implicit_if.harness.instructions.identify import identify_set
 from implicit_if.harness.outputs import Output
+from implicit_if.harness.scores import Score
 from implicit_if.harness.signature import Signature, make_signature
 from implicit_if.harness.stats.comparison import Comparison, compare, holm, tie_groups
 from implicit_if.harness.stats.controlled import compare_controlled
-from implicit_if.harness.stats.estimate import Estimate
 from implicit_if.harness.stats.length_control.offline_model import LengthModel, method_name
 from implicit_if.harness.stats.seeds import SeedSummary, length_controlled_over_seeds, over_seeds
 from implicit_if.harness.storage import sha256_json
@@ -193,10 +193,34 @@ def _part_as_json(
     adjusted: dict[tuple[str, str], float | None],
 ) -> dict[str, Any]:
     return {
-        "systems": {name: asdict(summary) for name, summary in summaries.items()},
+        "systems": {
+            name: {"by_seed": s.by_seed, "sd": s.sd, "estimate": _as_json(s.estimate)} for name, s in summaries.items()
+        },
         "differences": [
-            {"first": a, "second": b, **asdict(c), "p_value_holm": adjusted[a, b]} for (a, b), c in comparisons.items()
+            {
+                "first": a,
+                "second": b,
+                "difference": _as_json(c.difference),
+                "p_value": c.p_value,
+                "detectable": c.detectable,
+                "p_value_holm": adjusted[a, b],
+            }
+            for (a, b), c in comparisons.items()
         ],
+    }
+
+
+def _as_json(score: Score) -> dict[str, Any]:
+    interval = score.interval
+    return {
+        "value": score.value,
+        "standard_error": score.standard_error,
+        "interval": None if interval is None else interval.ends,
+        "level": None if interval is None else interval.level,
+        "method": score.method,
+        "n": score.n_judged,
+        "n_expected": score.n_expected,
+        "seed": None if interval is None else interval.seed,
     }
 
 
@@ -283,8 +307,8 @@ def _missing(table: Table) -> list[str]:
     return lines
 
 
-def _interval(estimate: Estimate) -> str:
-    return "-" if estimate.interval is None else "[{:.1f}, {:.1f}]".format(*estimate.interval)
+def _interval(score: Score) -> str:
+    return "-" if score.interval is None else "[{:.1f}, {:.1f}]".format(*score.interval.ends)
 
 
 def _number(value: float | None) -> str:

@@ -11,13 +11,12 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.judgement import Judgement
 from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.judging.registry import length_prior
-from implicit_if.harness.scores import Interval, Score
-from implicit_if.harness.signature import Signature, make_signature, outputs_sha256
+from implicit_if.harness.scores import Score
+from implicit_if.harness.signature import make_signature, outputs_sha256
 from implicit_if.harness.stats.length_control.estimator_choice import LengthControl, Method, control_length
 from implicit_if.harness.storage import sha256_json, write_json
 
 if TYPE_CHECKING:
-    from implicit_if.harness.stats.estimate import Estimate
     from implicit_if.harness.stats.length_control.priors import LengthPrior
 
 
@@ -63,13 +62,13 @@ def score_judgement(
     )
     lc = replace(plain, lc=control.method)
     scores = {
-        "win_rate": as_score(stats.win_rate(preferences, n_expected=n), plain),
-        "discrete_win_rate": as_score(stats.discrete_win_rate(preferences, n_expected=n), plain),
-        "length_controlled_win_rate": as_score(control.estimate, lc),
+        "win_rate": stats.win_rate(preferences, n_expected=n).signed(plain),
+        "discrete_win_rate": stats.discrete_win_rate(preferences, n_expected=n).signed(plain),
+        "length_controlled_win_rate": control.estimate.signed(lc),
     }
     if len(judgement.orders) == 2:
         first, second = (judgement.in_order(order)[keep] for order in ("system_first", "reference_first"))
-        scores["position_bias"] = as_score(stats.position_bias(first, second, n_expected=n), plain)
+        scores["position_bias"] = stats.position_bias(first, second, n_expected=n).signed(plain)
     return scores
 
 
@@ -111,18 +110,3 @@ def write_report(path: Path, content: Any) -> None:
             f"--out {path}: cannot be written ({error}). Expected a file in a folder you may write to; the verdicts "
             f"are kept, so run the same command again with another --out."
         ) from error
-
-
-def as_score(estimate: Estimate, signature: Signature) -> Score:
-    """A statistic under its signature."""
-    interval = None
-    if estimate.interval is not None and estimate.level is not None:
-        low, high = estimate.interval
-        interval = Interval(low=low, high=high, method=estimate.method, level=estimate.level, seed=estimate.seed)
-    return Score(
-        value=estimate.value,
-        interval=interval,
-        n_judged=estimate.n,
-        n_expected=estimate.n_expected,
-        signature=str(signature),
-    )

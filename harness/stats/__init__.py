@@ -3,7 +3,6 @@
 from implicit_if.harness.stats.agreement import Agreement, agreement, spearman
 from implicit_if.harness.stats.bootstrap import bootstrap_interval
 from implicit_if.harness.stats.comparison import Comparison, compare, holm, tie_groups
-from implicit_if.harness.stats.estimate import Estimate
 from implicit_if.harness.stats.length_control.offline_model import length_controlled_win_rate, prior_sensitivity
 from implicit_if.harness.stats.length_control.priors import LengthPrior
 from implicit_if.harness.stats.seeds import SeedSummary, over_seeds
@@ -12,7 +11,6 @@ from implicit_if.harness.stats.win_rate import counts, discrete_win_rate, positi
 __all__ = [
     "Agreement",
     "Comparison",
-    "Estimate",
     "LengthPrior",
     "SeedSummary",
     "agreement",

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from implicit_if.harness.stats.estimate import Estimate, Floats, as_preferences, as_vector, check_lengths
+from implicit_if.harness.scores import Score
+from implicit_if.harness.stats.vectors import Floats, as_preferences, as_vector, check_lengths
 from implicit_if.harness.stats.win_rate import win_rate
 
 
@@ -24,7 +25,7 @@ class Agreement:
         n_draws: Pairs on which at least one judge sees a draw (exactly 0.5).
     """
 
-    accuracy: Estimate
+    accuracy: Score
     kappa: float | None
     n_draws: int
 

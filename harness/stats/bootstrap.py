@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.stats.estimate import Floats, check_level
+from implicit_if.harness.stats.vectors import Floats, check_level
 
 Statistic = Callable[[Floats], Floats]
 """`[r, n]` weights (how often each instruction was drawn) to `[r]` values."""

@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.scores import Score
 from implicit_if.harness.stats.differences import added_variance, difference_interval, student_p
-from implicit_if.harness.stats.estimate import (
-    Estimate,
+from implicit_if.harness.stats.seeds import Part, error_and_degrees, seed_part
+from implicit_if.harness.stats.vectors import (
     Floats,
     as_seed_matrix,
     canonical_order,
     check_expected,
     check_level,
 )
-from implicit_if.harness.stats.seeds import Part, error_and_degrees, seed_part
 
 _EXACT_LIMIT = 14
 _CHUNK = 1_000_000
@@ -37,7 +37,7 @@ class Comparison:
             the differences do not vary or there are fewer than two.
     """
 
-    difference: Estimate
+    difference: Score
     p_value: float | None
     detectable: float | None
 
@@ -86,7 +86,7 @@ def compare(
     differences = 100 * (a.mean(axis=0) - b.mean(axis=0))
     if n < 2:
         only = float(differences[0]) if n else None
-        return Comparison(Estimate(only, None, None, None, "paired", n, expected), None, None)
+        return Comparison(Score.estimate(only, "paired", n, expected), None, None)
     mean = float(differences.mean())
     variance = float(differences.var(ddof=1) / n + added_variance(differences))
     parts = [Part(variance, variance, n - 1), *(seed_part(100 * x) for x in (a, b) if len(x) > 1)]
@@ -96,7 +96,7 @@ def compare(
         p_value, method, used_seed = float(student_p(mean, error, degrees, n)), "paired seeds;t", None
     else:
         p_value, method, used_seed = sign_flip_p(differences, n_permutations, seed), "paired;t", seed
-    estimate = Estimate(mean, error, interval, level, method, n, expected, used_seed)
+    estimate = Score.estimate(mean, method, n, expected, error, interval, level, used_seed)
     vary = bool(differences.min() < differences.max()) or any(part.variance > 0 for part in parts[1:])
     return Comparison(estimate, p_value, detectable_difference(error, level) if vary else None)
 

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.scores import Score
 from implicit_if.harness.stats.bootstrap import replicates
 from implicit_if.harness.stats.comparison import Comparison, detectable_difference
 from implicit_if.harness.stats.differences import added_variance, difference_interval, student_p
-from implicit_if.harness.stats.estimate import Estimate, Floats, check_expected, check_level
 from implicit_if.harness.stats.length_control.offline_model import LengthModel
 from implicit_if.harness.stats.seeds import Part, error_and_degrees, seed_part
+from implicit_if.harness.stats.vectors import Floats, check_expected, check_level
 
 
 def compare_controlled(
@@ -57,7 +58,7 @@ def compare_controlled(
     n = len(models[0].outcomes)
     expected = check_expected(n, n_expected)
     if n < 2:
-        return Comparison(Estimate(None, None, None, None, "paired lc", n, expected), None, None)
+        return Comparison(Score.estimate(None, "paired lc", n, expected), None, None)
     difference = 100 * float(np.mean([m.value() for m in first]) - np.mean([m.value() for m in second]))
     outcomes = [np.mean([model.outcomes for model in part], axis=0) for part in (first, second)]
     added = float(added_variance(100 * (outcomes[0] - outcomes[1])))
@@ -70,7 +71,7 @@ def compare_controlled(
     instructions = parts[0]._replace(variance=parts[0].variance + added, spread=parts[0].spread + added)
     error, degrees = error_and_degrees([instructions, *parts[1:]])
     interval = difference_interval(difference, error, degrees, n, level)
-    estimate = Estimate(difference, error, interval, level, method, n, expected, used_seed)
+    estimate = Score.estimate(difference, method, n, expected, error, interval, level, used_seed)
     p_value = float(student_p(difference, error, degrees, n))
     return Comparison(estimate, p_value, detectable_difference(error, level) if vary else None)
 

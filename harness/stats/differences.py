@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from implicit_if.harness.stats.estimate import Floats
 from implicit_if.harness.stats.intervals import quantile
+from implicit_if.harness.stats.vectors import Floats
 
 _ADDED = 2
 _WHOLE = 100.0

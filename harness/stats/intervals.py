@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from statistics import NormalDist
 
-from implicit_if.harness.stats.estimate import Floats
+from implicit_if.harness.stats.vectors import Floats
 
 _FEW_WINS = 4
 

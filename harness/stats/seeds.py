@@ -13,16 +13,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from implicit_if.harness.stats.estimate import (
-    Estimate,
+from implicit_if.harness.scores import Score
+from implicit_if.harness.stats.intervals import score_interval
+from implicit_if.harness.stats.length_control.offline_model import METHOD, LengthModel
+from implicit_if.harness.stats.vectors import (
     Floats,
     as_seed_matrix,
     canonical_order,
     check_expected,
     check_level,
 )
-from implicit_if.harness.stats.intervals import score_interval
-from implicit_if.harness.stats.length_control.offline_model import METHOD, LengthModel
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class SeedSummary:
 
     by_seed: tuple[float, ...]
     sd: float | None
-    estimate: Estimate
+    estimate: Score
 
 
 def over_seeds(
@@ -133,15 +133,15 @@ def _summary(values: Floats, prior_error: float, method: str, n_expected: int | 
     expected = check_expected(n, n_expected)
     name = f"{method} over {s} seed{'s' if s > 1 else ''}"
     if not n:
-        return SeedSummary((), None, Estimate(None, None, None, None, name, n, expected))
+        return SeedSummary((), None, Score.estimate(None, name, n, expected))
     by_seed = tuple(float(v) for v in 100 * values.mean(axis=1))
     sd = float(np.std(by_seed, ddof=1)) if s > 1 else None
     mean = float(values.mean())
     if n < 2:
-        return SeedSummary(by_seed, sd, Estimate(100 * mean, None, None, None, name, n, expected))
+        return SeedSummary(by_seed, sd, Score.estimate(100 * mean, name, n, expected))
     variance = float(values.mean(axis=0).var(ddof=1)) / n
     parts = [Part(variance + prior_error**2, variance, n - 1), *([seed_part(values)] if s > 1 else [])]
     error, degrees = error_and_degrees(parts)
     low, high = score_interval(mean, error, s * n, level, degrees if s > 1 else None)
-    estimate = Estimate(100 * mean, 100 * error, (100 * low, 100 * high), level, f"{name};score", n, expected)
+    estimate = Score.estimate(100 * mean, f"{name};score", n, expected, 100 * error, (100 * low, 100 * high), level)
     return SeedSummary(by_seed, sd, estimate)

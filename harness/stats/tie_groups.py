@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from implicit_if.harness.stats.comparison import holm
 from implicit_if.harness.stats.differences import added_variance, student_p
-from implicit_if.harness.stats.estimate import Floats
 from implicit_if.harness.stats.seeds import Part, seed_part
+from implicit_if.harness.stats.vectors import Floats
 
 ALPHA = 0.05
 _NONE = Part(0.0, 0.0, 1)

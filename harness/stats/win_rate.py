@@ -10,18 +10,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from implicit_if.harness.stats.estimate import (
-    Estimate,
+from implicit_if.harness.scores import Score
+from implicit_if.harness.stats.intervals import mean_and_error, score_interval, student_interval
+from implicit_if.harness.stats.vectors import (
     Floats,
     as_preferences,
     check_expected,
     check_lengths,
     check_level,
 )
-from implicit_if.harness.stats.intervals import mean_and_error, score_interval, student_interval
 
 
-def win_rate(preferences: ArrayLike, *, n_expected: int | None = None, level: float = 0.95) -> Estimate:
+def win_rate(preferences: ArrayLike, *, n_expected: int | None = None, level: float = 0.95) -> Score:
     """Mean preference in percent, with alpaca-eval's standard error and a score interval.
 
     Args:
@@ -39,7 +39,7 @@ def win_rate(preferences: ArrayLike, *, n_expected: int | None = None, level: fl
     return _mean_percent(as_preferences(preferences), "mean", n_expected, level)
 
 
-def discrete_win_rate(preferences: ArrayLike, *, n_expected: int | None = None, level: float = 0.95) -> Estimate:
+def discrete_win_rate(preferences: ArrayLike, *, n_expected: int | None = None, level: float = 0.95) -> Score:
     """Share of wins plus half the draws, in percent: each preference is first rounded to 0, 0.5 or 1.
 
     Exactly 0.5 is a draw, anything above a win, anything below a loss, as in alpaca-eval. Arguments, edges and
@@ -57,7 +57,7 @@ def counts(preferences: ArrayLike) -> tuple[int, int, int]:
 
 def position_bias(
     system_first: ArrayLike, reference_first: ArrayLike, *, n_expected: int | None = None, level: float = 0.95
-) -> Estimate:
+) -> Score:
     """By how many points the win rate rises when the system's answer is shown first rather than second.
 
     Args:
@@ -80,17 +80,19 @@ def position_bias(
     expected = check_expected(first.size, n_expected)
     mean, error = mean_and_error(100 * (first - second))
     if mean is None or error is None:
-        return Estimate(mean, None, None, None, "order", first.size, expected)
+        return Score.estimate(mean, "order", first.size, expected)
     interval = student_interval(mean, error, first.size - 1, level)
-    return Estimate(mean, error, interval, level, "order;t", first.size, expected)
+    return Score.estimate(mean, "order;t", first.size, expected, error, interval, level)
 
 
-def _mean_percent(values: Floats, method: str, n_expected: int | None, level: float) -> Estimate:
+def _mean_percent(values: Floats, method: str, n_expected: int | None, level: float) -> Score:
     check_level(level)
     expected = check_expected(values.size, n_expected)
     mean, error = mean_and_error(values)
     if mean is None or error is None:
         value = None if mean is None else mean * 100
-        return Estimate(value, None, None, None, method, values.size, expected)
+        return Score.estimate(value, method, values.size, expected)
     low, high = score_interval(mean, error, values.size, level)
-    return Estimate(mean * 100, error * 100, (low * 100, high * 100), level, f"{method};score", values.size, expected)
+    return Score.estimate(
+        mean * 100, f"{method};score", values.size, expected, error * 100, (low * 100, high * 100), level
+    )

@@ -16,13 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from implicit_if.harness.chat_templates import load_template
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions import InstructionSet, load_instructions
 from implicit_if.harness.judging.protocol import Probing
 from implicit_if.harness.judging.registry import get_judge
 from implicit_if.harness.references import BASE, PROVENANCE, choose_reference, load_reference
-from implicit_if.harness.scores import Score
+from implicit_if.harness.scores import Score, StoredScore
 from implicit_if.harness.storage import sha256_json, write_json
 from implicit_if.harness.tuning.cli import add_recipe_arguments, recipe_from
 from implicit_if.harness.tuning.data.encode import prompt_template
@@ -173,7 +175,9 @@ def read_score(path: Path) -> Score:
         UserError: If the file holds no such score.
     """
     try:
-        return Score.model_validate(json.loads(path.read_text(encoding="utf-8"))[METRIC])
+        found = json.loads(path.read_text(encoding="utf-8"))[METRIC]
+        score: Score = TypeAdapter(StoredScore).validate_python(found)
+        return score
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: holds no {METRIC} ({error}). Remove the file and run the command again.") from error
 

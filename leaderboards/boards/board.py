@@ -165,5 +165,5 @@ def _key(member: Verified, families: Mapping[str, Family]) -> BoardKey:
         judge=data.judge.name,
         fingerprint=data.judge.fingerprint,
         orders=len(data.judge.orders),
-        lc="" if controlled is None else Signature.parse(controlled.signature).lc or "",
+        lc="" if controlled is None else controlled.settings.lc or "",
     )

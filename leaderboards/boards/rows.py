@@ -14,10 +14,8 @@ import numpy as np
 
 from implicit_if.harness import stats
 from implicit_if.harness.columns import FORM
-from implicit_if.harness.judging.scoring import as_score
 from implicit_if.harness.scores import Score
-from implicit_if.harness.signature import Signature
-from implicit_if.harness.stats.estimate import Floats
+from implicit_if.harness.stats.vectors import Floats
 from implicit_if.harness.storage import sha256_json
 from implicit_if.harness.system_kinds import SYSTEM_KINDS, Kind
 from implicit_if.leaderboards.boards.reference_seeds import Family, family_of
@@ -93,7 +91,7 @@ class Row:
     @property
     def versions(self) -> frozenset[str]:
         """Versions of implicit-if that the numbers are from."""
-        return frozenset(Signature.parse(s.signature).version for m in self.members for s in m.scores.values())
+        return frozenset(s.settings.version for m in self.members for s in m.scores.values())
 
 
 def rows_of(key: BoardKey, members: Sequence[Verified], families: Mapping[str, Family]) -> list[Row]:
@@ -173,13 +171,13 @@ def _row(key: BoardKey, members: Sequence[Verified]) -> Row:
 def _over_seeds(row: Row, key: BoardKey) -> Row:
     preferences = np.stack([member.preferences for member in row.members])
     summary = stats.over_seeds(preferences, row.first.instruction_ids, n_expected=key.n)
-    win_rate = _rounded(as_score(summary.estimate, key.signature()))
+    win_rate = _rounded(summary.estimate.signed(key.signature()))
     controlled = [m.scores.get("length_controlled_win_rate") for m in row.members]
     values = [score.value for score in controlled if score is not None and score.value is not None]
     lc, lc_sd = None, None
     if len(values) == len(row.members):
         # without the answers' lengths there is no interval over seeds, and one seed's would not be the mean's
-        update = {"value": float(np.mean(values)), "interval": None, "signature": str(key.signature(lc=True))}
+        update = {"value": float(np.mean(values)), "interval": None, "signature": key.signature(lc=True)}
         lc, lc_sd = _rounded(win_rate.model_copy(update=update)), round(float(np.std(values, ddof=1)), _DIGITS)
     sd = None if summary.sd is None else round(summary.sd, _DIGITS)
     return replace(row, win_rate=win_rate, win_rate_sd=sd, lc=lc, lc_sd=lc_sd, preferences=preferences)

@@ -58,7 +58,7 @@ def summary(verified: Verified) -> str:
 
     lines = [f"{verified.id}: {verified.badge}"]
     lines += [f"  {name.replace('_', ' ')}: {score.render()}" for name, score in sorted(verified.scores.items())]
-    lines += [f"  signature: {one_line(verified.scores['win_rate'].signature, 300)}"]
+    lines += [f"  signature: {one_line(str(verified.scores['win_rate'].signature), 300)}"]
     lines += [f"  note: {one_line(note, 300)}" for note in verified.notes]
     return "\n".join(lines)
 

@@ -9,12 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from implicit_if.harness.signature import WIN_RATE_TASK
 from implicit_if.leaderboards.submission.schema import SCHEMA_VERSION
 
 Step = Callable[[dict[str, Any]], dict[str, Any]]
 
 STEPS: Mapping[int, Step] = {}
 """By the version a step starts from; it returns metadata of the next version. Version 1 is the first."""
+
+
+def sign_task(data: bytes) -> bytes:
+    """`scores.json` or `rerun.json` with the task in every signature; those of version 0.1 name none."""
+    return data.replace(b'"signature": "set:', f'"signature": "task:{WIN_RATE_TASK}|set:'.encode("ascii"))
 
 
 def migrate(value: dict[str, Any], steps: Mapping[int, Step] = STEPS, newest: int = SCHEMA_VERSION) -> dict[str, Any]:

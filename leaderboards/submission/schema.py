@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 
 from implicit_if.harness.annotations import Order
 from implicit_if.harness.controls import Control
-from implicit_if.harness.scores import Score
+from implicit_if.harness.scores import Score, StoredScore
 from implicit_if.harness.system_kinds import Kind
 from implicit_if.leaderboards.submission.field_types import (
     Finite,
@@ -223,7 +223,7 @@ class Scores(Strict):
         form: Measures of the answers' form; see `scored.form_measures`.
     """
 
-    scores: Annotated[dict[Key, Score], Field(min_length=1, max_length=16)]
+    scores: Annotated[dict[Key, StoredScore], Field(min_length=1, max_length=16)]
     form: Annotated[dict[Key, Finite | None], Field(max_length=16)] = {}
 
 
@@ -240,8 +240,8 @@ class Rerun(Strict):
     """
 
     submission_sha256: Sha256
-    win_rate: Score
-    submitted: Score
+    win_rate: StoredScore
+    submitted: StoredScore
     agrees: StrictBool
     identical_answers: Annotated[Finite, Field(ge=0, le=1)]
     versions: Versions = {}

@@ -14,7 +14,6 @@ from implicit_if.harness.judging.scoring import control_judgement, score_judgeme
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.safe_text import is_plain
 from implicit_if.harness.scores import Score
-from implicit_if.harness.signature import Signature
 from implicit_if.harness.storage import sha256_text
 from implicit_if.leaderboards.submission.data_files import MAX_TOKENS, AnnotationRow, OutputRow
 from implicit_if.leaderboards.submission.schema import Metadata, Scores
@@ -96,8 +95,7 @@ def strange_labels(scores: Mapping[str, Score]) -> list[str]:
 
 
 def _labels(score: Score) -> tuple[str, str, str]:
-    signature = Signature.parse(score.signature)
-    return signature.version, signature.lc or "", score.interval.method if score.interval is not None else ""
+    return score.settings.version, score.settings.lc or "", score.interval.method if score.interval is not None else ""
 
 
 def impossible(told: Scores) -> list[str]:
@@ -111,7 +109,7 @@ def impossible(told: Scores) -> list[str]:
         interval = score.interval
         if interval is not None and not low - 100 <= interval.low <= interval.high <= high + 100:
             problems.append(f"scores.json: {metric[:40]}: its interval is not one of percents")
-        if metric != "length_controlled_win_rate" and Signature.parse(score.signature).lc is not None:
+        if metric != "length_controlled_win_rate" and score.settings.lc is not None:
             problems.append(f"scores.json: {metric[:40]}: its signature names a length control")
     for name, value in told.form.items():
         low, high = _FORM_RANGES.get(name, (0, 0))
@@ -126,7 +124,7 @@ def score_differences(told: Mapping[str, Score], computed: Mapping[str, Score]) 
     problems += [f"scores.json: {m[:40]} is not recomputed by this program" for m in told.keys() - computed.keys()]
     for metric in computed.keys() & told.keys():
         stored, found = told[metric], computed[metric]
-        theirs, mine = Signature.parse(stored.signature), Signature.parse(found.signature)
+        theirs, mine = stored.settings, found.settings
         if replace(theirs, version=mine.version) != mine:
             problems.append(f"scores.json: {metric}: signature is {theirs}, expected {mine}")
         elif not same_score(stored, found):

@@ -12,11 +12,11 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from implicit_if.harness.safe_text import one_line
-from implicit_if.harness.signature import Signature, make_signature
+from implicit_if.harness.signature import make_signature
 from implicit_if.harness.storage import json_bytes
 from implicit_if.leaderboards.submission import read
 from implicit_if.leaderboards.submission.data_files import OutputRow, parse_rows
-from implicit_if.leaderboards.submission.migrations import migrate
+from implicit_if.leaderboards.submission.migrations import migrate, sign_task
 from implicit_if.leaderboards.submission.read import SubmissionError
 from implicit_if.leaderboards.submission.schema import Metadata, Rerun, Scores
 from implicit_if.leaderboards.submission.scores import (
@@ -126,15 +126,16 @@ def check_files(content: read.Content, metadata: Metadata, findings: checks.Find
 
 
 def _parse(content: read.Content, name: str, model: type[M], findings: checks.Findings) -> M | None:
+    data = sign_task(content.files[name])
     try:
-        parsed = model.model_validate(read.parse_json(content.files[name]))
+        parsed = model.model_validate(read.parse_json(data))
     except ValidationError as error:
         for line in complaints(error):
             findings.add(f"{name}: {line}")
     except ValueError as error:
         findings.add(f"{name}: {error}")
     else:
-        if json_bytes(parsed.model_dump(mode="json")) == content.files[name]:
+        if json_bytes(parsed.model_dump(mode="json")) == data:
             return parsed
         findings.add(f"{name}: is not written canonically; write it with implicit-if submit")
     return None
@@ -234,7 +235,7 @@ def _self_reported(content: read.Content, metadata: Metadata, stored: Scores) ->
     if "win_rate" not in stored.scores:
         problems.append("scores.json: win_rate is missing")
     for metric, score in stored.scores.items():
-        found = Signature.parse(score.signature)
+        found = score.settings
         if replace(found, lc=None, version=expected.version) != expected:
             problems.append(f"scores.json: {metric}: its signature does not fit metadata.yaml, expected {expected}")
         if not score.complete or score.value is None or score.n_expected != metadata.instruction_set.n:

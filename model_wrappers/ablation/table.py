@@ -93,7 +93,7 @@ class Table:
             for metric in _SCORES:
                 if metric in row.scores:
                     score = row.scores[metric]
-                    cells |= {metric: score.value, f"{metric}_signature": score.signature}
+                    cells |= {metric: score.value, f"{metric}_signature": str(score.signature)}
                     cells |= {"n_judged": score.n_judged, "n_expected": self.n_expected}
                     if score.interval is not None:
                         cells |= {f"{metric}_low": score.interval.low, f"{metric}_high": score.interval.high}
@@ -121,7 +121,7 @@ class Table:
             else:
                 rows.append([name, "reference", "reference", *form, ""])
         table = tabulate(rows, headers=_HEAD, tablefmt=style, disable_numparse=True)
-        signatures = dict.fromkeys(row.scores[m].signature for m in _SCORES for row in self.rows if row.scores)
+        signatures = dict.fromkeys(str(row.scores[m].signature) for m in _SCORES for row in self.rows if row.scores)
         lines = [f"signature: {_code(signature) if page else signature}" for signature in signatures]
         return ("\n\n" if page else "\n").join([table, self._notes(), *lines])
 

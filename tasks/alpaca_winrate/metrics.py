@@ -16,7 +16,7 @@ from implicit_if.harness import answer_form, stats
 from implicit_if.harness.columns import FORM
 from implicit_if.harness.judging.registry import length_prior
 from implicit_if.harness.outputs import Output
-from implicit_if.harness.stats.estimate import Estimate
+from implicit_if.harness.scores import Score
 from implicit_if.harness.stats.length_control.estimator_choice import control_length
 
 NOT_AVAILABLE = "N/A"
@@ -69,7 +69,7 @@ def pair_lengths(output: Output, reference: Output, preference: float | None) ->
     }
 
 
-def length_controlled(pairs: Sequence[dict[str, Any]]) -> Estimate:
+def length_controlled(pairs: Sequence[dict[str, Any]]) -> Score:
     """The length-controlled win rate of judged pairs; the same for any order of the rows."""
     keys = ("instruction_id", "preference", "system_length", "reference_length")
     judged = sorted(tuple(pair[key] for key in keys) for pair in pairs if pair["preference"] is not None)
@@ -77,7 +77,7 @@ def length_controlled(pairs: Sequence[dict[str, Any]]) -> Estimate:
 
 
 @functools.lru_cache(maxsize=2)  # asked once for the value and once for its standard error
-def _fit(judged: tuple[tuple[Any, ...], ...], judge: str, instruction_set: str, n_expected: int) -> Estimate:
+def _fit(judged: tuple[tuple[Any, ...], ...], judge: str, instruction_set: str, n_expected: int) -> Score:
     ids, preferences, lengths, reference_lengths = zip(*judged, strict=True) if judged else ((), (), (), ())
     return control_length(
         np.array(preferences, dtype=float),

@@ -201,7 +201,7 @@ class AlpacaWinrate(ConfigurableTask):
         scores = score_judgement(
             judgement, pairs, self.instructions.name, self.instructions.revision, reference[0].generator
         )
-        metadata["signature"] = scores["length_controlled_win_rate"].signature
+        metadata["signature"] = str(scores["length_controlled_win_rate"].signature)
         if self.settings.save:
             self._save(Path(self.settings.save), system, reference)
             write_json(

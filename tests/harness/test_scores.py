@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from implicit_if.harness.scores import Interval, Score
+from implicit_if.harness import stats
+from implicit_if.harness.scores import Interval, Score, StoredScore
+from implicit_if.harness.signature import Signature
 
 SIGNATURE = "set:builtin|n:80|ref:base@0123abcd|judge:longest@89ef0123|orders:1|v:0.3.0"
 
@@ -89,3 +91,19 @@ def test_intervals_that_are_none_are_refused(changes: dict[str, float]) -> None:
 def test_scores_survive_json(value: float, below: float, above: float, n: int) -> None:
     one = score(value=value, interval=interval(value - below, value + above, seed=None), n_judged=n)
     assert Score.model_validate_json(one.model_dump_json()) == one
+
+
+def test_a_statistic_is_stored_only_once_it_is_signed() -> None:
+    found = stats.win_rate([0.0, 1.0, 0.5, 1.0])
+    assert found.signature is None
+    with pytest.raises(ValidationError, match="without a signature"):
+        TypeAdapter(StoredScore).validate_python(found.model_dump())
+    with pytest.raises(ValueError, match="without a signature"):
+        found.settings  # noqa: B018
+    signed = found.signed(Signature.parse(SIGNATURE))
+    assert (signed.value, signed.standard_error, signed.interval) == (found.value, found.standard_error, found.interval)
+    assert signed.settings.task == "alpaca_winrate"
+    stored = signed.model_dump()
+    assert set(stored) == {"value", "interval", "n_judged", "n_expected", "signature"}
+    assert stored["signature"] == f"task:alpaca_winrate|{SIGNATURE}"
+    assert TypeAdapter(StoredScore).validate_python(stored).signature == signed.signature

@@ -25,9 +25,13 @@ signatures = st.builds(
     orders=st.sampled_from([1, 2]),
     lc=st.none() | names,
     version=names,
+    task=names,
 )
 
 PLAIN = Signature("builtin", "v1", 80, "base", "0123abcd", "openai:gpt-4.1-mini", "89ef0123", 2, None, "0.3.0")
+
+OLD = str(PLAIN).removeprefix("task:alpaca_winrate|")
+"""As version 0.1 wrote it."""
 
 
 @given(signatures)
@@ -35,7 +39,7 @@ def test_parse_is_the_inverse_of_str(signature: Signature) -> None:
     text = str(signature)
     assert Signature.parse(text) == signature
     assert len(text.splitlines()) == 1
-    assert text.count("|") == (6 if signature.lc is not None else 5)
+    assert text.count("|") == (7 if signature.lc is not None else 6)
 
 
 @given(signatures, signatures)
@@ -49,15 +53,25 @@ def test_parse_accepts_the_canonical_form_only(text: str) -> None:
         signature = Signature.parse(text)
     except UserError:
         return
-    assert str(signature) == text
+    assert text in (str(signature), str(signature).removeprefix("task:alpaca_winrate|"))
 
 
 def test_the_form_people_read() -> None:
-    assert str(PLAIN) == ("set:builtin@v1|n:80|ref:base@0123abcd|judge:openai:gpt-4.1-mini@89ef0123|orders:2|v:0.3.0")
+    assert str(PLAIN) == (
+        "task:alpaca_winrate|set:builtin@v1|n:80|ref:base@0123abcd|judge:openai:gpt-4.1-mini@89ef0123|orders:2|v:0.3.0"
+    )
     controlled = dataclasses.replace(PLAIN, lc="offline", instruction_revision=None)
     assert str(controlled) == (
-        "set:builtin|n:80|ref:base@0123abcd|judge:openai:gpt-4.1-mini@89ef0123|orders:2|lc:offline|v:0.3.0"
+        "task:alpaca_winrate|set:builtin|n:80|ref:base@0123abcd|judge:openai:gpt-4.1-mini@89ef0123|orders:2|lc:offline|v:0.3.0"
     )
+
+
+def test_a_signature_names_its_task_and_one_of_version_0_1_is_the_win_rate_s() -> None:
+    assert OLD.startswith("set:")
+    assert Signature.parse(OLD) == Signature.parse(str(PLAIN)) == PLAIN
+    audit = dataclasses.replace(PLAIN, task="chatbot_audit")
+    assert str(audit) == f"task:chatbot_audit|{OLD}"
+    assert Signature.parse(str(audit)) == audit != PLAIN
 
 
 def test_a_name_cannot_forge_another_field() -> None:
@@ -81,6 +95,9 @@ def test_a_name_cannot_forge_another_field() -> None:
         (str(PLAIN).replace("@89ef0123", ""), "8 hex digits"),
         (str(PLAIN).replace("set:builtin", "set:"), "instruction_set is empty"),
         (str(PLAIN) + "|v:0.3.0", "canonical form"),
+        ("task:|" + OLD, "task is empty"),
+        ("task:audit|" + str(PLAIN), "canonical form"),
+        (OLD.replace("|n:80", "|n:80|task:audit"), "canonical form"),
     ],
 )
 def test_malformed_signatures_say_what_is_wrong(text: str, message: str) -> None:
@@ -101,7 +118,8 @@ def test_make_signature_shortens_hashes_and_knows_the_version() -> None:
         lc="offline",
     )
     assert str(signature) == (
-        f"set:alpaca_eval@2edc6fad|n:805|ref:sibling@abababab|judge:embedded@cdcdcdcd|orders:1|lc:offline|v:{__version__}"
+        f"task:alpaca_winrate|set:alpaca_eval@2edc6fad|n:805|ref:sibling@abababab|judge:embedded@cdcdcdcd|orders:1|"
+        f"lc:offline|v:{__version__}"
     )
 
 

@@ -89,4 +89,4 @@ def _score(metadata: Metadata, value: float, half: float, lc: str | None) -> Sco
     )
     n = metadata.instruction_set.n
     interval = Interval(low=max(0.0, value - half), high=min(100.0, value + half), method="made", level=0.95)
-    return Score(value=value, interval=interval, n_judged=n, n_expected=n, signature=str(signature))
+    return Score(value=value, interval=interval, n_judged=n, n_expected=n, signature=signature)

@@ -18,7 +18,7 @@ from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.judging.protocol import Judge
 from implicit_if.harness.judging.runner import IDENTICAL
 from implicit_if.harness.outputs import Output
-from implicit_if.harness.stats.estimate import Estimate
+from implicit_if.harness.scores import Score
 from implicit_if.harness.storage import sha256_file
 
 Judging = Callable[[list[Pair]], Judgement]
@@ -237,12 +237,12 @@ def _shown_first(judge: HumanJudge) -> Measure | None:
     return as_measure(stats.win_rate(np.array(judge.for_answer_1)))
 
 
-def as_measure(estimate: Estimate) -> Measure | None:
+def as_measure(estimate: Score) -> Measure | None:
     """An estimate to two decimals; None without a value."""
     if estimate.value is None:
         return None
-    low, high = estimate.interval or (None, None)
-    return Measure(value=round(estimate.value, 2), low=_rounded(low, 2), high=_rounded(high, 2), n=estimate.n)
+    low, high = (None, None) if estimate.interval is None else estimate.interval.ends
+    return Measure(value=round(estimate.value, 2), low=_rounded(low, 2), high=_rounded(high, 2), n=estimate.n_judged)
 
 
 def measured_of(judge: Judge, clock: Clock, machine: str | None, **found: Any) -> Measured:

@@ -20,9 +20,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.scores import Score
 from implicit_if.harness.stats.bootstrap import replicates
-from implicit_if.harness.stats.estimate import (
-    Estimate,
+from implicit_if.harness.stats.intervals import score_interval
+from implicit_if.harness.stats.length_control.logistic import sigmoid
+from implicit_if.harness.stats.vectors import (
     Floats,
     as_preferences,
     as_vector,
@@ -30,8 +32,6 @@ from implicit_if.harness.stats.estimate import (
     check_lengths,
     check_level,
 )
-from implicit_if.harness.stats.intervals import score_interval
-from implicit_if.harness.stats.length_control.logistic import sigmoid
 from implicit_if.harness.storage import cache_dir
 
 METHOD = "alpaca_eval"
@@ -123,7 +123,7 @@ def alpaca_eval_length_controlled(
     level: float = 0.95,
     n_resamples: int = 200,
     seed: int = 0,
-) -> Estimate:
+) -> Score:
     """AlpacaEval 2's length-controlled win rate, in percent.
 
     Args:
@@ -155,7 +155,7 @@ def alpaca_eval_length_controlled(
     if len(set(positions)) != n or not set(positions) <= set(range(m)):
         raise UserError(f"positions: expected each instruction's place in AlpacaEval, 0 to {m - 1}, each once.")
     if n < FEWEST:
-        return Estimate(None, None, None, None, METHOD, n, expected)
+        return Score.estimate(None, METHOD, n, expected)
     order = np.argsort(np.asarray(positions))
     y, delta, difficulty = y[order], (reference - system)[order], gamed.difficulty[np.sort(np.asarray(positions))]
     spread = delta.std(ddof=1)
@@ -164,14 +164,16 @@ def alpaca_eval_length_controlled(
     c, strength = fit.cross_validated()
     value = float(fit.controlled(c, np.ones(n)))
     if not n_resamples:
-        return Estimate(100 * value, None, None, None, METHOD, n, expected)
+        return Score.estimate(100 * value, METHOD, n, expected)
 
     def statistic(weights: Floats) -> Floats:
         return np.array([fit.controlled(fit.refitted(w, strength), w) for w in weights])
 
     error = float(replicates(statistic, n, n_resamples, seed).std(ddof=1))
     low, high = score_interval(value, error, n, level)
-    return Estimate(100 * value, 100 * error, (100 * low, 100 * high), level, f"{METHOD};score", n, expected, seed)
+    return Score.estimate(
+        100 * value, f"{METHOD};score", n, expected, 100 * error, (100 * low, 100 * high), level, seed
+    )
 
 
 @dataclass(frozen=True)

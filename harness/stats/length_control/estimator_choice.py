@@ -14,7 +14,7 @@ from implicit_if.harness.errors import UserError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from implicit_if.harness.stats.estimate import Estimate
+    from implicit_if.harness.scores import Score
     from implicit_if.harness.stats.length_control.alpaca_eval_glm import Gamed
     from implicit_if.harness.stats.length_control.priors import LengthPrior
 
@@ -35,7 +35,7 @@ class LengthControl:
             and without verdicts.
     """
 
-    estimate: Estimate
+    estimate: Score
     reason: str
     prior: LengthPrior | None = None
     sensitivity: tuple[float, float] | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.stats.estimate import Floats
+from implicit_if.harness.stats.vectors import Floats
 
 _MAX_STEPS = 100
 _TOLERANCE = 1e-10

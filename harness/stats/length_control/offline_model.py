@@ -17,9 +17,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.scores import Score
 from implicit_if.harness.stats.bootstrap import replicates
-from implicit_if.harness.stats.estimate import (
-    Estimate,
+from implicit_if.harness.stats.intervals import score_interval
+from implicit_if.harness.stats.length_control.logistic import fit, influence, sigmoid
+from implicit_if.harness.stats.length_control.priors import GPT4_TURBO, LengthPrior
+from implicit_if.harness.stats.vectors import (
     Floats,
     as_preferences,
     as_vector,
@@ -28,9 +31,6 @@ from implicit_if.harness.stats.estimate import (
     check_lengths,
     check_level,
 )
-from implicit_if.harness.stats.intervals import score_interval
-from implicit_if.harness.stats.length_control.logistic import fit, influence, sigmoid
-from implicit_if.harness.stats.length_control.priors import GPT4_TURBO, LengthPrior
 
 METHOD = "offline"
 _COVARIATE_SD = 0.3
@@ -130,7 +130,7 @@ def length_controlled_win_rate(
     n_resamples: int = 1000,
     seed: int = 0,
     prior: LengthPrior = GPT4_TURBO,
-) -> Estimate:
+) -> Score:
     """Win rate at equal lengths, in percent, with a bootstrap over instructions that refits each time.
 
     Args:
@@ -160,16 +160,18 @@ def length_controlled_win_rate(
     n, method = len(model.outcomes), method_name(prior)
     expected = check_expected(n, n_expected)
     if not n:
-        return Estimate(None, None, None, None, method, n, expected)
+        return Score.estimate(None, method, n, expected)
     value = model.value()
     if n < 2 or not n_resamples:
-        return Estimate(100 * value, None, None, None, method, n, expected)
+        return Score.estimate(100 * value, method, n, expected)
     if model.is_one_sided:
         error, (low, high) = 0.0, _one_sided_interval(model, value, level)
     else:
         error = _bootstrap_error(model, n_resamples, seed)
         low, high = score_interval(value, error, n, level)
-    return Estimate(100 * value, 100 * error, (100 * low, 100 * high), level, f"{method};score", n, expected, seed)
+    return Score.estimate(
+        100 * value, f"{method};score", n, expected, 100 * error, (100 * low, 100 * high), level, seed
+    )
 
 
 def prior_sensitivity(

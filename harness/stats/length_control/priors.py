@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.stats.estimate import Floats
+from implicit_if.harness.stats.vectors import Floats
 
 _LOGIT_RANGE = (-4.0, 1.25)
 """Logits of the win rates that `GPT4_TURBO` was derived from (1.8 to 78 %); beyond, the nearest is taken."""

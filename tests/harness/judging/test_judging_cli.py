@@ -68,15 +68,15 @@ def test_it_judges_prints_and_writes(judge_command: Run, folder: Path, capsys: p
     assert scores["discrete_win_rate"].value == pytest.approx(100 * 3.5 / 5)
     assert set(scores) == {"win_rate", "discrete_win_rate", "length_controlled_win_rate"}
     assert all(score.complete and score.n_expected == 5 for score in scores.values())
-    signature = Signature.parse(scores["win_rate"].signature)
+    signature = scores["win_rate"].signature
     assert (signature.instruction_set, signature.instruction_revision) == ("mine", "r1")  # from the sidecar
     assert (signature.n, signature.reference) == (5, "base")
     assert (signature.judge, signature.orders, signature.lc) == ("longest", 1, None)
-    assert Signature.parse(scores["length_controlled_win_rate"].signature).lc is not None
+    assert scores["length_controlled_win_rate"].signature.lc is not None
     printed = capsys.readouterr().out
     assert "my system against base, judged by longest" in printed
     assert scores["win_rate"].render() in printed
-    assert scores["win_rate"].signature in printed
+    assert str(scores["win_rate"].signature) in printed
     assert "judged: 5 of 5" in printed
     assert len(list(AnnotationStore(folder / "sys.annotations.jsonl"))) == 5
 
@@ -177,7 +177,7 @@ def test_outputs_without_texts_need_the_instruction_set(judge_command: Run, fold
     spec = ["--instructions", str(folder / "set.json"), "--out", str(folder / "s.json")]
     assert judge_command(*spec, **names) == 0
     assert scores_in(folder / "s.json")["win_rate"].value == pytest.approx(70)
-    assert Signature.parse(scores_in(folder / "s.json")["win_rate"].signature).instruction_set == "set"
+    assert scores_in(folder / "s.json")["win_rate"].signature.instruction_set == "set"
     with pytest.raises(UserError, match="no instruction"):
         judge_command("--instructions", "builtin")
 
@@ -190,11 +190,13 @@ def test_the_builtin_set_is_known_by_its_content(judge_command: Run, folder: Pat
         rows = [Output(instruction=item.text, output=answer, generator=name) for item in found.items]
         save_outputs(folder / f"{name}.json", rows)
     judge_command("--out", str(folder / "s.json"), outputs="b-sys.json", reference="b-ref.json")
-    signature = scores_in(folder / "s.json")["win_rate"].signature
-    assert signature.startswith(f"set:{found.signature}|n:{len(found.items)}|ref:b-ref@")
+    signature = str(scores_in(folder / "s.json")["win_rate"].signature)
+    assert signature.startswith(f"task:alpaca_winrate|set:{found.signature}|n:{len(found.items)}|ref:b-ref@")
     names = {"outputs": "b-sys.json", "reference": "b-ref.json"}
     judge_command("--out", str(folder / "s.json"), "--limit", "7", **names)
-    assert scores_in(folder / "s.json")["win_rate"].signature.startswith(f"set:{found.signature}|n:7|ref:b-ref@")
+    assert str(scores_in(folder / "s.json")["win_rate"].signature).startswith(
+        f"task:alpaca_winrate|set:{found.signature}|n:7|ref:b-ref@"
+    )
 
 
 @pytest.mark.parametrize(
@@ -451,7 +453,7 @@ def test_alpaca_evals_own_length_control_where_its_file_is_cached(
     assert "length control: alpaca_eval, with df_gamed.csv" in capsys.readouterr().out
     score = scores_in(folder / "s.json")["length_controlled_win_rate"]
     assert score.value == pytest.approx(theirs(folder, alpaca_eval, monkeypatch), abs=1e-9)
-    assert Signature.parse(score.signature).lc == "alpaca_eval"
+    assert score.signature.lc == "alpaca_eval"
     assert score.interval is not None
     assert score.interval.method == "alpaca_eval;score"
     control = json.loads((folder / "s.json").read_text())["length_control"]
@@ -463,7 +465,7 @@ def test_alpaca_evals_own_length_control_where_its_file_is_cached(
     }
 
     judge_command(*arguments, "--length-control", "offline", **names)
-    assert Signature.parse(scores_in(folder / "s.json")["length_controlled_win_rate"].signature).lc == "offline(llm)"
+    assert scores_in(folder / "s.json")["length_controlled_win_rate"].signature.lc == "offline(llm)"
     alpaca_eval.name = "embedded"  # not a language model: GPT-4's taste for length is not its own
     judge_command(*arguments, **names)
     assert "because alpaca-eval's holds GPT-4 Turbo's taste" in capsys.readouterr().out

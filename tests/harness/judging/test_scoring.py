@@ -9,7 +9,7 @@ from judging_fakes import FakeJudge, make_pair
 from implicit_if.harness.judging import Comparison, Verdict, annotate
 from implicit_if.harness.judging.scoring import score_judgement
 from implicit_if.harness.outputs import Output
-from implicit_if.harness.signature import Signature, outputs_sha256
+from implicit_if.harness.signature import outputs_sha256
 
 
 def test_scores_are_over_the_judged_pairs_of_all_expected(store: Path) -> None:
@@ -30,10 +30,10 @@ def test_scores_are_over_the_judged_pairs_of_all_expected(store: Path) -> None:
     assert scores["discrete_win_rate"].value == pytest.approx(100 * (wins > 0.5).mean())
     assert scores["position_bias"].value == pytest.approx(100 * (kept[:, 0] - (1 - kept[:, 1])).mean())
     assert {(s.n_judged, s.n_expected, s.complete) for s in scores.values()} == {(38, 40, False)}
-    assert {Signature.parse(s.signature).orders for s in scores.values()} == {2}
+    assert {s.signature.orders for s in scores.values()} == {2}
     controlled = scores["length_controlled_win_rate"]
     assert controlled.interval is not None
-    assert (controlled.interval.seed, Signature.parse(controlled.signature).lc) == (0, "offline(weak)")
+    assert (controlled.interval.seed, controlled.signature.lc) == (0, "offline(weak)")
 
 
 def test_nothing_judged_is_no_number(store: Path) -> None:
@@ -48,7 +48,7 @@ def test_the_signature_hashes_the_reference_answers_that_were_judged(store: Path
     pairs = [make_pair(1), make_pair(2)]
     judge = FakeJudge(lambda c: 0.5)
     scores = score_judgement(annotate(pairs, judge, store, progress=False), pairs, "mine", None, "ref")
-    signature = Signature.parse(scores["win_rate"].signature)
+    signature = scores["win_rate"].signature
     answers = [
         Output(instruction=f"Tell me about the number {n}.", output=f"reference says {n}", generator="?")
         for n in (2, 1)

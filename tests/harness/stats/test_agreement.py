@@ -31,7 +31,7 @@ def test_kappa_equals_sklearn(data: st.DataObject) -> None:
 def test_accuracy_counts_only_pairs_both_decided() -> None:
     result = stats.agreement([1, 0, 0.5, 0.8, 0.2], [0.9, 0.6, 1, 0.5, 0.1])
     assert result.accuracy.value == pytest.approx(200 / 3)
-    assert (result.accuracy.n, result.accuracy.n_expected, result.n_draws) == (3, 5, 2)
+    assert (result.accuracy.n_judged, result.accuracy.n_expected, result.n_draws) == (3, 5, 2)
 
 
 def test_agreement_edges() -> None:

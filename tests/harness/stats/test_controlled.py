@@ -83,7 +83,7 @@ def test_equal_systems() -> None:
         assert found.p_value == 1
     for same in (models[:1], models[:1] * 2):
         found = compare_controlled(same, same)
-        low, high = found.difference.interval  # type: ignore[misc]
+        low, high = found.difference.interval.ends  # type: ignore[misc]
         assert low == -high
         assert high == pytest.approx(1.972 * 100 * np.sqrt(2) / 202, rel=1e-3)  # 200 draws, a win and a loss more
         assert found.detectable is None
@@ -95,9 +95,9 @@ def test_systems_that_won_or_lost_all_have_no_certainty(seeds: int, n: int, low:
     won, lost = (length_model(np.full(n, y), REFERENCE[:n] / 2, REFERENCE[:n], ids=IDS[:n]) for y in (1.0, 0.0))
     found = compare_controlled([won] * seeds, [lost] * seeds)
     assert found.difference.value == 100
-    assert found.difference.interval[0] >= low if low < 0 else found.difference.interval[0] > low  # type: ignore[index]
-    assert found.difference.interval[0] < 90  # type: ignore[index]
-    assert found.difference.interval[1] == 100  # type: ignore[index]
+    assert found.difference.interval.low >= low if low < 0 else found.difference.interval.low > low  # type: ignore[index]
+    assert found.difference.interval.low < 90  # type: ignore[index]
+    assert found.difference.interval.high == 100  # type: ignore[index]
     assert p_value <= found.p_value < 0.6  # type: ignore[operator]
     assert found.detectable is None
 
@@ -108,7 +108,7 @@ def test_a_system_that_lost_all_leaves_the_difference_as_uncertain_as_few_wins_d
     models = [length_model(y, REFERENCE, REFERENCE, ids=IDS) for y in (few, none)]
     found, raw = compare_controlled([models[0]], [models[1]]), stats.compare(few, none)
     assert found.difference.value == pytest.approx(1.5, abs=0.01)
-    assert found.difference.interval == pytest.approx(raw.difference.interval, abs=0.3)
+    assert found.difference.interval.ends == pytest.approx(raw.difference.interval.ends, abs=0.3)
     assert found.p_value > 0.1  # type: ignore[operator]
     assert found.detectable is None
 

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from implicit_if.harness import stats
+from implicit_if.harness.scores import Score
 from implicit_if.harness.stats.comparison import sign_flip_p
-from implicit_if.harness.stats.estimate import Estimate
 from implicit_if.harness.stats.length_control.logistic import sigmoid
 from implicit_if.harness.stats.length_control.offline_model import LengthModel, length_model
 from implicit_if.harness.stats.length_control.priors import WEAK, LengthPrior
@@ -62,9 +62,9 @@ def true_rate(logit: float, shorter: float, taste: float) -> float:
     return float(100 * sigmoid(taste * delta - 0.6 * (first - 0.5) - 0.3 * size + logit).mean())
 
 
-def covered(truth: float, estimate: Estimate) -> bool:
+def covered(truth: float, estimate: Score) -> bool:
     assert estimate.interval is not None
-    return estimate.interval[0] <= truth <= estimate.interval[1]
+    return estimate.interval.low <= truth <= estimate.interval.high
 
 
 def check(name: str, cells: dict[str, float], slack: float) -> None:

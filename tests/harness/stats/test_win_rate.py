@@ -30,7 +30,7 @@ def test_equals_alpaca_eval() -> None:
     assert ours.standard_error == pytest.approx(theirs["standard_error"], abs=1e-10)
     assert discrete.value == pytest.approx(theirs["discrete_win_rate"], abs=1e-10)
     assert stats.counts(preferences) == (theirs["n_wins"], theirs["n_wins_base"], theirs["n_draws"])
-    assert ours.n == theirs["n_total"] == 590
+    assert ours.n_judged == theirs["n_total"] == 590
 
 
 @settings(deadline=None)
@@ -53,7 +53,7 @@ def test_swapping_system_and_reference_mirrors(preferences: list[float]) -> None
     assert ours.value + swapped.value == pytest.approx(100)
     assert ours.interval is not None
     assert swapped.interval is not None
-    assert ours.interval[0] + swapped.interval[1] == pytest.approx(100)
+    assert ours.interval.low + swapped.interval.high == pytest.approx(100)
 
 
 def test_row_order_changes_no_bit() -> None:
@@ -73,7 +73,7 @@ def test_interval_is_within_bounds_and_holds_the_value(preferences: list[float])
     estimate = stats.win_rate(preferences)
     assert estimate.interval is not None
     assert estimate.value is not None
-    low, high = estimate.interval
+    low, high = estimate.interval.ends
     assert 0 <= low <= estimate.value + 1e-9
     assert estimate.value - 1e-9 <= high <= 100
 
@@ -94,8 +94,8 @@ def test_interval_is_wilsons_for_zeros_and_ones(wins: int, n: int) -> None:
     wilson = binomtest(wins, n).proportion_ci(method="wilson")
     assert estimate.interval is not None
     # ours divides the variance by n - 1, not n
-    assert estimate.interval[0] == pytest.approx(100 * wilson.low, abs=0.15)
-    assert estimate.interval[1] == pytest.approx(100 * wilson.high, abs=0.15)
+    assert estimate.interval.low == pytest.approx(100 * wilson.low, abs=0.15)
+    assert estimate.interval.high == pytest.approx(100 * wilson.high, abs=0.15)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
@@ -104,20 +104,20 @@ def test_only_losses_or_wins_are_not_certainty(value: float) -> None:
     assert estimate.value == 100 * value
     assert estimate.standard_error == 0
     assert estimate.interval is not None
-    assert estimate.interval[1] - estimate.interval[0] == pytest.approx(4.58, abs=0.05)  # Wilson's at 0 of 80
+    assert estimate.interval.high - estimate.interval.low == pytest.approx(4.58, abs=0.05)  # Wilson's at 0 of 80
 
 
 def test_all_ties_have_a_narrow_interval() -> None:
     estimate = stats.win_rate([0.5] * 80)
     assert estimate.value == 50
     assert estimate.interval is not None
-    assert 0 < estimate.interval[1] - 50 < 5
+    assert 0 < estimate.interval.high - 50 < 5
 
 
 def test_few_instructions() -> None:
     nothing = stats.win_rate([], n_expected=3)
-    assert (nothing.value, nothing.standard_error, nothing.interval, nothing.level) == (None, None, None, None)
-    assert (nothing.n, nothing.n_expected, nothing.is_partial) == (0, 3, True)
+    assert (nothing.value, nothing.standard_error, nothing.interval) == (None, None, None)
+    assert (nothing.n_judged, nothing.n_expected, nothing.complete) == (0, 3, False)
     one = stats.win_rate([0.25])
     assert (one.value, one.standard_error, one.interval) == (25, None, None)
 
@@ -126,7 +126,7 @@ def test_graded_preferences_have_a_narrower_interval_than_coins() -> None:
     graded, coins = stats.win_rate([0.4, 0.6] * 40).interval, stats.win_rate([0.0, 1.0] * 40).interval
     assert graded is not None
     assert coins is not None
-    assert graded[1] - graded[0] < (coins[1] - coins[0]) / 2
+    assert graded.high - graded.low < (coins.high - coins.low) / 2
 
 
 def test_more_variance_widens_the_score_interval() -> None:
@@ -165,13 +165,13 @@ def test_position_bias_is_the_paired_t_interval() -> None:
     estimate = stats.position_bias(first, second)
     interval = ttest_rel(100 * first, 100 * second).confidence_interval(0.95)
     assert estimate.value == pytest.approx(100 * (first.mean() - second.mean()))
-    assert estimate.interval == pytest.approx((interval.low, interval.high))
+    assert estimate.interval.ends == pytest.approx((interval.low, interval.high))
 
 
 def test_position_bias_edges() -> None:
     assert stats.position_bias([], []).value is None
     assert stats.position_bias([0.5], [0.25]).interval is None
-    assert stats.position_bias([1.0, 1.0], [0.5, 0.5]).interval == (50, 50)
+    assert stats.position_bias([1.0, 1.0], [0.5, 0.5]).interval.ends == (50, 50)
     with pytest.raises(UserError, match="reference_first: found 1 values, expected 2"):
         stats.position_bias([0.5, 0.5], [0.5])
 
@@ -179,4 +179,4 @@ def test_position_bias_edges() -> None:
 def test_as_dict_is_json() -> None:
     import json
 
-    assert json.loads(json.dumps(stats.win_rate([0.0, 1.0]).as_dict()))["n"] == 2
+    assert json.loads(stats.win_rate([0.0, 1.0]).model_dump_json())["n_judged"] == 2

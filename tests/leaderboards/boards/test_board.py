@@ -52,7 +52,7 @@ def test_numbers_with_another_set_reference_or_judge_never_share_a_table(other: 
 def test_another_version_shares_the_table_and_is_named() -> None:
     old = make_verified("a/old")
     old.scores["win_rate"] = old.scores["win_rate"].model_copy(
-        update={"signature": old.scores["win_rate"].signature.rpartition("|v:")[0] + "|v:0.0.9"}
+        update={"signature": dataclasses.replace(old.scores["win_rate"].settings, version="0.0.9")}
     )
     board = only_board(old, make_verified("a/new"))
     assert {version for row in board.rows for version in row.versions} >= {"0.0.9"}

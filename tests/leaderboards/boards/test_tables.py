@@ -42,7 +42,10 @@ def test_a_table_shows_the_numbers_with_intervals_and_signature() -> None:
     )
     text = tables.board_markdown(board, [("alt", "figures/a.svg")])
     assert text.startswith("## made against sibling, judged by embedded\n")
-    assert "Win rate: `set:made@aaaaaaaa|n:20|ref:sibling@bbbbbbbb|judge:embedded@cccccccc|orders:1|v:" in text
+    assert (
+        "Win rate: `task:alpaca_winrate|set:made@aaaaaaaa|n:20|ref:sibling@bbbbbbbb|judge:embedded@cccccccc|orders:1|v:"
+        in text
+    )
     assert "|orders:1|lc:offline|v:" in text
     base, seeds, told = cells(text, "`acme/base-1b`")
     assert base["system"] == "base"
@@ -92,7 +95,7 @@ def test_csv_is_safe_in_a_spreadsheet_and_complete() -> None:
         assert not any(value.startswith(("=", "+", "-", "@", "\t")) for value in row.values())
         assert float(row["win_rate"]) == 50.0
         assert (float(row["win_rate_low"]), float(row["win_rate_high"])) == (45.0, 55.0)
-        assert row["win_rate_signature"].startswith("set:made@")
+        assert row["win_rate_signature"].startswith("task:alpaca_winrate|set:made@")
         assert "lc:offline" in row["lc_signature"]
         assert (row["n_judged"], row["n_expected"], row["badge"]) == ("20", "20", "recomputed")
 

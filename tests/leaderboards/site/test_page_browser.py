@@ -186,7 +186,7 @@ def test_a_row_opens_its_answers_beside_the_references(reader: Reader) -> None:
     worst = min(a.preference for a in answers)
     assert f"{worst:.2f}" in tab.locator("article .verdicts span").first.inner_text()
     tab.get_by_text("How it was made").click()
-    assert member.scores["win_rate"].signature in tab.locator("dl").inner_text()
+    assert str(member.scores["win_rate"].signature) in tab.locator("dl").inner_text()
 
 
 def test_seeds_self_reported_and_published(reader: Reader) -> None:

@@ -78,7 +78,7 @@ def test_from_lm_eval_s_results(with_cache: Path, tmp_path: Path, capsys: Any) -
     saved = json.loads((with_cache / "saved" / "scores.json").read_text())
     for name, score in verified.scores.items():
         assert same_score(score, Score.model_validate(saved[name]))
-        assert score.signature == saved[name]["signature"]
+        assert str(score.signature) == saved[name]["signature"]
     for measure in ("format_leak_rate", "repetition", "avg_length"):
         assert verified.form[measure] == pytest.approx(results[f"{measure},none"]), measure
     metadata = verified.metadata
@@ -311,7 +311,7 @@ def test_model_index_is_read_by_the_hub_s_own_reader(runnable: Path) -> None:
     assert name == "tiny"
     found = {r.metric_type: r for r in results}
     assert found["win_rate"].metric_value == pytest.approx(verified.scores["win_rate"].value, abs=1e-4)
-    assert found["win_rate"].metric_args["signature"] == verified.scores["win_rate"].signature
+    assert found["win_rate"].metric_args["signature"] == str(verified.scores["win_rate"].signature)
     assert found["win_rate"].dataset_revision == verified.metadata.instruction_set.revision
 
 

@@ -380,7 +380,28 @@ def test_scores_of_another_version_are_accepted_if_equal(copied: Path) -> None:
             score["signature"] = score["signature"].rpartition("|v:")[0] + "|v:0.0.1"
 
     edit_scores(copied, older)
-    assert verify(copied).scores["win_rate"].signature.endswith("v:0.0.1")
+    assert verify(copied).scores["win_rate"].settings.version == "0.0.1"
+
+
+def test_submissions_of_version_0_1_whose_signatures_name_no_task_stay_verifiable(copied: Path) -> None:
+    def older(scores: dict[str, Any]) -> None:
+        for score in scores["scores"].values():
+            score["signature"] = (
+                score["signature"].removeprefix("task:alpaca_winrate|").rpartition("|v:")[0] + "|v:0.1.0"
+            )
+
+    before = verify(copied)
+    edit_scores(copied, older)
+    assert b"task:" not in (copied / "scores.json").read_bytes()
+    after = verify(copied)
+    assert after.badge == before.badge == "recomputed"
+    assert {name: score.settings.task for name, score in after.scores.items()} == dict.fromkeys(
+        before.scores, "alpaca_winrate"
+    )
+    edit_scores(
+        copied, lambda s: s["scores"]["win_rate"].update(signature="task:audit|" + s["scores"]["win_rate"]["signature"])
+    )
+    assert any("signature is task:audit|" in p for p in problems(copied)), problems(copied)
 
 
 def test_identical_answers_are_a_tie(tmp_path: Path) -> None:

@@ -274,7 +274,7 @@ def test_the_command_prints_what_was_verified(root: Path, capsys: Any) -> None:
     shown = capsys.readouterr().out
     assert "acme__a/v1: recomputed" in shown
     assert "win rate: " in shown
-    assert "signature: set:made@" in shown
+    assert "signature: task:alpaca_winrate|set:made@" in shown
 
 
 def test_the_command_updates_a_whole_folder(root: Path, capsys: Any) -> None:

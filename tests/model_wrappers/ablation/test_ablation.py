@@ -183,7 +183,7 @@ def test_the_page_holds_every_name_as_it_is(outputs: Path) -> None:
     for name in ("`base`", "`only eos`", '`without " <"`', r'`without "\|"`', r'`without "\n"`', '`without " *"`'):
         assert f"| {name} " in page
     assert all(line.count("|") - line.count(r"\|") == 9 for line in page.splitlines() if line.startswith("|"))
-    assert "signature: `set:five@" in page
+    assert "signature: `task:alpaca_winrate|set:five@" in page
 
 
 def test_the_sidecars_name_model_rules_and_template(outputs: Path, lm: RulesPoE) -> None:

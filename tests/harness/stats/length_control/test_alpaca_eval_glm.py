@@ -87,7 +87,7 @@ def test_missing_rows_hardly_matter(gamed_csv: Path) -> None:
     kept = [i for i in range(M) if i % 20]
     estimate = ours(gamed_csv, kept, n_expected=M)
     assert estimate.value == pytest.approx(ours(gamed_csv, list(range(M))).value, abs=2)
-    assert (estimate.n, estimate.n_expected) == (190, M)
+    assert (estimate.n_judged, estimate.n_expected) == (190, M)
 
 
 def test_equal_lengths_do_not_crash(gamed_csv: Path) -> None:
@@ -99,7 +99,7 @@ def test_equal_lengths_do_not_crash(gamed_csv: Path) -> None:
 
 def test_bootstrap_interval(gamed_csv: Path) -> None:
     estimate = ours(gamed_csv, list(range(M)), n_resamples=50)
-    low, high = estimate.interval
+    low, high = estimate.interval.ends
     assert low < estimate.value < high
     # a share of 200 coins would have 3.5; length control cannot know much more
     assert 1.5 < estimate.standard_error < 6

@@ -104,7 +104,7 @@ def test_bounds(seed: int, n: int) -> None:
     estimate = stats.length_controlled_win_rate(*rows, n_resamples=50)
     assert estimate.value is not None
     assert estimate.interval is not None
-    assert 0 <= estimate.interval[0] <= estimate.value <= estimate.interval[1] <= 100
+    assert 0 <= estimate.interval.low <= estimate.value <= estimate.interval.high <= 100
 
 
 @settings(max_examples=25, deadline=None)
@@ -125,15 +125,15 @@ def test_only_losses_or_wins(outcome: float) -> None:
     assert estimate.interval is not None
     plain = stats.win_rate(np.full(120, outcome)).interval
     assert plain is not None
-    low, high = estimate.interval
+    low, high = estimate.interval.ends
     assert low <= 100 * outcome <= high
     # the system's answers are shorter, so at equal lengths it would win more often than it does
-    assert (low > plain[0]) if outcome else (high > plain[1])
+    assert (low > plain.low) if outcome else (high > plain.high)
 
 
 def test_few_instructions() -> None:
     nothing = stats.length_controlled_win_rate([], [], [], n_expected=4)
-    assert (nothing.value, nothing.interval, nothing.n, nothing.n_expected) == (None, None, 0, 4)
+    assert (nothing.value, nothing.interval, nothing.n_judged, nothing.n_expected) == (None, None, 0, 4)
     assert stats.prior_sensitivity([], [], []) is None
     one = stats.length_controlled_win_rate([1.0], [10], [20])
     assert (one.value, one.standard_error, one.interval) == (100, None, None)

@@ -1,10 +1,9 @@
-"""What every statistic returns: a number that carries its uncertainty, its count and the way it was made."""
+"""Vectors and matrices of preferences and lengths, checked and brought to one order of rows."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,49 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from implicit_if.harness.errors import UserError
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its uncertainty. What cannot be computed is None, never NaN and never a made-up value.
-
-    Attributes:
-        value: The estimate, in the unit its function states (win rates: percent, 0 to 100); None without data.
-        standard_error: In the same unit; None below two instructions.
-        interval: Lower and upper end of the confidence interval; None where none was asked for or none exists.
-        level: Nominal coverage of the interval, e.g. 0.95; None without an interval.
-        method: How value and interval were made, for signatures, e.g. "mean;score".
-        n: Instructions that went in.
-        n_expected: Instructions that should have gone in; above `n`, the estimate is partial.
-        seed: Seed of the resampling; None if nothing was drawn.
-    """
-
-    value: float | None
-    standard_error: float | None
-    interval: tuple[float, float] | None
-    level: float | None
-    method: str
-    n: int
-    n_expected: int
-    seed: int | None = None
-
-    @property
-    def is_partial(self) -> bool:
-        """True if some expected instruction is missing."""
-        return self.n < self.n_expected
-
-    def as_dict(self) -> dict[str, Any]:
-        """A value JSON can hold."""
-        return {
-            "value": self.value,
-            "standard_error": self.standard_error,
-            "interval": None if self.interval is None else list(self.interval),
-            "level": self.level,
-            "method": self.method,
-            "n": self.n,
-            "n_expected": self.n_expected,
-            "seed": self.seed,
-        }
 
 
 def as_preferences(values: ArrayLike, name: str = "preferences") -> Floats:
