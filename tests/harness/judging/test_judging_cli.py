@@ -20,7 +20,6 @@ from implicit_if.harness.judging import pairs as pairs_module
 from implicit_if.harness.judging.cli import parse_options
 from implicit_if.harness.outputs import Output, OutputsMeta, instruction_id, save_outputs
 from implicit_if.harness.scores import Score
-from implicit_if.harness.signature import Signature
 from implicit_if.harness.stats.length_control.alpaca_eval_glm import official_ids
 
 Run = Callable[..., int]
@@ -98,7 +97,7 @@ def test_the_signature_names_the_answers_and_instructions_not_the_files(judge_co
     judge_command("--out", str(folder / "3.json"), reference="ref3.json")
     first, second, third = (scores_in(folder / f"{n}.json")["win_rate"].signature for n in (1, 2, 3))
     assert first == second
-    assert Signature.parse(first).reference_hash != Signature.parse(third).reference_hash
+    assert first.reference_hash != third.reference_hash
 
 
 def test_files_of_lm_eval_and_alpaca_eval_are_read(judge_command: Run, folder: Path) -> None:

@@ -109,7 +109,7 @@ def test_hedged_differences_are_not_taken_for_coins() -> None:
     a = 0.5 + rng.normal(0, 0.01, 80)
     interval = stats.compare(a, np.full(80, 0.5)).difference.interval
     assert interval is not None
-    assert interval[1] - interval[0] < 1.2 * 2 * 1.99 * a.std() * 100 / math.sqrt(80)
+    assert interval.high - interval.low < 1.2 * 2 * 1.99 * a.std() * 100 / math.sqrt(80)
 
 
 def test_one_sided_seeds_have_no_certainty() -> None:
@@ -145,7 +145,7 @@ def test_several_seeds_are_less_certain_than_their_mean() -> None:
     assert result.difference.value == pytest.approx(of_means.difference.value)
     assert result.difference.standard_error > 2 * of_means.difference.standard_error  # type: ignore[operator]
     assert result.p_value > of_means.p_value  # type: ignore[operator]
-    assert result.difference.seed is None
+    assert result.difference.interval.seed is None
 
 
 def test_detectable_difference_has_80_percent_power() -> None:
