@@ -1,4 +1,4 @@
-"""Text from strangers, made safe for the place where it is shown: a terminal, Markdown, HTML, a spreadsheet, a path.
+"""Text from strangers, made safe where it is shown: a terminal, Markdown, HTML, a spreadsheet, a path, a prompt.
 
 Every function here takes any text and returns text; none interprets it. What may be *stored* is decided by `schema`.
 """
@@ -12,6 +12,8 @@ import unicodedata
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Unicode categories that steer a terminal, reorder what is read, hide in a name, or are not characters."""
+
+_JOINERS = "\u200c\u200d"  # scripts and emoji need them
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|~:@>=$^\"'/])")
 _ASCII_VISIBLE = re.compile(r"[ -~]*")
@@ -40,6 +42,24 @@ def one_line(text: str, limit: int = 200) -> str:
     return shown if len(head) <= limit else shown[: limit - 1] + "…"
 
 
+def printable(text: str, *, lines: bool = True) -> str:
+    r"""The text for a terminal: control, format and other invisible characters as escapes (`\x1b`), so that none acts.
+
+    Args:
+        text: Any text.
+        lines: Keep newlines, and turn tabs into spaces; otherwise both become escapes.
+    """
+    return "".join(_printable(c, lines) for c in text)
+
+
+def _printable(c: str, lines: bool) -> str:
+    if lines and c in "\n\t":
+        return c if c == "\n" else "    "
+    if unicodedata.category(c) in _HIDDEN and c not in _JOINERS:
+        return c.encode("unicode_escape", "surrogatepass").decode("ascii")
+    return c
+
+
 def html(text: str, limit: int = 10_000) -> str:
     """The text for an HTML element or a quoted attribute, one line."""
     return _html.escape(one_line(text, limit), quote=True)
@@ -55,13 +75,24 @@ def markdown(text: str, limit: int = 200) -> str:
     return _MARKDOWN.sub(r"\\\1", line).replace(r"\>", "&gt;").replace(r"\|", "&#124;").replace(r"\@", "&#64;")
 
 
-def markdown_code(text: str, limit: int = 200) -> str:
-    """The text as a Markdown code span that may stand in a table cell.
+def markdown_cell(text: object) -> str:
+    """Our own Markdown for a table cell, in one line and with its pipes escaped; None is an empty cell."""
+    return "" if text is None else str(text).replace("|", "\\|").replace("\n", " ")
 
-    The fence is longer than any run of backticks inside. A pipe, which ends a cell even within code, becomes U+2502. An
-    HTML comment gets a space at its start: within code it would still be one of our markers to `markers`.
+
+def markdown_code(text: str, limit: int = 200, *, cell: bool = True) -> str:
+    """The text as a Markdown code span.
+
+    The fence is longer than any run of backticks inside. An HTML comment gets a space at its start: within code it
+    would still be one of our markers to `markers`.
+
+    Args:
+        text: Any text.
+        limit: See `one_line`.
+        cell: Whether it may stand in a table cell: a pipe, which ends a cell even within code, becomes U+2502.
     """
-    line = one_line(text, limit).replace("|", "│").replace("<!--", "< !--")
+    line = one_line(text, limit).replace("<!--", "< !--")
+    line = line.replace("|", "│") if cell else line
     longest = max((len(run) for run in re.findall(r"`+", line)), default=0)
     fence = "`" * (longest + 1)
     pad = " " if not line.strip() or line[0] in "` " or line[-1] in "` " else ""
@@ -94,3 +125,51 @@ def is_reserved(name: str) -> bool:
     """True for names that are devices on Windows, whatever their ending: `con`, `nul.txt`, `COM1`."""
     stem = name.partition(".")[0].casefold()
     return stem in {"con", "prn", "aux", "nul"} or bool(re.fullmatch(r"(com|lpt)[0-9]", stem))
+
+
+POLICY = "text:v1"
+"""Version of what `neutralise` and `cut` do: change it with any change of what a judge is shown."""
+
+_BREAK = "\u200b"  # a zero-width space: the text reads as before, but no tokenizer finds the special token in it
+
+_SPECIAL = re.compile(
+    r"""
+      <(?=[|\uff5c])                     # <|im_end|>, <|eot_id|>, <|user|> and their full-width twins, opening half
+    | [|\uff5c](?=>)                     # the same, closing half
+    | <(?=</?SYS>>)                      # <<SYS>>
+    | <(?=/?(?:s|bos|eos|unk|pad|mask|cls|sep|sop|eop|think|tool_call|tool_response|start_of_turn|end_of_turn
+              |start_of_image|end_of_image|extra_id_\d+|unused\d+|fim_\w+|file_sep|repo_name|gmask)>)
+    | \[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|gMASK|sMASK|MASK|CLS|SEP|PAD
+              |UNK|BOS|EOS)\])
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_CONTROLS = (
+    {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n\r"}
+    | {0x7F: 0x2421}
+    | dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
+)
+
+
+def neutralise(text: str) -> str:
+    """The text with nothing in it that a chat template, a tokenizer or a terminal would obey.
+
+    Special tokens and role markers (`<|im_end|>`, `</s>`, `[INST]`, `<start_of_turn>`) are broken by a zero-width
+    space, control characters but tab and line ends become their visible pictures (escape: U+241B), lone surrogates
+    become U+FFFD. Any other text is returned as it is.
+    """
+    text = _SURROGATE.sub("\ufffd", text).translate(_CONTROLS)
+    return _SPECIAL.sub(lambda match: match.group() + _BREAK, text)
+
+
+def cut(text: str, limit: int) -> tuple[str, bool]:
+    """The text, or its first `limit` characters and a line that says so; and whether it was cut.
+
+    Args:
+        text: Any text.
+        limit: Characters (Unicode code points) that are kept.
+    """
+    if len(text) <= limit:
+        return text, False
+    return f"{text[:limit]}\n[cut here: {len(text)} characters long, the evaluation shows {limit}]", True

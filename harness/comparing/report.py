@@ -11,6 +11,7 @@ from typing import Any
 from implicit_if.harness.comparing.loading import Table
 from implicit_if.harness.instructions.identify import identify_set
 from implicit_if.harness.outputs import Output
+from implicit_if.harness.safe_text import one_line, printable
 from implicit_if.harness.scores import Score
 from implicit_if.harness.signature import Signature, make_signature
 from implicit_if.harness.stats.comparison import Comparison, compare, holm, tie_groups
@@ -113,7 +114,7 @@ def render(report: Report) -> str:
     interval = f"{report.level:.0%} interval"
     systems = [
         [
-            printable(name),
+            one_line(name),
             len(s.by_seed),
             _number(s.estimate.value),
             _interval(s.estimate),
@@ -157,7 +158,7 @@ def _pairs_table(
 
     rows = [
         [
-            f"{printable(a)} - {printable(b)}",
+            f"{one_line(a)} - {one_line(b)}",
             "-" if c.difference.value is None else f"{c.difference.value:+.1f}",
             _interval(c.difference),
             _p(c.p_value),
@@ -246,15 +247,10 @@ def render_answers(table: Table, instruction_id: str, answers: Sequence[Output],
     width = (_WIDTH - 3) // 2 if len(answers) == 2 else _WIDTH
     blocks = []
     for (name, values), answer in zip(table.preferences.items(), answers, strict=True):
-        head = f"{printable(name)}: {values[:, position].mean():.2f}"
+        head = f"{one_line(name)}: {values[:, position].mean():.2f}"
         blocks.append(f"{head}\n{'-' * len(head)}\n{_block(answer.output, limit, width) or '(empty)'}")
     body = _side_by_side(blocks[0], blocks[1], width) if len(blocks) == 2 else "\n\n".join(blocks)
     return f"{'=' * _WIDTH}\n{question}\n\n{body}"
-
-
-def printable(text: str) -> str:
-    r"""Text from outside with everything that could steer a terminal written as an escape, e.g. `\x1b`."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def _block(text: str, limit: int, width: int) -> str:
@@ -298,11 +294,11 @@ def _missing(table: Table) -> list[str]:
         for seed in system.seeds:
             gap = table.n_expected - len(seed.preferences)
             if gap:
-                lines.append(f"missing: {gap} verdicts of {printable(system.name)} ({printable(str(seed.path))})")
+                lines.append(f"missing: {gap} verdicts of {one_line(system.name)} ({one_line(str(seed.path), 1_000)})")
             if seed.strays:
                 lines.append(
-                    f"other answers: {seed.strays} instructions of {printable(system.name)} have verdicts about other "
-                    f"answers than those given ({printable(str(seed.path))})"
+                    f"other answers: {seed.strays} instructions of {one_line(system.name)} have verdicts about other "
+                    f"answers than those given ({one_line(str(seed.path), 1_000)})"
                 )
     return lines
 

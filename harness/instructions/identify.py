@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.outputs import Output, load_meta
+from implicit_if.harness.safe_text import one_line
 
 if TYPE_CHECKING:
     from implicit_if.harness.instructions import InstructionSet
@@ -60,12 +61,7 @@ def system_name(outputs: Sequence[Output], path: Path) -> str:
     names = sorted({output.generator for output in outputs})
     if len(names) > 1:
         raise UserError(
-            f"{path}: answers of {len(names)} systems in one file ({', '.join(map(shown, names[:_SHOWN]))}). "
+            f"{path}: answers of {len(names)} systems in one file ({', '.join(map(one_line, names[:_SHOWN]))}). "
             f"Expected one `generator`; split the file."
         )
-    return shown(names[0]) or path.stem
-
-
-def shown(text: str) -> str:
-    """Text from outside, without what could steer a terminal or cannot be encoded."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return one_line(names[0], 1_000) or path.stem

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from implicit_if.harness.cli import dollars, positive
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.instructions.identify import identify_set, shown, system_name
+from implicit_if.harness.instructions.identify import identify_set, system_name
 from implicit_if.harness.judging.backends.human import SHEET, export_sheet, sheet_exists
 from implicit_if.harness.judging.cost_limit import show_dollars
 from implicit_if.harness.judging.judgement import Judgement
@@ -21,6 +21,7 @@ from implicit_if.harness.judging.runner import annotate
 from implicit_if.harness.judging.scoring import control_judgement, score_judgement, write_report
 from implicit_if.harness.outputs import join_instructions, load_outputs
 from implicit_if.harness.references import stored_answers
+from implicit_if.harness.safe_text import one_line
 from implicit_if.harness.scores import Score
 from implicit_if.harness.stats.length_control.estimator_choice import METHODS, LengthControl, check_length_control
 from implicit_if.harness.stats.length_control.priors import parse_prior
@@ -139,7 +140,7 @@ def render(judgement: Judgement, scores: dict[str, Score], control: LengthContro
     level = next((s.interval.level for s in scores.values() if s.interval is not None), None)
     head = "score" if level is None else f"score, {level:.0%} interval"
     lines = [
-        f"{system} against {reference}, judged by {shown(judgement.judge)}",
+        f"{system} against {reference}, judged by {one_line(judgement.judge)}",
         tabulate(rows, headers=["metric", head], disable_numparse=True),
         f"judged: {judgement.n_judged} of {judgement.n_expected}",
         control.render(),
@@ -149,7 +150,9 @@ def render(judgement: Judgement, scores: dict[str, Score], control: LengthContro
         verdicts = show_dollars(judgement.cost or 0.0)
         lines.append(f"cost: {verdicts} for these verdicts; this run spent {show_dollars(judgement.spent)}")
     for missing in judgement.unjudged[:_SHOWN_ERRORS]:
-        lines.append(f"not judged: {shown(missing.instruction_id)} ({missing.order}): {shown(missing.error)}")
+        lines.append(
+            f"not judged: {one_line(missing.instruction_id)} ({missing.order}): {one_line(missing.error, 1_000)}"
+        )
     if not judgement.complete:
         lines.append(f"{len(judgement.unjudged)} verdicts are missing; run the same command again to retry them.")
     return "\n".join(lines)
@@ -165,7 +168,7 @@ def report(
         "judge": {"name": judgement.judge, "fingerprint": judgement.fingerprint},
         "scores": {metric: score.model_dump() for metric, score in scores.items()},
         "length_control": control.as_dict(),
-        "unjudged": [{**u._asdict(), "error": shown(u.error)} for u in judgement.unjudged],
+        "unjudged": [{**u._asdict(), "error": one_line(u.error, 1_000)} for u in judgement.unjudged],
         "cost": judgement.cost,
         "latency": None if judgement.latency is None else judgement.latency._asdict(),
     }

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import TextIO
 
+from implicit_if.harness.safe_text import printable
 from implicit_if.harness.tuning.data.encode import IGNORED, EncodedRow
 from implicit_if.harness.tuning.data.prepare import Prepared
 
@@ -38,7 +39,7 @@ def preview(prepared: Prepared, file: TextIO | None = None, rows: int = 3) -> No
         print(f"note: {note}", file=out)
     for decision in prepared.decisions:
         if decision.rephrases or decision.outcome != "kept":
-            opening = _visible(" ".join(decision.opening.split()))
+            opening = printable(" ".join(decision.opening.split()))
             print(f"rephrasing, {decision.outcome}: {decision.where}, message {decision.turn}: {opening}", file=out)
     for row in _choose(prepared.encoded, rows):
         print(f"\n--- {row.where}: {len(row.input_ids)} tokens", file=out)
@@ -79,16 +80,11 @@ def render_mask(prepared: Prepared, row: EncodedRow, colour: bool) -> str:
 
 def _runs(prepared: Prepared, row: EncodedRow, positions: list[int], colour: bool) -> Iterator[str]:
     for trained, group in groupby(positions, key=lambda n: row.labels[n] != IGNORED):
-        text = _visible(prepared.tokenizer.decode([row.input_ids[n] for n in group], skip_special_tokens=False))
+        text = printable(str(prepared.tokenizer.decode([row.input_ids[n] for n in group], skip_special_tokens=False)))
         if colour:
             yield f"{_GREEN if trained else _GREY}{text}{_RESET}"
         else:
             yield f"[[{text}]]" if trained else text
-
-
-def _visible(text: str | list[str]) -> str:
-    joined = text if isinstance(text, str) else "".join(text)
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in joined)
 
 
 def _choose(encoded: list[EncodedRow], count: int) -> list[EncodedRow]:

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from implicit_if.harness.references import FALLBACK, sibling_of
+from implicit_if.harness.safe_text import markdown_cell
 from implicit_if.harness.tuning.data.encode import prompt_template
 from implicit_if.harness.tuning.data.prepare import Prepared
 
@@ -60,7 +61,7 @@ def render(prepared: Prepared, provenance: dict[str, Any]) -> str:
         ),
         ("loss", f"{_number(training['first_loss'])} at the first step, {_number(training['last_loss'])} at the last"),
     ]
-    table = "\n".join(f"| {key} | {_cell(value)} |" for key, value in rows)
+    table = "\n".join(f"| {key} | {markdown_cell(value)} |" for key, value in rows)
     notes = "\n".join(f"- {note}" for note in prepared.notes) or "- none"
     return f"""---
 {yaml.safe_dump(head, sort_keys=False, allow_unicode=True).strip()}
@@ -163,7 +164,3 @@ def _method(prepared: Prepared) -> str:
 
 def _number(value: float | None) -> str:
     return "not logged" if value is None else f"{value:.4f}"
-
-
-def _cell(value: str) -> str:
-    return value.replace("|", "\\|").replace("\n", " ")

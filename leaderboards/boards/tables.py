@@ -1,11 +1,10 @@
-"""Boards as Markdown, CSV and JSON. Texts from submissions go through `escape`; numbers keep their signatures."""
+"""Boards as Markdown, CSV and JSON. Texts from submissions go through `safe_text`; numbers keep their signatures."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
@@ -13,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from implicit_if.harness.columns import COLUMNS, FORM, SCORES, notes
-from implicit_if.harness.safe_text import csv_cell, markdown, markdown_code, one_line
+from implicit_if.harness.safe_text import csv_cell, markdown, markdown_code
 from implicit_if.harness.scores import Score
 from implicit_if.leaderboards.boards.board import Board, BoardKey
 from implicit_if.leaderboards.boards.published import Published, PublishedRow
@@ -56,9 +55,9 @@ def sections(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
 def signature_lines(board: Board) -> str:
     """The signatures of the table's two columns, and other versions of implicit-if than this one."""
     key = board.key
-    lines = [f"Win rate: {_code(str(key.signature()))}"]
+    lines = [f"Win rate: {markdown_code(str(key.signature()), 1_000, cell=False)}"]
     if key.lc:
-        lines.append(f"LC win rate: {_code(str(key.signature(lc=True)))}")
+        lines.append(f"LC win rate: {markdown_code(str(key.signature(lc=True)), 1_000, cell=False)}")
     others = sorted({v for row in board.rows for v in row.versions} - {key.signature().version})
     if others:
         lines.append(f"Some numbers are from implicit-if {markdown(', '.join(others))}.")
@@ -199,13 +198,6 @@ def _seeds(row: Row) -> str:
 
 def _published(row: PublishedRow) -> str:
     return f"{row.mean} ± {row.sd}"
-
-
-def _code(signature: str) -> str:
-    """A signature as code outside of a table, where its pipes may stay."""
-    line = one_line(signature, 1_000)
-    fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
-    return f"{fence}{line}{fence}"
 
 
 def _score_cells(name: str, score: Mapping[str, Any] | None, sd: float | None) -> dict[str, Any]:

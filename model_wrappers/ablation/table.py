@@ -11,6 +11,7 @@ from typing import Any
 
 from implicit_if.harness.columns import FORM, SCORES, form_cells, notes
 from implicit_if.harness.references import BASE
+from implicit_if.harness.safe_text import markdown_cell, markdown_code
 from implicit_if.harness.scores import Score
 from implicit_if.harness.storage import atomic_write, write_json
 from implicit_if.model_wrappers.rules.presets import Preset
@@ -113,7 +114,7 @@ class Table:
         page = style == "github"
         rows = []
         for row in self.rows:
-            name = _code(row.system).replace("|", "\\|") if page else row.system
+            name = markdown_cell(markdown_code(row.system, cell=False)) if page else row.system
             form = form_cells(row.form)
             if row.scores:
                 judged = f"{row.scores['win_rate'].n_judged} of {self.n_expected}"
@@ -122,7 +123,10 @@ class Table:
                 rows.append([name, "reference", "reference", *form, ""])
         table = tabulate(rows, headers=_HEAD, tablefmt=style, disable_numparse=True)
         signatures = dict.fromkeys(str(row.scores[m].signature) for m in _SCORES for row in self.rows if row.scores)
-        lines = [f"signature: {_code(signature) if page else signature}" for signature in signatures]
+        lines = [
+            f"signature: {markdown_code(signature, 1_000, cell=False) if page else signature}"
+            for signature in signatures
+        ]
         return ("\n\n" if page else "\n").join([table, self._notes(), *lines])
 
     def _notes(self) -> str:
@@ -138,10 +142,3 @@ class Table:
 
 def _against(reference: str) -> str:
     return "the base model" if reference == BASE else reference
-
-
-def _code(text: str) -> str:
-    """Text as Markdown code, so that nothing in it is markup."""
-    fence = "``" if "`" in text else "`"
-    pad = " " if "`" in text else ""
-    return f"{fence}{pad}{text}{pad}{fence}"

@@ -9,10 +9,11 @@ from typing import TextIO
 
 from implicit_if.harness.chat_templates import Message
 from implicit_if.harness.errors import UserError, unknown_name
+from implicit_if.harness.safe_text import printable
 from implicit_if.model_wrappers.chat.explain import Surfaces, why
 from implicit_if.model_wrappers.chat.streaming import Choice
 from implicit_if.model_wrappers.chat.systems import Models, System, TurnTemplate, answer_prefixes
-from implicit_if.model_wrappers.chat.terminal import Columns, column_width, printable
+from implicit_if.model_wrappers.chat.terminal import Columns, column_width
 
 HELP = """\
 /help            this text

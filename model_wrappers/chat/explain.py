@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.safe_text import printable
 from implicit_if.model_wrappers.chat.streaming import Candidate, Choice
-from implicit_if.model_wrappers.chat.terminal import fit, printable
+from implicit_if.model_wrappers.chat.terminal import fit
 
 
 class Surfaces:

@@ -1,4 +1,4 @@
-"""Text from a model on a terminal: nothing in it can steer the terminal, and several texts can grow side by side."""
+"""Printable text on a terminal: its width, its wrapping, and several texts that grow side by side."""
 
 from __future__ import annotations
 
@@ -7,29 +7,10 @@ import unicodedata
 from collections.abc import Sequence
 from typing import TextIO
 
-_JOINERS = "\u200c\u200d"  # scripts and emoji need them
 _GAP = " │ "
 _CLEAR = "\r\x1b[K"
 NARROWEST = 30
 """Columns thinner than this are no longer read: texts then stand one below the other."""
-
-
-def printable(text: str, *, lines: bool = True) -> str:
-    r"""The text with control, format and other invisible characters as escapes (`\x1b`), so that none of them acts.
-
-    Args:
-        text: Text from outside.
-        lines: Keep newlines, and turn tabs into spaces; otherwise both become escapes.
-    """
-    return "".join(_shown(c, lines) for c in text)
-
-
-def _shown(c: str, lines: bool) -> str:
-    if lines and c in "\n\t":
-        return c if c == "\n" else "    "
-    if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"} and c not in _JOINERS:
-        return c.encode("unicode_escape", "surrogatepass").decode("ascii")
-    return c
 
 
 def cells(text: str) -> int:
@@ -40,7 +21,7 @@ def cells(text: str) -> int:
 def _cells(c: str) -> int:
     if c.isascii():
         return 1
-    if c in _JOINERS or unicodedata.category(c) in {"Mn", "Me"}:
+    if unicodedata.category(c) in {"Mn", "Me", "Cf"}:
         return 0
     return 2 if unicodedata.east_asian_width(c) in "WF" else 1
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Mapping, Sequence
 
 from implicit_if.harness.answer_form import form_of
 from implicit_if.harness.columns import FORM, SCORES, form_cells
 from implicit_if.harness.outputs import Output
+from implicit_if.harness.safe_text import html
 from implicit_if.harness.scores import Score
 
 _HEAD = ("system", *(column.label for column in (*SCORES, *FORM)), "judged")
@@ -41,4 +41,4 @@ def summary_table(
 
 
 def _name(outputs: Sequence[Output]) -> str:
-    return html.escape(outputs[0].generator.replace("|", "/"))
+    return html(outputs[0].generator.replace("|", "/"))

@@ -126,3 +126,13 @@ def test_file_names_are_names(text: str) -> None:
     assert re.fullmatch(r"[A-Za-z0-9._-]{1,101}", name)
     assert name not in {".", ".."}
     assert not safe_text.is_reserved(name)
+
+
+def test_our_own_markdown_in_a_cell_keeps_its_markup_and_its_cell() -> None:
+    assert safe_text.markdown_cell("[a](b) `c|d`\ne") == r"[a](b) `c\|d` e"
+    assert safe_text.markdown_cell(None) == ""
+
+
+def test_code_outside_of_a_table_keeps_its_pipes() -> None:
+    assert safe_text.markdown_code("set:a|n:80", cell=False) == "`set:a|n:80`"
+    assert safe_text.markdown_code("set:a|n:80") == "`set:a│n:80`"

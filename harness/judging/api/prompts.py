@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from implicit_if.harness.errors import UserError, unknown_name
-from implicit_if.harness.judging.neutral_text import POLICY, cut, neutralise
 from implicit_if.harness.judging.protocol import Comparison
+from implicit_if.harness.safe_text import POLICY, cut, neutralise
 from implicit_if.harness.storage import sha256_json, sha256_text
 
 FIRST, SECOND = "m", "M"

@@ -33,8 +33,8 @@ from implicit_if.harness.judging.backends.alpaca_eval_annotators import (
 )
 from implicit_if.harness.judging.backends.anthropic import anthropic_endpoint, as_messages, joined_text
 from implicit_if.harness.judging.backends.openai import first_choice, openai_endpoint, token_counts
-from implicit_if.harness.judging.neutral_text import POLICY, cut, neutralise
 from implicit_if.harness.judging.protocol import Comparison
+from implicit_if.harness.safe_text import POLICY, cut, neutralise
 from implicit_if.harness.storage import sha256_text
 
 QUOTES = "quotes:v1"

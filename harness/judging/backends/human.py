@@ -22,8 +22,8 @@ from typing import Any
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.backends.human_page import render_page
-from implicit_if.harness.judging.neutral_text import cut, neutralise
 from implicit_if.harness.judging.protocol import Comparison, Estimate, Verdict
+from implicit_if.harness.safe_text import cut, neutralise
 from implicit_if.harness.storage import atomic_write, sha256_json
 
 COLUMNS = ("key", "instruction", "answer_1", "answer_2", "verdict", "comment")

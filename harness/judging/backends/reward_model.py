@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.judging.neutral_text import POLICY, neutralise
 from implicit_if.harness.judging.protocol import JudgeError
+from implicit_if.harness.safe_text import POLICY, neutralise
 
 if TYPE_CHECKING:
     import torch

@@ -12,6 +12,7 @@ from implicit_if.harness.controls import CONTROLS, WORTHLESS
 from implicit_if.harness.judging.cards.measurements import Agreement, Controls, Measure, Measured
 from implicit_if.harness.judging.protocol import Comparison, Estimate
 from implicit_if.harness.judging.registry import CONFIGS, Backend, backend_names, get_backend, resolve_spec
+from implicit_if.harness.safe_text import markdown_cell
 
 _NOWHERE = "http://127.0.0.1:9/v1"
 """A server on this machine needs no key; none is asked to estimate a price."""
@@ -282,11 +283,7 @@ def _list(lines: Sequence[str]) -> str:
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A Markdown table; None is an empty cell."""
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
-
-
-def _cell(value: object) -> str:
-    return "" if value is None else str(value).replace("|", "\\|")
+    return "\n".join("| " + " | ".join(map(markdown_cell, line)) + " |" for line in lines)
 
 
 def _number(value: float) -> str:

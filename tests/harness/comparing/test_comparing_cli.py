@@ -11,10 +11,10 @@ from compare_samples import GOOD, IDS, POOR, TEXTS, annotate, answers, run
 
 from implicit_if.harness import stats
 from implicit_if.harness.annotations import Annotation, AnnotationStore
-from implicit_if.harness.comparing.report import printable
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.registry import length_prior
 from implicit_if.harness.outputs import Output, save_outputs
+from implicit_if.harness.safe_text import printable
 from implicit_if.harness.storage import sha256_text
 
 
@@ -147,7 +147,7 @@ def test_shown_text_cannot_steer_the_terminal(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_printable() -> None:
-    assert printable("Grüße, 世界 \t\x9b\u2028") == "Grüße, 世界 \\t\\x9b\\u2028"
+    assert printable("Grüße, 世界 \t\x9b\u2028", lines=False) == "Grüße, 世界 \\t\\x9b\\u2028"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from implicit_if.model_wrappers.chat.terminal import Columns, cells, column_width, fit, printable, wrap
+from implicit_if.harness.safe_text import printable
+from implicit_if.model_wrappers.chat.terminal import Columns, cells, column_width, fit, wrap
 
 TEXT = st.text(st.sampled_from("ab  c\n日é\u0301,longer"), max_size=60)
 

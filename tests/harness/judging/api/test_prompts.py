@@ -13,8 +13,8 @@ from judge_samples import NASTY
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.api.prompts import Prompt, load_prompt
 from implicit_if.harness.judging.backends.openai import build
-from implicit_if.harness.judging.neutral_text import cut, neutralise
 from implicit_if.harness.judging.protocol import Comparison
+from implicit_if.harness.safe_text import cut, neutralise
 
 SPECIAL = (
     "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|user|>", "<\uff5cUser\uff5c>", "<s>", "</s>",

@@ -18,8 +18,8 @@ from judge_samples import NASTY, comparisons, fill_in, sheet_rows
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.backends.human import as_cell, build, export_sheet
-from implicit_if.harness.judging.neutral_text import neutralise
 from implicit_if.harness.judging.protocol import Comparison
+from implicit_if.harness.safe_text import neutralise
 
 
 def test_verdicts_come_back_to_the_right_answers(tmp_path: Path) -> None:
