@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.generation import Generation
 from implicit_if.harness.storage import append_records, read_records, sha256_json
-from implicit_if.model_wrappers.generate import Generation
 
 
 class AnswerMemory:
@@ -49,6 +49,31 @@ class AnswerMemory:
 
     def _key(self, prompt: str) -> str:
         return sha256_json([self._made_by, prompt])
+
+
+def claim_request_cache(cache_hook: Any, identity: str | None, product: str) -> None:
+    """Refuses a `--use_cache` file that another model or product filled: lm-eval's keys hold the request only.
+
+    Args:
+        cache_hook: lm-eval's; without a file there is nothing to claim.
+        identity: The model's, see `model_fingerprint`.
+        product: What is done to it, e.g. `rules_poe`'s `product_name`.
+
+    Raises:
+        UserError: If the cache belongs to another model or product.
+    """
+    if cache_hook.dbdict is None:
+        return
+    mine = sha256_json([identity, product])
+    found = cache_hook.dbdict.get("implicit_if", None)
+    if found is None and len(cache_hook.dbdict):
+        raise UserError("--use_cache: this cache was filled by another model; choose another path.")
+    if found not in (None, mine):
+        raise UserError(
+            f"--use_cache: this cache was filled by another model or product than {product} "
+            f"(found {found[:12]}, expected {mine[:12]}); choose another path."
+        )
+    cache_hook.dbdict["implicit_if"] = mine
 
 
 def _records(path: Path) -> list[dict[str, Any]]:

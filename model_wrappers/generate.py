@@ -14,28 +14,10 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from implicit_if.harness.outputs import FinishReason
+from implicit_if.harness.generation import Generation
 
 ProcessorFactory = Callable[[int, Tensor], LogitsProcessorList]
 """Makes the processors of some rows: from the prompt's width and the rows' indices int64 `[b]`."""
-
-
-class Generation(str):
-    """A generated text that knows how it ended; everywhere else it is a plain string.
-
-    Attributes:
-        finish_reason: "eos", "stop" (a stop string) or "length".
-        n_tokens: Response tokens without the final EOS.
-    """
-
-    finish_reason: FinishReason
-    n_tokens: int
-
-    @classmethod
-    def of(cls, text: str, finish_reason: FinishReason, n_tokens: int) -> Generation:
-        self = cls(text)
-        self.finish_reason, self.n_tokens = finish_reason, n_tokens
-        return self
 
 
 @dataclass

@@ -19,12 +19,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from implicit_if import __version__
-from implicit_if.harness import live
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.generation import Generation
+from implicit_if.harness.model_fingerprint import model_fingerprint
 from implicit_if.harness.storage import cache_dir, sha256_json
 from implicit_if.model_wrappers.answer_cache import AnswerMemory
-from implicit_if.model_wrappers.generate import Generation, ProcessorFactory, Prompts, decode_batch
-from implicit_if.model_wrappers.model_fingerprint import claim_request_cache, model_identity
+from implicit_if.model_wrappers.generate import ProcessorFactory, Prompts, decode_batch
+from implicit_if.model_wrappers.identity import Identity
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +33,10 @@ CPU_BATCH = 32
 """Rows at once on a CPU: beyond, tokens per second no longer grow."""
 
 
-class ImplicitLM(HFLM):
+class ImplicitLM(Identity, HFLM):
     """A causal language model of transformers whose answers carry finish reason and token count.
 
-    Subclasses say how next-token scores are changed (`processors_for`) and what names the change (`product_name`).
+    Subclasses say how next-token scores are changed (`processors_for`) and what the change is (`describe`).
     """
 
     def __init__(
@@ -75,7 +76,6 @@ class ImplicitLM(HFLM):
             raise UserError(f"pretrained={pretrained}: an encoder-decoder model; expected a decoder-only model.")
         self._shard_without_gpus()
         self._settings = {"revision": self.revision, **kwargs}
-        live.register(self)
 
     def _shard_without_gpus(self) -> None:
         accelerator = getattr(self, "accelerator", None)
@@ -100,11 +100,6 @@ class ImplicitLM(HFLM):
         return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
 
     # ------------------------------------------------------------------ what subclasses define
-    @property
-    def product_name(self) -> str:
-        """What is done to the base model, e.g. a rules preset; enters the results and the caches."""
-        return "none"
-
     def processors_for(self, rules: Any, contexts: list[str], prompts: Prompts) -> ProcessorFactory | None:
         """The logits processors of a batch; None is the plain model.
 
@@ -135,34 +130,20 @@ class ImplicitLM(HFLM):
         if not isinstance(self.pretrained, str):
             return None
         if not hasattr(self, "_identity"):
-            self._identity = model_identity(
+            self._identity = model_fingerprint(
                 self.pretrained,
                 getattr(self.config, "_commit_hash", None),
                 dtype=self.model.dtype,
                 device=self.device.type,
                 torch=torch.__version__,
                 transformers=transformers.__version__,
-                **{k: v for k, v in self._settings.items() if k not in {"max_batch_size", "max_length"}},
+                **{k: v for k, v in self._settings.items() if k != "max_batch_size"},
             )
         return self._identity
 
     def get_model_info(self) -> dict[str, Any]:
-        """lm-eval's description of the model, with identity and product; stands in the results' config."""
-        info: dict[str, Any] = super().get_model_info()
-        return info | {
-            "model_dtype": str(self.model.dtype),
-            "model_identity": self.base_identity,
-            "product": self.product_name,
-        }
-
-    def set_cache_hook(self, cache_hook: Any) -> None:
-        """Refuses a `--use_cache` file that another model or product filled.
-
-        Raises:
-            UserError: If the cache belongs to another model or product.
-        """
-        claim_request_cache(cache_hook, self.base_identity, self.product_name)
-        super().set_cache_hook(cache_hook)
+        """Adds the type of the weights."""
+        return super().get_model_info() | {"model_dtype": str(self.model.dtype)}
 
     # ------------------------------------------------------------------ generation
     def _detect_batch_size(self, requests: Any = None, pos: int = 0) -> int:
@@ -244,15 +225,18 @@ class ImplicitLM(HFLM):
         Raises:
             UserError: If the model cannot hold so many tokens.
         """
-        todo = self.batches(prompts, memory)
+        todo, maker = self.batches(prompts, memory), self.maker(rules)
         for position in sorted(set(range(len(prompts))).difference(*todo)):
             remembered = memory.get(prompts[position])
             assert remembered is not None
+            remembered.maker = maker
             yield position, remembered
         for batch in todo:
             contexts = [prompts[p] for p in batch]
             done = self._answer(contexts, rules, settings, on_tokens)
             memory.add(contexts, done)
+            for answer in done:
+                answer.maker = maker
             yield from zip(batch, done, strict=True)
 
     def memory(self, path: Path, rules: Any, settings: Mapping[str, Any]) -> AnswerMemory:

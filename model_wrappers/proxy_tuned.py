@@ -19,9 +19,10 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, LogitsProcessor, LogitsProcessorList
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.generation import Generation
+from implicit_if.harness.model_fingerprint import model_fingerprint
 from implicit_if.harness.storage import sha256_json
-from implicit_if.model_wrappers.generate import Generation, ProcessorFactory, Prompts
-from implicit_if.model_wrappers.model_fingerprint import model_identity
+from implicit_if.model_wrappers.generate import ProcessorFactory, Prompts
 from implicit_if.model_wrappers.rules.likelihood import Head, Logits
 from implicit_if.model_wrappers.rules_poe import RulesPoE
 
@@ -83,17 +84,20 @@ class ProxyTuned(RulesPoE):
     def _shift_key(self) -> list[Any]:
         """What the shift is made of: identities of expert and anti-expert, and alpha."""
         identities = [
-            model_identity(path, getattr(model.config, "_commit_hash", None))
+            model_fingerprint(path, getattr(model.config, "_commit_hash", None))
             for path, model in zip(self._paths.values(), self.experts.models, strict=True)
         ]
         return [*identities, self.alpha]
 
-    @property
-    def product_name(self) -> str:
+    def describe(self, rules: Any = ...) -> dict[str, Any]:
         """Both small models, alpha, a hash of all that, and the rules where there are some."""
+        own = super().describe(rules)
+        if rules is not ...:
+            return own
         names = "-".join(Path(path).name for path in self._paths.values())
         shift = f"proxy:{names},alpha={self.alpha:g}@{sha256_json(self._shift_key)[:8]}"
-        return f"{shift}+{super().product_name}" if self.rules else shift
+        name = f"{shift}+{own['product']}" if self.rules else shift
+        return {"product": name, "system": own["system"] | {"kind": "proxy", "alpha": self.alpha}}
 
     def product_key(self, rules: Any) -> Any:
         """The rules, and the shift where it applies."""

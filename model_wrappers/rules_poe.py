@@ -14,17 +14,17 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import LogitsProcessorList
 
-from implicit_if.harness.errors import UserError
 from implicit_if.model_wrappers.generate import ProcessorFactory, Prompts
 from implicit_if.model_wrappers.implicit_lm import ImplicitLM
+from implicit_if.model_wrappers.rules.arguments import WithRules
 from implicit_if.model_wrappers.rules.likelihood import Head, Text, TextScore, score_texts
-from implicit_if.model_wrappers.rules.presets import Preset, customise, load_preset
+from implicit_if.model_wrappers.rules.presets import Preset
 from implicit_if.model_wrappers.rules.product import BoundRules, RulesProcessor
 from implicit_if.model_wrappers.rules.tokens import leading_special, scope_start
 
 
 @register_model("rules_poe")
-class RulesPoE(ImplicitLM):
+class RulesPoE(WithRules, ImplicitLM):
     """A base model whose next-token distribution is multiplied with that of the rules."""
 
     def __init__(
@@ -48,45 +48,13 @@ class RulesPoE(ImplicitLM):
         Raises:
             UserError: On any fault in the rules, before the model is loaded.
         """
-        overrides = {key: kwargs.pop(key) for key in list(kwargs) if "." in key}
-        if missing not in {"error", "ignore"}:
-            raise UserError(f"missing={missing}: expected 'error' or 'ignore'.")
-        self.preset = customise(load_preset(rules), drop, overrides)
-        self._ignore_missing = missing == "ignore"
-        self._bound: dict[str | None, BoundRules] = {}
+        self.read_rules(rules, drop, missing, kwargs)
         super().__init__(pretrained, **kwargs)
-        self.rules = self._bind(self.preset)
+        self.rules = self.bind(self.preset)
 
-    def _bind(self, preset: Preset) -> BoundRules:
-        bound = BoundRules.bind(preset, self.tokenizer, self.eos_ids.tolist(), ignore_missing=self._ignore_missing)
-        if bound.missing:
-            print(f"rules_poe: no token for {', '.join(map(repr, bound.missing))}: left out (missing=ignore)")
-        return bound.to(self.device)
-
-    def bound_rules(self, spec: Any = ...) -> BoundRules:
-        """The rules that a request names.
-
-        Args:
-            spec: A `Preset`, a preset's name or path, or None for no rules; `...` for the wrapper's own.
-
-        Raises:
-            UserError: If there is no such preset, or a string of it is no single token.
-        """
-        if spec is ...:
-            return self.rules
-        key = spec.sha256 if isinstance(spec, Preset) else spec
-        if key not in self._bound:
-            self._bound[key] = self._bind(spec if isinstance(spec, Preset) else load_preset(spec))
-        return self._bound[key]
-
-    @property
-    def product_name(self) -> str:
-        """The preset with its changes, and a hash of what it does."""
-        return f"rules:{self.preset.name}@{self.preset.sha256[:8]}"
-
-    def get_model_info(self) -> dict[str, Any]:
-        """Adds the strings for which the tokenizer has no token."""
-        return super().get_model_info() | {"rules_missing": list(self.rules.missing)}
+    def bind(self, preset: Preset) -> BoundRules:
+        """The preset's rules with the ids of this model's tokenizer, on its device."""
+        return super().bind(preset).to(self.device)
 
     def is_plain(self, rules: Any) -> bool:
         """Whether no rule is left."""

@@ -14,8 +14,8 @@ from lm_eval.api.registry import register_model
 
 from implicit_if.harness.chat_templates import load_template
 from implicit_if.harness.errors import UserError, unknown_name
+from implicit_if.harness.generation import Generation
 from implicit_if.harness.storage import sha256_json
-from implicit_if.model_wrappers.generate import Generation
 from implicit_if.model_wrappers.implicit_lm import ImplicitLM
 
 PREFIXES = Path(__file__).parent / "urial_prefixes"
@@ -149,10 +149,12 @@ class Urial(ImplicitLM):
         self.prefix = load_prefix(str(prefix))
         super().__init__(pretrained, **kwargs)
 
-    @property
-    def product_name(self) -> str:
-        """The prefix and a hash of it."""
-        return f"urial:{self.prefix.name}@{self.prefix.sha256[:8]}"
+    def describe(self, rules: Any = ...) -> dict[str, Any]:
+        """The prefix and a hash of it; or the plain model."""
+        if self.is_plain(rules):
+            return super().describe(rules)
+        name = f"urial:{self.prefix.name}@{self.prefix.sha256[:8]}"
+        return {"product": name, "system": {"kind": "urial", "prefix": self.prefix.name}}
 
     def product_key(self, rules: Any) -> Any:
         """The prefix's hash, or None for the plain model."""

@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.storage import sha256_file, sha256_json
+from implicit_if.harness.model_fingerprint import model_fingerprint
 
 GROUP = "implicit_if.models"
 """Entry points that give a base model a short name: each names a callable that returns the model's folder."""
@@ -81,8 +81,4 @@ def weights_identity(base: Base, commit: str | None) -> str:
         base: The base model.
         commit: From `hub_commit`.
     """
-    folder = Path(base.path)
-    if not folder.is_dir():
-        return f"{base.path}@{commit}"
-    files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
-    return sha256_json({file.name: sha256_file(file) for file in files})
+    return model_fingerprint(base.path) if Path(base.path).is_dir() else f"{base.path}@{commit}"

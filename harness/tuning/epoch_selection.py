@@ -23,6 +23,7 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions import InstructionSet, load_instructions
 from implicit_if.harness.judging.protocol import Probing
 from implicit_if.harness.judging.registry import get_judge
+from implicit_if.harness.model_fingerprint import model_fingerprint
 from implicit_if.harness.references import BASE, PROVENANCE, choose_reference, load_reference
 from implicit_if.harness.scores import Score, StoredScore
 from implicit_if.harness.storage import sha256_json, write_json
@@ -130,7 +131,7 @@ def lm_eval_evaluator(metadata: Mapping[str, str], extra: Sequence[str] = ()) ->
     asked = {**_contents(metadata), "lm_eval": list(extra)}
 
     def evaluate(model: Path) -> Score:
-        of_model = {**asked, "model": _model_identity(model)}
+        of_model = {**asked, "model": model_fingerprint(str(model))}
         folder = model.with_name(f"{model.name}.validation-{sha256_json(of_model)[:12]}")
         scores = folder / "scores.json"
         if not scores.exists():
@@ -158,14 +159,6 @@ def _contents(metadata: Mapping[str, str]) -> dict[str, Any]:
         "judge": [each.fingerprint for each in judges],
         "template": load_template(metadata["template"]).sha256,
     }
-
-
-def _model_identity(model: Path) -> dict[str, str]:
-    try:
-        found: dict[str, str] = json.loads((model / PROVENANCE).read_text(encoding="utf-8"))["identity"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{model}: no {PROVENANCE} of ours ({error}). Expected a model made by `tune`.") from error
-    return found
 
 
 def read_score(path: Path) -> Score:

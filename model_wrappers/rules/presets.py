@@ -37,16 +37,35 @@ class Rule:
 
 @dataclass(frozen=True)
 class Preset:
-    """Rules that are applied together. No rules: the plain base model."""
+    """Rules that are applied together. No rules: the plain base model.
+
+    Attributes:
+        name: The preset's name, and what was changed in it.
+        source: Where the rules come from.
+        rules: What is left of them.
+        origin: The name of the unchanged preset.
+        without: Names of rules that were left out.
+        changes: Values by "rule.option" that were changed.
+    """
 
     name: str
     source: str
     rules: tuple[Rule, ...]
+    origin: str = ""
+    without: tuple[str, ...] = ()
+    changes: tuple[tuple[str, Any], ...] = ()
 
     @property
     def sha256(self) -> str:
         """Hash of what the rules do; the preset's name and source do not enter."""
         return sha256_json([[r.name, r.function, {k: _plain(v) for k, v in r.options.items()}] for r in self.rules])
+
+    def as_data(self) -> dict[str, Any]:
+        """The system these rules make: kind, unchanged preset, and what was changed in it."""
+        if not self.rules:
+            return {"kind": "base"}
+        preset = {"preset": self.origin or self.name, "without": list(self.without), "changes": dict(self.changes)}
+        return {"kind": "rules"} | preset
 
 
 def preset_names() -> list[str]:
@@ -94,18 +113,27 @@ def customise(preset: Preset, drop: str | None = None, overrides: Mapping[str, A
     """
     rules = {rule.name: rule for rule in preset.rules}
     name = preset.name
-    for dropped in [d for d in (drop or "").split("+") if d]:
+    without = [d for d in (drop or "").split("+") if d]
+    changes = sorted((overrides or {}).items())
+    for dropped in without:
         if dropped not in rules:
             raise unknown_name(f"rule in drop={drop}", dropped, rules)
         del rules[dropped]
         name += f"-{dropped}"
-    for key, value in sorted((overrides or {}).items()):
+    for key, value in changes:
         rule_name, _, option = key.partition(".")
         if rule_name not in rules:
             raise unknown_name(f"rule in {key}={value}", rule_name, rules)
         rules[rule_name] = _override(rules[rule_name], option, value)
         name += f",{key}={value}"
-    return replace(preset, name=name, rules=tuple(rules.values()))
+    return replace(
+        preset,
+        name=name,
+        rules=tuple(rules.values()),
+        origin=preset.origin or preset.name,
+        without=(*preset.without, *without),
+        changes=(*preset.changes, *changes),
+    )
 
 
 def _override(rule: Rule, option: str, value: Any) -> Rule:

@@ -9,7 +9,6 @@ from lm_eval.api.registry import register_model
 from lm_eval.models.utils import has_bos_prefix, maybe_truncate
 from tqdm import tqdm
 
-from implicit_if.harness import live
 from implicit_if.harness.errors import UserError
 
 try:
@@ -22,18 +21,17 @@ except ModuleNotFoundError as error:
 import transformers
 import vllm
 
+from implicit_if.harness.generation import Generation
+from implicit_if.harness.model_fingerprint import model_fingerprint
 from implicit_if.harness.outputs import FinishReason
-from implicit_if.model_wrappers.generate import Generation
-from implicit_if.model_wrappers.model_fingerprint import claim_request_cache, model_identity
-from implicit_if.model_wrappers.rules.presets import Preset, customise, load_preset
-from implicit_if.model_wrappers.rules.product import BoundRules
+from implicit_if.model_wrappers.rules.arguments import WithRules
 from implicit_if.model_wrappers.rules.tokens import scope_start
 from implicit_if.model_wrappers.vllm.processor import PROCESSOR
 from implicit_if.model_wrappers.vllm.requests import request_arguments
 
 
 @register_model("rules_poe_vllm")
-class RulesPoEVLLM(VLLM):
+class RulesPoEVLLM(WithRules, VLLM):
     """A base model on vLLM whose next-token distribution is multiplied with that of the rules.
 
     It generates only: vLLM gives the log-probabilities of prompts without calling logits processors.
@@ -64,72 +62,25 @@ class RulesPoEVLLM(VLLM):
             raise UserError(
                 f"pretrained={pretrained}: expected a folder or a hub name; the embedded model is rules_poe's."
             )
-        if missing not in {"error", "ignore"}:
-            raise UserError(f"missing={missing}: expected 'error' or 'ignore'.")
         if kwargs.get("speculative_config"):
             raise UserError("speculative_config: rules and speculative decoding do not go together; leave it out.")
         if kwargs.get("truncation_side", "left") != "left":
             raise UserError(f"truncation_side={kwargs['truncation_side']}: expected 'left', as rules_poe cuts prompts.")
-        overrides = {key: kwargs.pop(key) for key in list(kwargs) if "." in key}
-        self.preset = customise(load_preset(rules), drop, overrides)
-        self._ignore_missing = missing == "ignore"
-        self._bound: dict[str, BoundRules] = {}
+        self.read_rules(rules, drop, missing, kwargs)
         given = kwargs.pop("logits_processors", None) or []
         settings = {"max_gen_toks": 512, "revision": None} | kwargs
         super().__init__(pretrained, logits_processors=[*given, PROCESSOR], **settings)
-        self._identity = model_identity(
+        self.base_identity = model_fingerprint(
             pretrained, getattr(self._config, "_commit_hash", None), engine=f"vllm {vllm.__version__}", **settings
         )
         ends = getattr(_generation_config(pretrained, settings["revision"]), "eos_token_id", None)
         found: list[int | None] = [*(ends if isinstance(ends, list) else [ends]), self.eot_token_id]
         self.eos_ids = sorted({i for i in found if i is not None})
-        self.rules = self._bind(self.preset)
-        live.register(self)
-
-    # ------------------------------------------------------------------ rules
-    def _bind(self, preset: Preset) -> BoundRules:
-        bound = BoundRules.bind(preset, self.tokenizer, self.eos_ids, ignore_missing=self._ignore_missing)
-        if bound.missing:
-            print(f"rules_poe_vllm: no token for {', '.join(map(repr, bound.missing))}: left out (missing=ignore)")
-        if bound.prompt_after is not None and not self.tokenizer.is_fast:
-            raise UserError("rules that look at the prompt need a fast tokenizer; use rules=paper.")
-        return bound
-
-    def bound_rules(self, spec: Any = ...) -> BoundRules:
-        """The rules that a request names: a preset's name or path, None for no rules, `...` for the wrapper's own.
-
-        Raises:
-            UserError: If there is no such preset, or a string of it is no single token.
-        """
-        if spec is ...:
-            return self.rules
-        if str(spec) not in self._bound:
-            self._bound[str(spec)] = self._bind(load_preset(spec))
-        return self._bound[str(spec)]
-
-    # ------------------------------------------------------------------ identity
-    @property
-    def product_name(self) -> str:
-        """The preset with its changes, and a hash of what it does; as `rules_poe` names it."""
-        return f"rules:{self.preset.name}@{self.preset.sha256[:8]}"
+        self.rules = self.bind(self.preset)
 
     def get_model_info(self) -> dict[str, Any]:
-        """What stands in the results' config."""
-        return {
-            "model_identity": self._identity,
-            "product": self.product_name,
-            "rules_missing": list(self.rules.missing),
-            "vllm": vllm.__version__,
-        }
-
-    def set_cache_hook(self, cache_hook: Any) -> None:
-        """Refuses a `--use_cache` file that another model or product filled.
-
-        Raises:
-            UserError: If the cache belongs to another model or product.
-        """
-        claim_request_cache(cache_hook, self._identity, self.product_name)
-        super().set_cache_hook(cache_hook)
+        """Adds vLLM's version."""
+        return super().get_model_info() | {"vllm": vllm.__version__}
 
     # ------------------------------------------------------------------ generation
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
@@ -147,7 +98,9 @@ class RulesPoEVLLM(VLLM):
         for request, output in tqdm(
             zip(requests, outputs, strict=True), total=len(requests), disable=disable_tqdm or self.rank != 0
         ):
-            answers.append(self._finish(output.outputs[0]))
+            answer = self._finish(output.outputs[0])
+            answer.maker = self.maker(request.args[1].get("rules", ...))
+            answers.append(answer)
             self.cache_hook.add_partial("generate_until", request.args, answers[-1])
         return answers
 

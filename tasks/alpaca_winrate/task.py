@@ -11,7 +11,6 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
-from implicit_if.harness import live
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions import to_documents
 from implicit_if.harness.judging.judgement import Judgement
@@ -63,6 +62,7 @@ class AlpacaWinrate(ConfigurableTask):
         self._outputs: dict[str, Output] = {}
         self._preferences: dict[str, float | None] = {}
         self._model_template = False
+        self._model: Any = None
 
     @staticmethod
     def _judged_elsewhere(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class AlpacaWinrate(ConfigurableTask):
         """
         self._rank, self._world_size = rank, world_size
         self._model_template = apply_chat_template
-        model = live.newest()
+        self._model = model = getattr(rank, "model", None)  # see `Rank`
         if not self._bypassed:
             self._choose_reference()
         if self.settings.save and world_size > 1:
@@ -99,7 +99,7 @@ class AlpacaWinrate(ConfigurableTask):
         Raises:
             UserError: If the reference is "base" under a model class that cannot answer as its base.
         """
-        model = live.newest()
+        model = self._model
         pretrained = (self.config.metadata or {}).get("pretrained")
         self._reference_name, because = choose_reference(
             self.settings.reference,
@@ -127,7 +127,7 @@ class AlpacaWinrate(ConfigurableTask):
 
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
         """The system's request and, for reference "base", the reference's."""
-        bare = getattr(live.newest(), "wants_bare_instructions", False)  # a wrapper with a prompt format of its own
+        bare = getattr(self._model, "wants_bare_instructions", False)  # a wrapper with a prompt format of its own
         own = super().construct_requests(doc, str(doc["instruction"]) if bare else ctx, **kwargs)
         if self._reference_name != BASE or self._bypassed:
             return [own]
@@ -161,13 +161,12 @@ class AlpacaWinrate(ConfigurableTask):
         self._record(judgement, pairs)
 
     def _output(self, doc: dict[str, Any], answer: str, *, reference: bool) -> Output:
-        model = live.newest()
-        own = model.product_name if model is not None else "model"
+        maker = getattr(answer, "maker", None)
         return Output(
             instruction_id=doc["instruction_id"],
             instruction=doc["instruction"],
             output=str(answer),
-            generator=BASE if reference else own,
+            generator=BASE if reference else maker.name if maker is not None else "model",
             dataset=doc.get("dataset"),
             finish_reason=getattr(answer, "finish_reason", None),
             n_tokens=getattr(answer, "n_tokens", None),
@@ -188,7 +187,7 @@ class AlpacaWinrate(ConfigurableTask):
             "instruction_set": self.instructions.signature,
             "instructions_chosen_because": self.instructions.chosen_because,
             "template": "model" if self._model_template else self.template.name,
-            "bare_instructions": bool(getattr(live.newest(), "wants_bare_instructions", False)),
+            "bare_instructions": bool(getattr(self._model, "wants_bare_instructions", False)),
             "judge": self.judge.name,
             "judge_fingerprint": judgement.fingerprint,
             "reference": self._reference_name,
@@ -211,7 +210,7 @@ class AlpacaWinrate(ConfigurableTask):
         print(f"\n{table}\n{metadata['signature']}\n")
 
     def _save(self, folder: Path, system: list[Output], reference: list[Output]) -> None:
-        model = live.newest()
+        model = self._model
         meta = OutputsMeta(
             generator=system[0].generator,
             instruction_set=self.instructions.name,

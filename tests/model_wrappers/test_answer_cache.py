@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from implicit_if.harness.generation import Generation
 from implicit_if.model_wrappers.answer_cache import AnswerMemory
-from implicit_if.model_wrappers.generate import Generation
 
 
 def test_answers_come_back_for_the_same_prompt_and_maker_only(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import torch
 from torch._dynamo.testing import CompileCounter
 from transformers import LogitsProcessorList
 
-from implicit_if.model_wrappers.generate import Generation, Prompts, decode_batch
+from implicit_if.harness.generation import Generation
+from implicit_if.model_wrappers.generate import Prompts, decode_batch
 from implicit_if.model_wrappers.rules.presets import load_preset
 from implicit_if.model_wrappers.rules.product import BoundRules, RulesProcessor
 

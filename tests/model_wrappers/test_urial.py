@@ -12,7 +12,6 @@ import yaml
 from lm_eval.api.instance import Instance
 from safetensors.torch import load_file, save_file
 
-from implicit_if.harness import live
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.storage import cache_dir
 from implicit_if.model_wrappers.rules_poe import RulesPoE
@@ -185,8 +184,9 @@ def test_own_answers_never_enter_the_base_models_memory(closing_folder: str, tin
 
 def test_tasks_are_told_to_give_bare_instructions(closing_folder: str, tiny_prefix: str) -> None:
     model = wrapper(closing_folder, tiny_prefix)
-    assert live.newest() is model
-    assert live.newest().wants_bare_instructions is True
+    assert model.rank == 0
+    assert model.rank.model is model
+    assert model.rank.model.wants_bare_instructions is True
     assert not getattr(RulesPoE, "wants_bare_instructions", False)
     with pytest.raises(UserError, match="wrapped in a chat template already"):
         generate(model, ["<|user|>\nx\n<|assistant|>\n"])

@@ -6,7 +6,6 @@ are trained with (Skywork-Reward-V2, arXiv 2507.01352). There is no presentation
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,6 +20,7 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.api.options import parse_options
 from implicit_if.harness.judging.backends.reward_model import VERSION, Score, Scorer, resolve_dtype
 from implicit_if.harness.judging.protocol import Comparison, Estimate, Verdict
+from implicit_if.harness.model_fingerprint import model_fingerprint
 from implicit_if.harness.storage import sha256_json
 
 _KEPT_SCORES = 100_000
@@ -70,7 +70,7 @@ class RewardJudge:
             {
                 "judge": "reward",
                 "version": VERSION,
-                "model": model if options.revision else _folder_identity(Path(model)),
+                "model": model if options.revision else model_fingerprint(model),
                 "revision": options.revision,
                 "dtype": self._dtype,
                 "max_length": options.max_length,
@@ -143,19 +143,3 @@ def sigmoid(x: float) -> float:
 
 def _key(instruction: str, answer: str) -> str:
     return sha256_json([instruction, answer])
-
-
-def _folder_identity(folder: Path) -> dict[str, str]:
-    """What tells a local model from others: a hash of each file's size and of 256 blocks spread over it."""
-    suffixes = (".json", ".safetensors", ".jinja", ".model")
-    return {p.name: _sampled_sha256(p) for p in sorted(folder.expanduser().iterdir()) if p.suffix in suffixes}
-
-
-def _sampled_sha256(path: Path, blocks: int = 256, size: int = 4096) -> str:
-    length = path.stat().st_size
-    digest = hashlib.sha256(str(length).encode())
-    with open(path, "rb") as file:
-        for block in range(min(blocks, -(-length // size))):
-            file.seek(block * max(size, (length - size) // (blocks - 1)))
-            digest.update(file.read(size))
-    return digest.hexdigest()

@@ -92,7 +92,8 @@ def write_reference(path: Path, colour: str) -> None:
 
 def tuned(folder: Path, recipe: str = "aa") -> Path:
     """As much of a tuned model as its judging depends on."""
-    write_json(folder / "tuning.json", {"identity": {"recipe": recipe, "data": "bb", "base": "cc"}})
+    folder.mkdir(exist_ok=True)
+    (folder / "model.safetensors").write_text(recipe)
     return folder
 
 

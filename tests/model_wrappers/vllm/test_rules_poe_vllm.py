@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import CachingLM
 
-from implicit_if.harness import live
 from implicit_if.harness.errors import UserError
 from implicit_if.model_wrappers.rules.presets import customise, load_preset
 from implicit_if.model_wrappers.rules.product import BoundRules, RulesProcessor
@@ -334,9 +333,10 @@ def test_a_request_may_choose_its_rules(wrapper_class: Any, ending_folder: str) 
 
 def test_what_the_task_and_the_results_ask_of_the_wrapper(wrapper_class: Any, ending_folder: str) -> None:
     model = wrapper_class(ending_folder, rules="paper", tensor_parallel_size=2)
-    assert live.newest() is model
+    assert model.rank == 0
+    assert model.rank.model is model
     assert model.max_gen_toks == 512
-    assert model.product_name == RulesPoE.product_name.fget(SimpleNamespace(preset=load_preset("paper")))
+    assert model.product_name == f"rules:paper@{load_preset('paper').sha256[:8]}"
     info = model.get_model_info()
     assert (info["product"], info["vllm"]) == (model.product_name, "0.33.0")
     assert info["model_identity"]

@@ -1,0 +1,60 @@
+"""A generated answer that knows how it ended and who made it, and how a task learns which model it asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from implicit_if.harness.outputs import FinishReason
+
+
+@dataclass(frozen=True)
+class Maker:
+    """The system that made an answer.
+
+    Attributes:
+        name: What is done to the base model, e.g. "rules:paper@1a2b3c4d"; "none" is the base model itself.
+        model: The model and the system as data; see `get_model_info` of the wrappers.
+    """
+
+    name: str
+    model: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+class Generation(str):
+    """A generated text; everywhere else it is a plain string.
+
+    Attributes:
+        finish_reason: "eos", "stop" (a stop string) or "length".
+        n_tokens: Response tokens without the final EOS.
+        maker: The system that made it; None if it is not known yet.
+    """
+
+    finish_reason: FinishReason
+    n_tokens: int
+    maker: Maker | None
+
+    @classmethod
+    def of(cls, text: str, finish_reason: FinishReason, n_tokens: int, maker: Maker | None = None) -> Generation:
+        """The text with its attributes."""
+        self = cls(text)
+        self.finish_reason, self.n_tokens, self.maker = finish_reason, n_tokens, maker
+        return self
+
+
+class Rank(int):
+    """A process's rank that also holds its model: all that lm-eval shows a task of a model before it asks it.
+
+    Attributes:
+        model: The wrapper.
+    """
+
+    model: Any
+
+    @classmethod
+    def of(cls, rank: int, model: Any) -> Rank:
+        """The rank with its model."""
+        self = cls(rank)
+        self.model = model
+        return self

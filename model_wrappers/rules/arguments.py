@@ -1,0 +1,70 @@
+"""The rules' arguments of a wrapper, and its rules bound to its tokenizer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from implicit_if.harness.errors import UserError
+from implicit_if.model_wrappers.identity import Identity
+from implicit_if.model_wrappers.rules.presets import Preset, customise, load_preset
+from implicit_if.model_wrappers.rules.product import BoundRules
+
+
+class WithRules(Identity):
+    """Mixed into a model class of lm-eval: reads `rules=`, `drop=`, `missing=` and `<rule>.<option>=`.
+
+    Attributes:
+        preset: The wrapper's own rules.
+        rules: The same, bound.
+    """
+
+    preset: Preset
+    rules: BoundRules
+
+    def read_rules(self, rules: Any, drop: str | None, missing: str, kwargs: dict[str, Any]) -> None:
+        """Checks the rules, before the model is loaded; takes the keys that hold a dot out of `kwargs`.
+
+        Raises:
+            UserError: On any fault in them.
+        """
+        overrides = {key: kwargs.pop(key) for key in list(kwargs) if "." in key}
+        if missing not in {"error", "ignore"}:
+            raise UserError(f"missing={missing}: expected 'error' or 'ignore'.")
+        self.preset = customise(load_preset(rules), drop, overrides)
+        self._ignore_missing = missing == "ignore"
+        self._bound: dict[str | None, BoundRules] = {}
+
+    def bind(self, preset: Preset) -> BoundRules:
+        """The preset's rules with the ids of this model's tokenizer."""
+        tokenizer, eos = self.tokenizer, list(self.eos_ids)  # type: ignore[attr-defined]
+        bound = BoundRules.bind(preset, tokenizer, map(int, eos), ignore_missing=self._ignore_missing)
+        if bound.missing:
+            print(f"rules: no token for {', '.join(map(repr, bound.missing))}: left out (missing=ignore)")
+        if bound.prompt_after is not None and not tokenizer.is_fast:
+            raise UserError("rules that look at the prompt need a fast tokenizer; use rules=paper.")
+        return bound
+
+    def bound_rules(self, spec: Any = ...) -> BoundRules:
+        """The rules that a request names.
+
+        Args:
+            spec: A `Preset`, a preset's name or path, or None for no rules; `...` for the wrapper's own.
+
+        Raises:
+            UserError: If there is no such preset, or a string of it is no single token.
+        """
+        if spec is ...:
+            return self.rules
+        key = spec.sha256 if isinstance(spec, Preset) else spec
+        if key not in self._bound:
+            self._bound[key] = self.bind(spec if isinstance(spec, Preset) else load_preset(spec))
+        return self._bound[key]
+
+    def describe(self, rules: Any = ...) -> dict[str, Any]:
+        """The preset with its changes, and a hash of what it does."""
+        preset = self.preset if rules is ... else self.bound_rules(rules).preset
+        return {"product": f"rules:{preset.name}@{preset.sha256[:8]}", "system": preset.as_data()}
+
+    def get_model_info(self) -> dict[str, Any]:
+        """Adds the strings for which the tokenizer has no token."""
+        return super().get_model_info() | {"rules_missing": list(self.rules.missing)}
