@@ -131,6 +131,8 @@ def lm_eval_evaluator(metadata: Mapping[str, str], extra: Sequence[str] = ()) ->
     asked = {**_contents(metadata), "lm_eval": list(extra)}
 
     def evaluate(model: Path) -> Score:
+        if not (model / PROVENANCE).is_file():
+            raise UserError(f"{model}: no {PROVENANCE} of ours. Expected a model made by `tune`.")
         of_model = {**asked, "model": model_fingerprint(str(model))}
         folder = model.with_name(f"{model.name}.validation-{sha256_json(of_model)[:12]}")
         scores = folder / "scores.json"

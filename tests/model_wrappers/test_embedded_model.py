@@ -56,9 +56,7 @@ def _point(name: str) -> None:
 def _stand_in() -> None:
     """Small stages instead of the real ones; for child processes, which need no undoing."""
     embedded_model._PACKAGES = ("json",)
-    embedded_model._STAGES = tuple(
-        embedded_model._Stage(name, 1, _write_stage(name)) for name in CONTENT
-    )
+    embedded_model._STAGES = tuple(embedded_model._Stage(name, 1, _write_stage(name)) for name in CONTENT)
     embedded_model._BYTES = 2 * sum(map(len, CONTENT.values()))
     embedded_model._quiet_single_parse = contextlib.nullcontext  # type: ignore[assignment]
 

@@ -92,7 +92,7 @@ def write_reference(path: Path, colour: str) -> None:
 
 def tuned(folder: Path, recipe: str = "aa") -> Path:
     """As much of a tuned model as its judging depends on."""
-    folder.mkdir(exist_ok=True)
+    write_json(folder / "tuning.json", {})
     (folder / "model.safetensors").write_text(recipe)
     return folder
 
