@@ -38,7 +38,6 @@ _SPACELESS = (
 
 _TOKEN = re.compile(rf"[{_SPACELESS}]|[^\s{_SPACELESS}]+")
 _TAG = re.compile(r"(?P<left>[^\w\s]*)(?P<word>\w+)(?P<right>[^\w\s]*)")
-_ECHO_WORDS = 20
 
 
 def format_leak(text: str, tags: Iterable[str]) -> bool:
@@ -75,20 +74,6 @@ def repeated_ngram_share(text: str, n: int = 4) -> float:
     return 1 - len(set(zip(*(tokens[i:] for i in range(n)), strict=False))) / total
 
 
-def echoes_instruction(text: str, instruction: str) -> bool:
-    """Whether the answer repeats the instruction word for word.
-
-    Case, punctuation and white space do not count. Of a long instruction its first 20 words are looked for, anywhere
-    in the answer; one of fewer than three words is only an echo if the answer starts with it and goes on.
-    """
-    wanted, said = _words(instruction)[:_ECHO_WORDS], _words(text)
-    if not wanted:
-        return False
-    if len(wanted) < 3:
-        return said[: len(wanted)] == wanted and len(said) > len(wanted)
-    return f" {' '.join(wanted)} " in f" {' '.join(said)} "
-
-
 @lru_cache(maxsize=256)
 def _leak(tag: str) -> tuple[list[str], re.Pattern[str]]:
     """A tag's leaks as a pattern, which is slow, and strings one of which stands in every text that it matches."""
@@ -104,10 +89,6 @@ def _leak(tag: str) -> tuple[list[str], re.Pattern[str]]:
             marks.append(match["right"])
             forms.append(rf"\b{word}{right}")
     return marks, re.compile("|".join(forms))
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.casefold())
 
 
 MEASURES: Mapping[str, Callable[[Output, tuple[str, ...]], float | None]] = {

@@ -14,13 +14,17 @@ from implicit_if.harness.outputs import Output
 from implicit_if.harness.safe_text import one_line, printable
 from implicit_if.harness.scores import Score
 from implicit_if.harness.signature import Signature, make_signature
-from implicit_if.harness.stats.comparison import Comparison, compare, holm, tie_groups
-from implicit_if.harness.stats.controlled import compare_controlled
+from implicit_if.harness.stats.comparison import Comparison, compare, holm
+from implicit_if.harness.stats.length_control.comparison import compare_controlled
 from implicit_if.harness.stats.length_control.offline_model import LengthModel, method_name
 from implicit_if.harness.stats.seeds import SeedSummary, length_controlled_over_seeds, over_seeds
+from implicit_if.harness.stats.tie_groups import Sample, tie_groups
 from implicit_if.harness.storage import sha256_json
 
 _WIDTH = 100
+_FLIPS = 9999
+_FLIPPED_PAIRS = 100
+"""Pairs up to which p-values are of sign flips: beyond, 1 / (`_FLIPS` + 1) times their number is no small p-value."""
 
 
 @dataclass(frozen=True)
@@ -79,16 +83,24 @@ def make_report(
     """
     options: dict[str, Any] = {"n_expected": table.n_expected, "level": level}
     summaries = {name: over_seeds(values, table.ids, **options) for name, values in table.preferences.items()}
+    pairs = list(itertools.combinations(table.preferences, 2))
+    flips = _FLIPS if len(pairs) <= _FLIPPED_PAIRS else 0
     comparisons = {
-        (a, b): compare(table.preferences[a], table.preferences[b], table.ids, seed=seed, **options)
-        for a, b in itertools.combinations(table.preferences, 2)
+        (a, b): compare(
+            table.preferences[a], table.preferences[b], table.ids, n_permutations=flips, seed=seed, **options
+        )
+        for a, b in pairs
     }
     adjusted = dict(zip(comparisons, holm([c.p_value for c in comparisons.values()]), strict=True))
-    means = {name: summary.estimate.value or 0.0 for name, summary in summaries.items()}
-    groups = tie_groups(means, adjusted, alpha=1 - level)
+    samples = {
+        name: Sample(summaries[name].estimate.value or 0.0, values) for name, values in table.preferences.items()
+    }
+    groups: dict[int, list[str]] = {}
+    for name, group in tie_groups(samples, alpha=1 - level).items():
+        groups.setdefault(group, []).append(name)
     signature = _signature(table, reference, instructions)
     controlled = None if models is None else _control(models, options, seed, signature)
-    return Report(table, summaries, comparisons, adjusted, groups, level, str(signature), controlled)
+    return Report(table, summaries, comparisons, adjusted, list(groups.values()), level, str(signature), controlled)
 
 
 def _control(

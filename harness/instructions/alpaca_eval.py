@@ -5,6 +5,8 @@ They are CC BY-NC 4.0: never shipped here, and results carry only their ids. The
 
 from __future__ import annotations
 
+import functools
+import json
 import re
 import threading
 from collections.abc import Callable
@@ -23,6 +25,12 @@ CONTENT_SHA256 = "b2f4f1701f449478622febc51eb0f4246db0dd2570a9234ad35034797abf46
 """`content_sha256` of the 805, by which a local copy is recognised."""
 
 DOWNLOAD_SECONDS = 120.0
+
+
+@functools.cache
+def official_ids() -> tuple[str, ...]:
+    """Ids of the 805 instructions in AlpacaEval's order."""
+    return tuple(json.loads(Path(__file__).with_name("alpaca_eval_ids.json").read_text(encoding="utf-8")))
 
 
 class HubUnavailableError(Exception):

@@ -30,9 +30,6 @@ def identify_set(
         UserError: If an instruction is not in the given set.
     """
     from implicit_if.harness.instructions import alpaca_eval, load_instructions
-    from implicit_if.harness.stats.length_control.alpaca_eval_glm import (
-        official_ids,  # not at the top: the statistics name sets too
-    )
 
     found = set(ids)
     if given is not None:
@@ -43,7 +40,7 @@ def identify_set(
                 f"(first: {strange[0]}). Expected the set they were made with; leave it out if they hold the texts."
             )
         return given.name, given.revision
-    if found <= set(official_ids()):
+    if found <= set(alpaca_eval.official_ids()):
         return "alpaca_eval", alpaca_eval.REVISION
     builtin = load_instructions("builtin")
     if found <= builtin.texts().keys():

@@ -1,11 +1,11 @@
 """Statistics of judged pairs: estimates with intervals, comparisons, length control. NumPy, vectorised, seeded."""
 
 from implicit_if.harness.stats.agreement import Agreement, agreement, spearman
-from implicit_if.harness.stats.bootstrap import bootstrap_interval
-from implicit_if.harness.stats.comparison import Comparison, compare, holm, tie_groups
+from implicit_if.harness.stats.comparison import Comparison, compare, holm
 from implicit_if.harness.stats.length_control.offline_model import length_controlled_win_rate, prior_sensitivity
 from implicit_if.harness.stats.length_control.priors import LengthPrior
 from implicit_if.harness.stats.seeds import SeedSummary, over_seeds
+from implicit_if.harness.stats.tie_groups import tie_groups
 from implicit_if.harness.stats.win_rate import counts, discrete_win_rate, position_bias, win_rate
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "LengthPrior",
     "SeedSummary",
     "agreement",
-    "bootstrap_interval",
     "compare",
     "counts",
     "discrete_win_rate",

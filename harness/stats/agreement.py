@@ -41,6 +41,8 @@ def agreement(first: ArrayLike, second: ArrayLike, *, level: float = 0.95) -> Ag
     Raises:
         UserError: If a preference is missing or out of range, or the vectors differ in length.
     """
+    from sklearn.metrics import cohen_kappa_score  # not at the top: it takes a second to import
+
     a, b = as_preferences(first, "first"), as_preferences(second, "second")
     check_lengths(a.size, second=b)
     a, b = np.sign(a - 0.5), np.sign(b - 0.5)
@@ -48,7 +50,7 @@ def agreement(first: ArrayLike, second: ArrayLike, *, level: float = 0.95) -> Ag
     same = (a == b)[decided].astype(np.float64)
     return Agreement(
         accuracy=win_rate(same, n_expected=a.size, level=level),
-        kappa=_kappa(a, b),
+        kappa=cohen_kappa_score(a, b) if len(np.unique([a, b])) > 1 else None,
         n_draws=int(np.count_nonzero(~decided)),
     )
 
@@ -64,21 +66,8 @@ def spearman(first: Sequence[float] | Floats, second: Sequence[float] | Floats) 
     """
     a, b = as_vector(first, "first"), as_vector(second, "second")
     check_lengths(a.size, second=b)
-    a, b = _ranks(a), _ranks(b)
-    a, b = a - a.mean() if a.size else a, b - b.mean() if b.size else b
-    scale = float(np.sqrt((a @ a) * (b @ b)))
-    return float(np.clip((a @ b) / scale, -1, 1)) if scale > 0 else None
-
-
-def _kappa(a: Floats, b: Floats) -> float | None:
-    if not a.size:
+    if a.size < 2 or min(np.ptp(a), np.ptp(b)) == 0:
         return None
-    observed = float(np.mean(a == b))
-    by_chance = float(sum(np.mean(a == label) * np.mean(b == label) for label in (-1, 0, 1)))
-    return (observed - by_chance) / (1 - by_chance) if by_chance < 1 else None
+    from scipy.stats import spearmanr  # not at the top: it takes a second to import
 
-
-def _ranks(values: Floats) -> Floats:
-    _, inverse, group_sizes = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(group_sizes)
-    return np.asarray((last - (group_sizes - 1) / 2)[inverse], dtype=np.float64)
+    return float(spearmanr(a, b).statistic)

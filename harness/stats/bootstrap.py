@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from statistics import NormalDist
-from typing import Literal
 
 import numpy as np
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.stats.vectors import Floats, check_level
+from implicit_if.harness.stats.vectors import Floats
 
 Statistic = Callable[[Floats], Floats]
 """`[r, n]` weights (how often each instruction was drawn) to `[r]` values."""
@@ -62,70 +60,3 @@ def _kept_weights(n: int, n_resamples: int, seed: int) -> tuple[Floats, ...]:
     for block in blocks:
         block.flags.writeable = False
     return blocks
-
-
-def bootstrap_interval(
-    statistic: Statistic,
-    n: int,
-    *,
-    level: float = 0.95,
-    n_resamples: int = 1000,
-    seed: int = 0,
-    method: Literal["percentile", "bca"] = "bca",
-) -> tuple[float, float] | None:
-    """Bootstrap confidence interval of a statistic, in its own unit.
-
-    Args:
-        statistic: See `Statistic`.
-        n: Instructions.
-        level: Nominal coverage.
-        n_resamples: Resamples.
-        seed: Seed of the draws.
-        method: "percentile" takes quantiles of the replicates; "bca" corrects them for bias and skew (Efron 1987),
-            the acceleration coming from the jackknife, i.e. n further evaluations.
-
-    Returns:
-        Lower and upper end; None below two instructions. A statistic that never varies gives width 0.
-
-    Raises:
-        UserError: If the level, the method or a count is out of range.
-    """
-    check_level(level)
-    if method not in ("percentile", "bca"):
-        raise UserError(f"bootstrap method {method!r}: expected 'percentile' or 'bca'.")
-    if n < 2:
-        return None
-    values = replicates(statistic, n, n_resamples, seed)
-    tails = np.array([(1 - level) / 2, (1 + level) / 2])
-    if method == "bca":
-        tails = _bca_tails(tails, values, statistic, n)
-    low, high = np.quantile(values, tails)
-    return float(low), float(high)
-
-
-def _bca_tails(tails: Floats, values: Floats, statistic: Statistic, n: int) -> Floats:
-    estimate = statistic(np.ones((1, n)))[0]
-    # ties count half, and neither all nor none below: an infinite correction would ignore the data
-    below = np.clip((np.sum(values < estimate) + np.sum(values == estimate) / 2) / values.size, 1e-6, 1 - 1e-6)
-    normal = NormalDist()
-    bias = normal.inv_cdf(float(below))
-    left_out = _jackknife(statistic, n)
-    pull = left_out.mean() - left_out
-    spread = float((pull**2).sum())
-    acceleration = float((pull**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
-    corrected = []
-    for tail in tails:
-        z = bias + normal.inv_cdf(float(tail))
-        corrected.append(normal.cdf(bias + z / (1 - acceleration * z)))
-    return np.array(corrected)
-
-
-def _jackknife(statistic: Statistic, n: int) -> Floats:
-    step = max(1, _AT_ONCE // n)
-    parts = []
-    for start in range(0, n, step):
-        rows = np.arange(start, min(start + step, n))
-        weights = np.ones((rows.size, n))
-        weights[np.arange(rows.size), rows] = 0
-        parts.append(statistic(weights))
-    return np.concatenate(parts)

@@ -3,7 +3,7 @@
 Shapes: `k` systems, `s` seeds of one of them, `n` instructions.
 
 Systems are ordered by win rate. The best opens group 1 and is tested against every system below it, by Student's
-paired t on the same instructions (`harness.stats.differences`), with Holm's correction over these tests. Systems join
+paired t on the same instructions (`stats.comparison`), with Holm's correction over these tests. Systems join
 its group from the top until the first that differs significantly, which opens the next group and is tested against all
 below it, and so on. So a system differs from its group's best no more than chance allows; two others of the group may
 differ from each other.
@@ -17,8 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from implicit_if.harness.stats.comparison import holm
-from implicit_if.harness.stats.differences import added_variance, student_p
+from implicit_if.harness.stats.comparison import added_variance, holm, student_p
 from implicit_if.harness.stats.seeds import Part, seed_part
 from implicit_if.harness.stats.vectors import Floats
 
@@ -68,7 +67,7 @@ def tie_groups(samples: Mapping[str, Sample], alpha: float = ALPHA) -> dict[str,
 def paired_p(means: Floats, seeds: Sequence[Part], first: int) -> NDArray[np.float64]:
     """Two-sided p-values of one system against each below it.
 
-    These are the tests that belong to the intervals of `harness.stats.paired.compare`: with what few differences leave
+    These are the tests that belong to the intervals of `stats.compare`: with what few differences leave
     uncertain, and for several seeds with the variance between them, by Satterthwaite's degrees of freedom. That
     function's sign flips, for one seed, agree with them and would take hours for 1,000 systems.
 

@@ -120,21 +120,3 @@ def test_repetition(text: str, share: float) -> None:
 @given(st.text(max_size=200))
 def test_repetition_is_a_share(text: str) -> None:
     assert 0 <= answer_form.repeated_ngram_share(text) < 1
-
-
-@pytest.mark.parametrize(
-    ("text", "instruction", "echoes"),
-    [
-        ("What is the capital of France? It is Paris.", "What is the capital of France?", True),
-        ("Sure. what is the  capital of\nFrance", "What is the capital of France?", True),
-        ("The capital of France is Paris.", "What is the capital of France?", False),
-        ("Hi there", "Hi", True),
-        ("Hi", "Hi", False),
-        ("Oh, hi", "Hi", False),
-        ("", "What is it then?", False),
-        ("anything", "???", False),
-        (" ".join(f"w{i}" for i in range(20)) + " and on", " ".join(f"w{i}" for i in range(60)), True),
-    ],
-)
-def test_echo(text: str, instruction: str, echoes: bool) -> None:
-    assert answer_form.echoes_instruction(text, instruction) is echoes

@@ -8,8 +8,6 @@ before the fit, so that shuffled or missing rows do not shift the result. On com
 from __future__ import annotations
 
 import csv
-import functools
-import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.instructions.alpaca_eval import REPOSITORY, REVISION
 from implicit_if.harness.scores import Score
 from implicit_if.harness.stats.bootstrap import replicates
 from implicit_if.harness.stats.intervals import score_interval
@@ -36,11 +35,9 @@ from implicit_if.harness.storage import cache_dir
 
 METHOD = "alpaca_eval"
 FILE = "df_gamed.csv"
-REPOSITORY = "tatsu-lab/alpaca_eval"
 FEWEST = 5
 """Instructions below which there is no value: the fit is cross-validated in five folds."""
 _GAMED_WEIGHT = 0.2 / 2  # alpaca-eval's lambda over its two gamed baselines
-_IDS = Path(__file__).parents[2] / "instructions" / "alpaca_eval_ids.json"
 _COLUMNS = ("index", "preference", "std_delta_len", "instruction_difficulty", "not_gamed_baseline")
 
 
@@ -63,8 +60,6 @@ def find_gamed() -> Path | None:
     """The hub file in our cache folder (put there by hand) or in Hugging Face's; None if in neither. No network."""
     from huggingface_hub import try_to_load_from_cache
 
-    from implicit_if.harness.instructions.alpaca_eval import REVISION
-
     if (own := cache_dir() / FILE).is_file():
         return own
     for revision in (REVISION, None):  # alpaca-eval itself loads the newest
@@ -72,12 +67,6 @@ def find_gamed() -> Path | None:
         if isinstance(found, str):
             return Path(found)
     return None
-
-
-@functools.cache
-def official_ids() -> tuple[str, ...]:
-    """Ids of AlpacaEval's 805 instructions in its order: hashes of the texts, which may not be shipped."""
-    return tuple(json.loads(_IDS.read_text(encoding="utf-8")))
 
 
 def load_gamed(path: str | Path) -> Gamed:

@@ -96,6 +96,7 @@ def control_length(
         UserError: If alpaca-eval's estimator is asked for and cannot be had; says why.
     """
     from implicit_if.harness import stats
+    from implicit_if.harness.instructions.alpaca_eval import official_ids
     from implicit_if.harness.stats.length_control import alpaca_eval_glm as glm
 
     check_length_control(method, ids, instruction_set, prior)
@@ -105,7 +106,7 @@ def control_length(
         reason = f"because {obstacle}"
     data = (preferences, system_lengths, reference_lengths)
     if gamed is not None:
-        positions = glm.positions_of(ids, glm.official_ids())
+        positions = glm.positions_of(ids, official_ids())
         estimate = glm.alpaca_eval_length_controlled(*data, positions, gamed, n_expected=n_expected, seed=seed)
         return LengthControl(estimate, f"with {glm.FILE} of AlpacaEval's hub dataset")
     prior = prior or judge_prior
@@ -156,6 +157,7 @@ def _why_offline(
 
 def _alpaca_evals_data(ids: Sequence[str], instruction_set: str) -> tuple[Gamed | None, str | None]:
     """The hub file's content, or why it is of no use."""
+    from implicit_if.harness.instructions.alpaca_eval import official_ids
     from implicit_if.harness.stats.length_control import alpaca_eval_glm as glm
 
     if instruction_set != SET:
@@ -169,10 +171,10 @@ def _alpaca_evals_data(ids: Sequence[str], instruction_set: str) -> tuple[Gamed 
         gamed = glm.load_gamed(file)
     except UserError as error:
         return None, f"it cannot be used: {str(error).rstrip('.')}"
-    if gamed.difficulty.size != len(glm.official_ids()):
+    if gamed.difficulty.size != len(official_ids()):
         return (
             None,
-            f"{file} holds {gamed.difficulty.size} instructions, expected {len(glm.official_ids())}",
+            f"{file} holds {gamed.difficulty.size} instructions, expected {len(official_ids())}",
         )
     return gamed, None
 

@@ -8,9 +8,9 @@ import pytest
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions import alpaca_eval, load_instructions
+from implicit_if.harness.instructions.alpaca_eval import official_ids
 from implicit_if.harness.instructions.identify import identify_set, system_name
 from implicit_if.harness.outputs import Output, OutputsMeta, save_outputs
-from implicit_if.harness.stats.length_control.alpaca_eval_glm import official_ids
 
 
 def outputs(*names: str) -> list[Output]:

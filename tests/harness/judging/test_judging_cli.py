@@ -15,12 +15,12 @@ from judging_fakes import FakeJudge
 
 from implicit_if.harness.annotations import AnnotationStore
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.instructions.alpaca_eval import official_ids
 from implicit_if.harness.judging import Comparison, cli
 from implicit_if.harness.judging import pairs as pairs_module
 from implicit_if.harness.judging.cli import parse_options
 from implicit_if.harness.outputs import Output, OutputsMeta, instruction_id, save_outputs
 from implicit_if.harness.scores import Score
-from implicit_if.harness.stats.length_control.alpaca_eval_glm import official_ids
 
 Run = Callable[..., int]
 

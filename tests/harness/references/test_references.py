@@ -85,10 +85,9 @@ def test_how_the_answers_were_made_is_known_for_names_only(folder: Path) -> None
 
 def test_every_shipped_reference_is_whole_and_ships_no_instruction() -> None:
     from implicit_if.harness.instructions import load_instructions
-    from implicit_if.harness.instructions.alpaca_eval import CONTENT_SHA256
+    from implicit_if.harness.instructions.alpaca_eval import CONTENT_SHA256, official_ids
     from implicit_if.harness.outputs import load_meta
     from implicit_if.harness.references import FOLDER
-    from implicit_if.harness.stats.length_control.alpaca_eval_glm import official_ids
 
     builtin = load_instructions("builtin")
     ids = {

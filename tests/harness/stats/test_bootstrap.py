@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.stats import bootstrap
-from implicit_if.harness.stats.bootstrap import bootstrap_interval, replicates
+from implicit_if.harness.stats.bootstrap import replicates
 
 Floats = NDArray[np.float64]
 VALUES = np.random.default_rng(0).exponential(size=60)
@@ -16,17 +16,6 @@ VALUES = np.random.default_rng(0).exponential(size=60)
 
 def mean(weights: Floats) -> Floats:
     return np.asarray(weights @ VALUES / weights.sum(axis=1))
-
-
-@pytest.mark.parametrize("method", ["percentile", "bca"])
-def test_agrees_with_scipy(method: str) -> None:
-    from scipy.stats import bootstrap as scipy_bootstrap
-
-    ours = bootstrap_interval(mean, 60, n_resamples=20_000, method=method)  # type: ignore[arg-type]
-    theirs = scipy_bootstrap(
-        (VALUES,), np.mean, n_resamples=20_000, method=method, rng=np.random.default_rng(1)
-    ).confidence_interval
-    assert ours == pytest.approx((theirs.low, theirs.high), abs=0.01)
 
 
 def test_replicates_have_the_error_of_the_mean() -> None:
@@ -45,7 +34,7 @@ def test_seeded() -> None:
 
 
 def test_memory_is_bounded_by_working_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = replicates(mean, 60, 50), bootstrap_interval(mean, 60, n_resamples=50)
+    whole = replicates(mean, 60, 50)
     rows: list[int] = []
 
     def counted(weights: Floats) -> Floats:
@@ -54,22 +43,10 @@ def test_memory_is_bounded_by_working_in_pieces(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(bootstrap, "_AT_ONCE", 60 * 7)
     monkeypatch.setattr(bootstrap, "_KEPT", 0)
-    assert replicates(counted, 60, 50) == pytest.approx(whole[0])
+    assert replicates(counted, 60, 50) == pytest.approx(whole)
     assert max(rows) == 7
-    assert bootstrap_interval(mean, 60, n_resamples=50) == pytest.approx(whole[1])
-
-
-@pytest.mark.parametrize("method", ["percentile", "bca"])
-def test_a_constant_has_width_zero(method: str) -> None:
-    interval = bootstrap_interval(lambda w: np.full(len(w), 0.25), 10, method=method)  # type: ignore[arg-type]
-    assert interval == (0.25, 0.25)
 
 
 def test_edges() -> None:
-    assert bootstrap_interval(mean, 1) is None
     with pytest.raises(UserError, match="n_resamples=1"):
         replicates(mean, 60, 1)
-    with pytest.raises(UserError, match="'magic'"):
-        bootstrap_interval(mean, 60, method="magic")  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="level=2"):
-        bootstrap_interval(mean, 60, level=2)

@@ -188,11 +188,17 @@ def test_holm_is_between_the_p_value_and_bonferroni(p_values: list[float]) -> No
         assert q <= min(1, len(p_values) * p) + 1e-12
 
 
-def test_tie_groups() -> None:
-    values = {"c": 30.0, "a": 50.0, "b": 49.0, "d": 29.0}
-    p = {("a", "b"): 0.4, ("a", "c"): 0.01, ("d", "a"): 0.01, ("c", "d"): None}
-    assert stats.tie_groups(values, p) == [["a", "b"], ["c", "d"]]
-    assert stats.tie_groups(values, p, alpha=0.001) == [["a", "b", "c", "d"]]
-    assert stats.tie_groups({}, {}) == []
-    with pytest.raises(UserError, match="'a' and 'b'"):
-        stats.tie_groups({"a": 1.0, "b": 0.0}, {})
+@pytest.mark.parametrize(("seed", "n"), [(1, 80), (2, 805)])
+def test_without_flips_the_p_value_is_students(seed: int, n: int) -> None:
+    """Scipy's paired t-test, to the little that the two added differences change."""
+    from scipy.stats import ttest_rel
+
+    rng = np.random.default_rng(seed)
+    a = rng.random(n)
+    b = np.clip(a - 0.15 + rng.normal(0, 0.3, n), 0, 1)
+    result = stats.compare(a, b, n_permutations=0)
+    flipped = stats.compare(a, b)
+    assert math.log(result.p_value) == pytest.approx(math.log(ttest_rel(a, b).pvalue), rel=0.15)  # type: ignore[arg-type]
+    assert result.difference.interval.seed is None  # type: ignore[union-attr]
+    assert result.difference.interval.ends == flipped.difference.interval.ends  # type: ignore[union-attr]
+    assert n < 805 or result.p_value < 1e-20 < flipped.p_value  # type: ignore[operator]

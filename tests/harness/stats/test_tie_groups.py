@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from implicit_if.harness import stats
+from implicit_if.harness.comparing.loading import Seed, System, Table
+from implicit_if.harness.comparing.report import make_report
 from implicit_if.harness.stats.seeds import Part, seed_part
 from implicit_if.harness.stats.tie_groups import Sample, paired_p, tie_groups
 
@@ -103,6 +106,47 @@ def test_groups_are_those_of_a_plain_loop_in_any_order(seed: int, k: int) -> Non
     shuffled = list(samples)
     rng.shuffle(shuffled)
     assert tie_groups({name: samples[name] for name in shuffled}) == expected
+
+
+def test_compare_and_boards_group_alike() -> None:
+    """40 random tables, of which an earlier algorithm of `compare` grouped 18 in another way."""
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        quality = rng.random(6)
+        values = {f"s{i}": (rng.random(40) < q).astype(float) for i, q in enumerate(quality)}
+        found = make_report(table_of(values)).groups
+        assert {name: rank for rank, names in enumerate(found, start=1) for name in names} == tie_groups(
+            {name: sample(v) for name, v in values.items()}
+        )
+
+
+@pytest.mark.parametrize("k", [5, 33, 50, 500])
+def test_tables_of_any_size_are_told_apart(k: int) -> None:
+    """Half of the systems win 30 %, half 70 % of 805: no table is so large that it ties them all."""
+    rng = np.random.default_rng(k)
+    quality = np.where(np.arange(k) % 2, 0.3, 0.7)
+    samples = {f"s{i:03}": sample(rng.random(805) < q) for i, q in enumerate(quality)}
+    groups = tie_groups(samples)
+    strong = {groups[name] for name in list(samples)[0::2]}
+    weak = {groups[name] for name in list(samples)[1::2]}
+    assert max(strong) < min(weak)
+
+
+def test_pairs_of_many_systems_keep_small_p_values() -> None:
+    """With 33 systems, 528 pairs: the smallest p-value of 9999 flips times 528 is above 0.05."""
+    rng = np.random.default_rng(1)
+    values = {f"s{i:02}": (rng.random(80) < (0.2 if i else 0.9)).astype(float) for i in range(33)}
+    report = make_report(table_of(values))
+    assert all(p < 0.001 for (a, _), p in report.adjusted.items() if a == "s00")  # type: ignore[operator]
+    assert report.groups[0] == ["s00"]
+
+
+def table_of(values: dict[str, np.ndarray]) -> Table:
+    n = len(next(iter(values.values())))
+    ids = [f"{i:016x}" for i in range(n)]
+    seed = Seed(Path("x"), "longest", "0" * 64, ("none",), {}, frozenset(ids), dict.fromkeys(ids, "0" * 64))
+    systems = [System(name, [seed]) for name in values]
+    return Table(systems, ids, frozenset(ids), {name: np.atleast_2d(v) for name, v in values.items()})
 
 
 def test_a_thousand_systems_take_seconds() -> None:

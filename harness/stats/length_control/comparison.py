@@ -9,10 +9,9 @@ import numpy as np
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.scores import Score
 from implicit_if.harness.stats.bootstrap import replicates
-from implicit_if.harness.stats.comparison import Comparison, detectable_difference
-from implicit_if.harness.stats.differences import added_variance, difference_interval, student_p
+from implicit_if.harness.stats.comparison import Comparison, added_variance, compared
 from implicit_if.harness.stats.length_control.offline_model import LengthModel
-from implicit_if.harness.stats.seeds import Part, error_and_degrees, seed_part
+from implicit_if.harness.stats.seeds import Part, seed_part
 from implicit_if.harness.stats.vectors import Floats, check_expected, check_level
 
 
@@ -29,12 +28,12 @@ def compare_controlled(
 
     With one seed each, instructions are resampled for both systems together, and both are fitted anew with one draw of
     the judge's taste for length, which they share. With several seeds, per-instruction pseudo-values stand for the
-    fits, and the variance between seeds is added as in `paired.compare`. Interval and p-value are Student's t. The
-    variance holds what few raw differences leave uncertain (`differences.added_variance`): resampling verdicts that
+    fits, and the variance between seeds is added as in `stats.compare`. Interval and p-value are Student's t. The
+    variance holds what few raw differences leave uncertain (`comparison.added_variance`): resampling verdicts that
     are all wins or all losses, or a handful of others, hardly varies.
 
     Args:
-        first: One model a seed (`length.length_model`), made with ids.
+        first: One model a seed (`offline_model.length_model`), made with ids.
         second: Likewise, on the same instructions, with the same prior.
         n_expected: Instructions in the set; those of the models if not given.
         level: Nominal coverage of the interval.
@@ -68,12 +67,8 @@ def compare_controlled(
     else:
         parts, method, used_seed = _parts_over_seeds(first, second), "paired lc seeds;t", None
     vary = any(part.variance > 0 for part in parts) and not any(model.is_one_sided for model in models)
-    instructions = parts[0]._replace(variance=parts[0].variance + added, spread=parts[0].spread + added)
-    error, degrees = error_and_degrees([instructions, *parts[1:]])
-    interval = difference_interval(difference, error, degrees, n, level)
-    estimate = Score.estimate(difference, method, n, expected, error, interval, level, used_seed)
-    p_value = float(student_p(difference, error, degrees, n))
-    return Comparison(estimate, p_value, detectable_difference(error, level) if vary else None)
+    parts[0] = parts[0]._replace(variance=parts[0].variance + added, spread=parts[0].spread + added)
+    return compared(difference, parts, n, expected, level, method, vary, seed=used_seed)
 
 
 def _bootstrap_variance(first: LengthModel, second: LengthModel, n_resamples: int, seed: int) -> float:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from implicit_if.harness import stats
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.stats.controlled import compare_controlled
+from implicit_if.harness.stats.length_control.comparison import compare_controlled
 from implicit_if.harness.stats.length_control.logistic import sigmoid
 from implicit_if.harness.stats.length_control.offline_model import LengthModel, length_model
 from implicit_if.harness.stats.length_control.priors import GPT4_TURBO, WEAK, LengthPrior
