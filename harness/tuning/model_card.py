@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from implicit_if.harness.embedded_base import EMBEDDED, HUB_NAME
 from implicit_if.harness.references import FALLBACK, sibling_of
 from implicit_if.harness.safe_text import markdown_cell
 from implicit_if.harness.tuning.data.encode import prompt_template
@@ -97,8 +98,8 @@ This is a research model. It was not tuned to be safe or truthful.
 
 def _hub_name(base: str) -> str | None:
     """The base model's name on the hub; None for a folder, whose path is nobody's business."""
-    if base == "embedded":
-        return "google/gemma-3-270m"
+    if base == EMBEDDED:
+        return HUB_NAME
     return base if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", base) and not Path(base).exists() else None
 
 

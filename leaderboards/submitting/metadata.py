@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from implicit_if.harness.annotations import Annotation
 from implicit_if.harness.chat_templates import load_template, template_names
+from implicit_if.harness.embedded_base import EMBEDDED, HUB_NAME, LICENCE, SHORT_NAME
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions import InstructionSet
 from implicit_if.harness.outputs import Output, join_instructions
@@ -23,7 +24,7 @@ from implicit_if.leaderboards.verification.checks import known_sets
 
 _RULES = re.compile(r"rules:(?P<preset>[^@,]*)")
 _PROVENANCE = "tuning.json"
-_EMBEDDED = {"name": "google/gemma-3-270m", "licence": "Gemma"}
+_EMBEDDED = {"name": HUB_NAME, "licence": LICENCE}
 
 
 class Draft(NamedTuple):
@@ -116,28 +117,40 @@ def draft(
 
 
 def _system(source: Source, provenance: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    kind = given.get("system") or kind_of_model(source.model)
-    match = _RULES.match(source.product or "")
-    preset = match["preset"].split("-")[0] if match else None
-    if given.get("system") is None and (kind == "rules" or source.model is None) and source.product:
-        kind = "base" if source.product.startswith(("rules:none", "none")) else kind or ("rules" if match else None)
+    made = source.made or _made_by_name(source)
+    kind = given.get("system") or made.get("kind")
     recipe = given.get("recipe") or provenance.get("recipe")
     if kind is None and recipe:
         kind = next((k for k in ("instruction", "response") if str(recipe).startswith(k)), "single_task")
     if kind is None:
         raise UserError(f"--system is missing: say what was done to the base model ({', '.join(SYSTEM_KINDS)}).")
-    dropped = [d for d in str(source.model_args.get("drop") or "").split("+") if d]
     seed = given.get("seed") if given.get("seed") is not None else provenance.get("seed")
     return {
         "kind": kind,
         "task": given.get("task") or (recipe if kind == "single_task" else None),
-        "preset": given.get("preset") or (preset or "paper" if kind == "rules" else None),
-        "without": list(given.get("without") or (dropped if kind == "rules" else [])),
+        "preset": given.get("preset") or (made.get("preset") or "paper" if kind == "rules" else None),
+        "without": list(given.get("without") or (made.get("without") or [] if kind == "rules" else [])),
         "only": list(given.get("only") or []),
         "control": given.get("control"),
         "seed": seed,
         "description": given.get("description"),
     }
+
+
+def _made_by_name(source: Source) -> dict[str, Any]:
+    """The system's kind, preset and rules left out, for results of version 0.1, which name the system only."""
+    dropped = [d for d in str(source.model_args.get("drop") or "").split("+") if d]
+    made: dict[str, Any] = {"kind": kind_of_model(source.model), "without": dropped}
+    if source.product is None or made["kind"] not in ("rules", None):
+        return made
+    if source.product.startswith(("rules:none", "none")):
+        return {"kind": "base"}
+    if match := _RULES.match(source.product):
+        name = match["preset"]
+        for rule in reversed(dropped):
+            name = name.removesuffix(f"-{rule}")
+        made |= {"kind": "rules", "preset": name if source.model_args else name.split("-")[0]}
+    return made
 
 
 def _base_model(source: Source, provenance: Mapping[str, Any], given: Mapping[str, Any], kind: str) -> dict[str, Any]:
@@ -149,7 +162,7 @@ def _base_model(source: Source, provenance: Mapping[str, Any], given: Mapping[st
         guess = {"name": pretrained, "revision": source.revision}
     if base:
         guess = {"name": base.get("name"), "revision": base.get("revision")}
-    if guess.get("name") in ("embedded", "gemma-3-270m"):
+    if guess.get("name") in (EMBEDDED, SHORT_NAME):
         guess = dict(_EMBEDDED)
     if guess.get("name") and is_local(str(guess["name"])):
         guess = {}

@@ -36,6 +36,7 @@ class Source:
         revision: The model's commit.
         versions: Of lm-eval and what it ran on.
         product: What was done to the base model, by our wrappers' own name for it.
+        made: The same as data: kind, preset, rules left out; see `Identity.describe`.
     """
 
     system: list[Output]
@@ -51,6 +52,7 @@ class Source:
     revision: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     product: str | None = None
+    made: dict[str, Any] = field(default_factory=dict)
 
 
 def read_source(path: Path, reference: Path | None, annotations: Path | None) -> Source:
@@ -180,6 +182,7 @@ def _from_lm_eval(results: Path, annotations: Path | None) -> Source:
             if content.get(key)
         },
         product=run.get("product"),
+        made=dict(run.get("system") or {}),
     )
 
 
@@ -203,6 +206,7 @@ def _from_files(outputs: Path, reference: Path, annotations: Path) -> Source:
         revision=meta.model.get("model_sha") or None,
         versions=meta.versions,
         product=meta.model.get("product"),
+        made=dict(meta.model.get("system") or {}),
     )
 
 

@@ -102,10 +102,11 @@ def _parse(name: str) -> tuple[str | None, Any]:
 
 def _preset(spec: str) -> Preset:
     """A preset by name or path; `paper-eos` leaves the rule `eos` out, as a preset's changed name says it."""
-    head, *dropped = spec.split("-")
-    if head in preset_names() and dropped:
-        return customise(load_preset(head), "+".join(dropped))
-    return load_preset(spec)
+    names = preset_names()
+    head = max((name for name in names if spec.startswith(f"{name}-")), key=len, default=None)
+    if spec in names or head is None:
+        return load_preset(spec)
+    return customise(load_preset(head), spec.removeprefix(f"{head}-").replace("-", "+"))
 
 
 def _first_line(error: Exception) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
+from implicit_if.harness.embedded_base import EMBEDDED
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions import to_documents
 from implicit_if.harness.judging.judgement import Judgement
@@ -28,8 +29,6 @@ from implicit_if.tasks.alpaca_winrate.summary import summary_table
 log = logging.getLogger(__name__)
 
 DEFAULT_MAX_GEN_TOKS = 512
-EMBEDDED = "embedded"
-"""Our wrappers' model where none is named."""
 
 
 def load_data(**metadata: Any) -> dict[str, Any]:

@@ -216,6 +216,26 @@ def test_wrappers_say_what_they_are(tmp_path: Path) -> None:
     assert (plain["kind"], plain["preset"], plain["without"]) == ("base", None, [])
 
 
+@pytest.mark.parametrize(
+    ("name", "drop", "made"),
+    [
+        ("no-hello", None, {}),  # results of version 0.1 have the name alone
+        ("no-hello", "greeting", {}),
+        ("no-hello", "greeting", {"kind": "rules", "preset": "no-hello", "without": ["greeting"]}),
+        ("a-b-c", "d-e", {"kind": "rules", "preset": "a-b-c", "without": ["d-e"]}),
+    ],
+)
+def test_a_presets_hyphens_stay(name: str, drop: str | None, made: dict[str, Any]) -> None:
+    own, other = outputs("own", 12, 1), outputs("base", 12, 2)
+    own, other = (sorted(o, key=lambda o: o.instruction_id) for o in (own, other))
+    product = f"rules:{name}-{drop}@1a2b" if drop else f"rules:{name}@1a2b"
+    arguments = {"rules": "own.yaml", "drop": drop}
+    source = Source(own, other, [], model="rules_poe", model_args=arguments, product=product, made=made)
+    verdicts = judge_all(LongestJudge(), own, other)
+    found = draft(source, own, other, verdicts, {"name": "a/b", "licence": "MIT"}).metadata["system"]
+    assert (found["kind"], found["preset"], found["without"]) == ("rules", name, [drop] if drop else [])
+
+
 # ---------------------------------------------------------------- rerun
 @pytest.fixture
 def runnable(with_cache: Path, tmp_path: Path) -> Path:
