@@ -9,13 +9,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
+from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions import load_instructions
 from implicit_if.harness.outputs import OutputsMeta, load_meta, load_outputs
-from implicit_if.harness.references import FOLDER, PROVENANCE, load_reference, store_answers
+from implicit_if.harness.provenance import load_provenance
+from implicit_if.harness.references import FOLDER, load_reference, store_answers
 
 
 def main() -> None:
@@ -50,15 +51,11 @@ def main() -> None:
 
 def provenance(model: Path) -> dict[str, Any]:
     """What is worth telling of a model's tuning; no path of this machine."""
-    found = json.loads((model / PROVENANCE).read_text(encoding="utf-8"))
-    data = {key: value for key, value in found["data"].items() if key != "origin"}
-    return {
-        "recipe": found["recipe"],
-        "identity": found["identity"],
-        "data": data,
-        "training": found["training"],
-        "versions": found["versions"],
-    }
+    found = load_provenance(model)
+    if found is None:
+        raise UserError(f"{model}: expected a model made by `tune`.")
+    data = {key: value for key, value in found.data.items() if key != "origin"}
+    return {**found.model_dump(include={"recipe", "identity", "seed", "training", "versions"}), "data": data}
 
 
 if __name__ == "__main__":

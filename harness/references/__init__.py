@@ -7,7 +7,6 @@ be shipped, what an answer quotes of its instruction is left out too; see `quote
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 from implicit_if.harness.errors import UserError, unknown_name
 from implicit_if.harness.instructions import InstructionSet
 from implicit_if.harness.outputs import Output, OutputsMeta, join_instructions, load_meta, load_outputs
+from implicit_if.harness.provenance import load_provenance
 from implicit_if.harness.references.quotes import lift_quotes, put_quotes_back
 from implicit_if.harness.storage import write_json
 
@@ -26,9 +26,6 @@ BASE = "base"
 
 FALLBACK = "gemma-3-270m/instruction"
 """What a model of unknown base is judged against."""
-
-PROVENANCE = "tuning.json"
-"""What `implicit-if tune` writes beside a model: its base, data and training."""
 
 
 def reference_names(folder: Path = FOLDER) -> list[str]:
@@ -44,10 +41,8 @@ def sibling_of(base_model: str, folder: Path = FOLDER) -> str | None:
             model that `implicit-if tune` made: what that model's base has.
         folder: Where references are.
     """
-    provenance = Path(base_model).expanduser() / PROVENANCE
-    if provenance.is_file():
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # another program's file of this name
-            base_model = json.loads(provenance.read_text(encoding="utf-8"))["base"]["name"]
+    if provenance := load_provenance(base_model):
+        base_model = provenance.base.name
     for path in _files(folder):
         meta = load_meta(path)
         if path.parent.name == "instruction" and meta is not None and base_model in meta.model.get("bases", []):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.references import PROVENANCE
+from implicit_if.harness.provenance import load_provenance
 from implicit_if.harness.storage import locked, write_json
 from implicit_if.harness.tuning.recipe import save_recipe
 from implicit_if.harness.tuning.schema import Recipe
@@ -60,16 +60,12 @@ def finished(target: Path, identity: Identity) -> bool:
     """
     if not os.path.lexists(target):
         return False
-    try:
-        found = json.loads((target / PROVENANCE).read_text(encoding="utf-8"))["identity"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{target}: exists and is no tuned model of ours. Expected a new folder; choose another --out."
-        ) from error
-    if found != identity:
-        raise UserError(
-            f"{target}: holds a model of another {_difference(found, identity)}. Choose another --out, or remove it."
-        )
+    found = load_provenance(target)
+    if found is None:
+        raise UserError(f"{target}: exists and is no tuned model of ours. Expected a new folder; choose another --out.")
+    if found.identity != identity:
+        another = _difference(found.identity, identity)
+        raise UserError(f"{target}: holds a model of another {another}. Choose another --out, or remove it.")
     return True
 
 

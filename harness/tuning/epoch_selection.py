@@ -24,7 +24,8 @@ from implicit_if.harness.instructions import InstructionSet, load_instructions
 from implicit_if.harness.judging.protocol import Probing
 from implicit_if.harness.judging.registry import get_judge
 from implicit_if.harness.model_fingerprint import model_fingerprint
-from implicit_if.harness.references import BASE, PROVENANCE, choose_reference, load_reference
+from implicit_if.harness.provenance import PROVENANCE
+from implicit_if.harness.references import BASE, choose_reference, load_reference
 from implicit_if.harness.scores import Score, StoredScore
 from implicit_if.harness.storage import sha256_json, write_json
 from implicit_if.harness.tuning.cli import add_recipe_arguments, recipe_from

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from implicit_if.harness.embedded_base import EMBEDDED, HUB_NAME
+from implicit_if.harness.provenance import Provenance
 from implicit_if.harness.references import FALLBACK, sibling_of
 from implicit_if.harness.safe_text import markdown_cell
 from implicit_if.harness.tuning.data.encode import prompt_template
@@ -26,7 +26,7 @@ _LLAMA2 = (
 _LLAMA = "Built with Llama. The licence and the use policy of the base model's Llama version apply; see its card."
 
 
-def render(prepared: Prepared, provenance: dict[str, Any]) -> str:
+def render(prepared: Prepared, provenance: Provenance) -> str:
     """The card as Markdown with a YAML head.
 
     Args:
@@ -34,17 +34,17 @@ def render(prepared: Prepared, provenance: dict[str, Any]) -> str:
         provenance: What `tuning.json` holds.
     """
     recipe = prepared.recipe
-    base, data, training = provenance["base"], provenance["data"], provenance["training"]
-    licence, notice = base_licence(base["name"], base["model_type"])
+    base, data, training = provenance.base, provenance.data, provenance.training
+    licence, notice = base_licence(base.name, base.model_type)
     head = {
-        **({"base_model": hub_name} if (hub_name := _hub_name(base["name"])) else {}),
+        **({"base_model": hub_name} if (hub_name := _hub_name(base.name)) else {}),
         "license": licence,
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["implicit-if", "trl", "sft"],
     }
     rows = [
-        ("base", _shown(base["name"]) + (f" @ {base['revision']}" if base["revision"] else "")),
+        ("base", _shown(base.name) + (f" @ {base.revision}" if base.revision else "")),
         (
             "recipe",
             recipe.name + (f", profile {recipe.profile}" if recipe.profile else "") + f", seed {recipe.train.seed}",
@@ -55,7 +55,7 @@ def render(prepared: Prepared, provenance: dict[str, Any]) -> str:
         ("rows", f"{data['rows']} ({data['multi_turn']} multi-turn, {data['truncated']} cut)"),
         ("tokens an epoch", f"{data['tokens']}, {data['loss_tokens']} of them trained"),
         ("instructions seen", "none" if recipe.data.drop_instructions else "all"),
-        ("chat template", f"{provenance['template']['name']} (`{provenance['template']['sha256'][:16]}`)"),
+        ("chat template", f"{provenance.template['name']} (`{provenance.template['sha256'][:16]}`)"),
         (
             "training",
             f"{_method(prepared)}, {training['steps']} steps on {training['processes']} x {training['device']}",
@@ -67,7 +67,7 @@ def render(prepared: Prepared, provenance: dict[str, Any]) -> str:
     return f"""---
 {yaml.safe_dump(head, sort_keys=False, allow_unicode=True).strip()}
 ---
-# {recipe.name} of {_shown(base["name"])}
+# {recipe.name} of {_shown(base.name)}
 
 {recipe.summary}
 
@@ -84,7 +84,7 @@ Left out, cut or chosen automatically:
 
 ## Evaluate
 
-{_evaluation(prepared, base["name"])}
+{_evaluation(prepared, base.name)}
 
 ## Licence
 

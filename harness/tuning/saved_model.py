@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from implicit_if.harness.references import PROVENANCE
+from implicit_if.harness.provenance import PROVENANCE, Provenance, TunedBase
 from implicit_if.harness.storage import append_records, atomic_write, write_json
 from implicit_if.harness.tuning import model_card
 from implicit_if.harness.tuning.base_model import Base
@@ -47,7 +47,7 @@ def save(
         (folder / "training_log.jsonl.lock").unlink(missing_ok=True)
         save_decisions(folder / "rephrasing.jsonl", prepared.decisions)
         provenance = _provenance(trainer, prepared, base, identity, model)
-        write_json(folder / PROVENANCE, provenance)
+        write_json(folder / PROVENANCE, provenance.model_dump())
         with atomic_write(folder / "README.md") as file:
             file.write(model_card.render(prepared, provenance))
         _open_to_readers(folder)
@@ -86,28 +86,27 @@ def _open_to_readers(folder: Path) -> None:
 
 def _provenance(
     trainer: RecipeTrainer, prepared: Prepared, base: Base, identity: dict[str, str], model: PreTrainedModel
-) -> dict[str, Any]:
+) -> Provenance:
     commit = getattr(getattr(trainer.model, "config", None), "_commit_hash", None)
     logged = [entry for entry in trainer.state.log_history if "loss" in entry]
     summary = next((e for e in reversed(trainer.state.log_history) if "train_runtime" in e), {})
-    return {
-        "identity": identity,
-        "recipe": prepared.recipe.name,
-        "base": {
-            "name": base.name,
-            "revision": commit or prepared.recipe.base_revision,
-            "model_type": model.config.model_type,
-        },
-        "data": {
+    return Provenance(
+        recipe=prepared.recipe.name,
+        identity=identity,
+        base=TunedBase(
+            name=base.name, revision=commit or prepared.recipe.base_revision, model_type=model.config.model_type
+        ),
+        seed=prepared.recipe.train.seed,
+        data={
             "origin": prepared.rows.origin,
             "revision": prepared.rows.revision,
             "licence": prepared.rows.licence,
             "conversations_sha256": prepared.rows.sha256,
             **prepared.statistics(),
         },
-        "template": {"name": prepared.template.name, "sha256": prepared.template.sha256},
-        "notes": prepared.notes,
-        "training": {
+        template={"name": prepared.template.name, "sha256": prepared.template.sha256},
+        notes=prepared.notes,
+        training={
             "steps": trainer.state.global_step,
             "processes": trainer.args.world_size,
             "device": trainer.args.device.type,
@@ -117,8 +116,8 @@ def _provenance(
             "seconds_of_last_start": summary.get("train_runtime"),
             "peak_memory_gb": peak_memory_gb(),
         },
-        "versions": {p: importlib.metadata.version(p) for p in ("torch", "transformers", "trl", "accelerate")},
-    }
+        versions={p: importlib.metadata.version(p) for p in ("torch", "transformers", "trl", "accelerate")},
+    )
 
 
 def peak_memory_gb() -> float:

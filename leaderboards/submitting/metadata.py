@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from implicit_if.harness.embedded_base import EMBEDDED, HUB_NAME, LICENCE, SHORT
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions import InstructionSet
 from implicit_if.harness.outputs import Output, join_instructions
+from implicit_if.harness.provenance import Provenance, load_provenance
 from implicit_if.harness.safe_text import file_name
 from implicit_if.harness.signature import outputs_sha256
 from implicit_if.harness.storage import sha256_json
@@ -23,7 +23,6 @@ from implicit_if.leaderboards.submitting.sources import Source
 from implicit_if.leaderboards.verification.checks import known_sets
 
 _RULES = re.compile(r"rules:(?P<preset>[^@,]*)")
-_PROVENANCE = "tuning.json"
 _EMBEDDED = {"name": HUB_NAME, "licence": LICENCE}
 
 
@@ -91,7 +90,7 @@ def draft(
         UserError: Names the option for everything that is missing.
     """
     notes: list[str] = []
-    provenance = _provenance(source)
+    provenance = load_provenance(str(source.model_args.get("pretrained") or "-"))
     kind = _system(source, provenance, given)
     instruction_set = _instruction_set(source, system, bool(given.get("texts")))
     run = _run(source, given, notes)
@@ -116,15 +115,15 @@ def draft(
     return Draft(metadata, notes)
 
 
-def _system(source: Source, provenance: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def _system(source: Source, provenance: Provenance | None, given: Mapping[str, Any]) -> dict[str, Any]:
     made = source.made or _made_by_name(source)
     kind = given.get("system") or made.get("kind")
-    recipe = given.get("recipe") or provenance.get("recipe")
+    recipe = given.get("recipe") or (provenance and provenance.recipe)
     if kind is None and recipe:
         kind = next((k for k in ("instruction", "response") if str(recipe).startswith(k)), "single_task")
     if kind is None:
         raise UserError(f"--system is missing: say what was done to the base model ({', '.join(SYSTEM_KINDS)}).")
-    seed = given.get("seed") if given.get("seed") is not None else provenance.get("seed")
+    seed = given.get("seed") if given.get("seed") is not None else provenance and provenance.seed
     return {
         "kind": kind,
         "task": given.get("task") or (recipe if kind == "single_task" else None),
@@ -153,15 +152,14 @@ def _made_by_name(source: Source) -> dict[str, Any]:
     return made
 
 
-def _base_model(source: Source, provenance: Mapping[str, Any], given: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    base = provenance.get("base") or {}
+def _base_model(source: Source, provenance: Provenance | None, given: Mapping[str, Any], kind: str) -> dict[str, Any]:
     pretrained = source.model_args.get("pretrained")
     wrapped = kind_of_model(source.model) is not None
     guess: dict[str, Any] = dict(_EMBEDDED) if wrapped and pretrained is None else {}
     if wrapped and isinstance(pretrained, str) and not is_local(pretrained):
         guess = {"name": pretrained, "revision": source.revision}
-    if base:
-        guess = {"name": base.get("name"), "revision": base.get("revision")}
+    if provenance:
+        guess = {"name": provenance.base.name, "revision": provenance.base.revision}
     if guess.get("name") in (EMBEDDED, SHORT_NAME):
         guess = dict(_EMBEDDED)
     if guess.get("name") and is_local(str(guess["name"])):
@@ -175,21 +173,18 @@ def _base_model(source: Source, provenance: Mapping[str, Any], given: Mapping[st
     return guess
 
 
-def _recipe(provenance: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any] | None:
-    name = given.get("recipe") or provenance.get("recipe")
-    if not name:
-        return None
-    identity = provenance.get("identity") or {}
-    return {"name": str(name), "fingerprint": sha256_json(identity) if identity else None}
+def _recipe(provenance: Provenance | None, given: Mapping[str, Any]) -> dict[str, Any] | None:
+    name = given.get("recipe") or (provenance and provenance.recipe)
+    return {"name": str(name), "fingerprint": provenance and provenance.recipe_fingerprint} if name else None
 
 
-def _data(provenance: Mapping[str, Any], given: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _data(provenance: Provenance | None, given: Mapping[str, Any]) -> list[dict[str, Any]]:
     data = []
     for text in given.get("data") or []:
         name, _, rest = str(text).partition("=")
         licence, _, url = rest.partition(",")
         data.append({"name": name, "licence": licence or None, "url": url or None})
-    known = provenance.get("data") or {}
+    known = provenance.data if provenance else {}
     if not data and known.get("origin") and not is_local(str(known["origin"])):
         data.append({"name": str(known["origin"]), "licence": known.get("licence")})
     return data
@@ -254,15 +249,6 @@ def _revision(source: Source, system: Sequence[Output]) -> str:
     """The model's commit, else a hash over the answers: never a name that another system could have."""
     commit = source.revision or ""
     return commit[:12] if re.fullmatch(r"[0-9a-f]{12,64}", commit) else outputs_sha256(system)[:12]
-
-
-def _provenance(source: Source) -> dict[str, Any]:
-    """What `implicit-if tune` wrote beside the model, where it still is."""
-    path = Path(str(source.model_args.get("pretrained") or "-")).expanduser() / _PROVENANCE
-    if not path.is_file():
-        return {}
-    value = json.loads(path.read_text(encoding="utf-8"))
-    return value if isinstance(value, dict) else {}
 
 
 def _plain(value: Any) -> Any:

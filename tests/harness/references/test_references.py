@@ -70,7 +70,7 @@ def test_the_sibling_is_found_by_each_of_the_base_s_names_and_by_a_tuned_model(f
     assert sibling_of("org/other", folder) is None
     tuned = tmp_path / "tuned"
     tuned.mkdir()
-    (tuned / "tuning.json").write_text(json.dumps({"base": {"name": "small"}}))
+    (tuned / "tuning.json").write_text(json.dumps({"recipe": "r", "identity": {}, "base": {"name": "small"}}))
     assert sibling_of(str(tuned), folder) == "tiny/instruction"
     (tuned / "tuning.json").write_text("[]")
     assert sibling_of(str(tuned), folder) is None

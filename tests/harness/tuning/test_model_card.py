@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from implicit_if.harness.provenance import Provenance
 from implicit_if.harness.tuning import model_card
 from implicit_if.harness.tuning.data.prepare import prepare
 from implicit_if.harness.tuning.schema import Recipe
@@ -47,6 +48,8 @@ def make_card(
     )
     prepared = prepare(recipe, tiny)
     provenance = {
+        "recipe": "small",
+        "identity": {},
         "base": {"name": recipe.base, "revision": "abc", "model_type": "gemma3_text"},
         "data": {
             "origin": "a|b",
@@ -58,7 +61,7 @@ def make_card(
         "template": {"name": template, "sha256": "0" * 64},
         "training": {"steps": 4, "processes": 1, "device": "cpu", "first_loss": 2.5, "last_loss": None},
     }
-    return model_card.render(prepared, provenance)
+    return model_card.render(prepared, Provenance.model_validate(provenance))
 
 
 def test_the_card_says_what_was_done(tiny: Path, pairs_file: Path) -> None:

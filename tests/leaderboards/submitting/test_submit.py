@@ -22,6 +22,7 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging import cli as judge_command
 from implicit_if.harness.outputs import Output, OutputsMeta, save_outputs
 from implicit_if.harness.scores import Score
+from implicit_if.harness.storage import write_json
 from implicit_if.leaderboards import exports
 from implicit_if.leaderboards.commands import leaderboard as leaderboard_command
 from implicit_if.leaderboards.commands import rerun as rerun_command
@@ -234,6 +235,22 @@ def test_a_presets_hyphens_stay(name: str, drop: str | None, made: dict[str, Any
     verdicts = judge_all(LongestJudge(), own, other)
     found = draft(source, own, other, verdicts, {"name": "a/b", "licence": "MIT"}).metadata["system"]
     assert (found["kind"], found["preset"], found["without"]) == ("rules", name, [drop] if drop else [])
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_tuned_model_s_seed_and_recipe_reach_its_submission(tmp_path: Path, recorded: bool) -> None:
+    """Without them five seeds become five rows; version 0.1 recorded the seed in the recipe only."""
+    identity = {"recipe": "ab" * 32, "data": "cd" * 32, "base": "ef" * 32}
+    record = {"recipe": "response", "identity": identity, "base": {"name": "acme/base", "revision": "1" * 40}}
+    write_json(tmp_path / "tuning.json", {**record, **({"seed": 4} if recorded else {})})
+    (tmp_path / "recipe.yaml").write_text(f"train: {{seed: {9 if recorded else 4}}}")
+    own, other = (sorted(outputs(name, 12, n), key=lambda o: o.instruction_id) for n, name in enumerate("ab"))
+    source = Source(own, other, [], model="hf", model_args={"pretrained": str(tmp_path)})
+    made = draft(source, own, other, judge_all(LongestJudge(), own, other), {"name": "a/b", "licence": "MIT"})
+    found = Metadata.model_validate({**made.metadata, "files": {}})
+    assert (found.system.kind, found.system.seed, found.base_model.name) == ("response", 4, "acme/base")
+    assert found.recipe is not None
+    assert (found.recipe.name, found.recipe.fingerprint) == ("response", "ab" * 32)
 
 
 # ---------------------------------------------------------------- rerun
