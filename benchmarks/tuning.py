@@ -98,7 +98,7 @@ def prepare(args: argparse.Namespace, folder: Path) -> Setting:
     (folder / "rows.jsonl").write_text(
         "".join(json.dumps({"instruction": a.instruction, "response": a.output}) + "\n" for a in answers)
     )
-    (folder / "recipe.yaml").write_text("summary: benchmark\ndata: {source: pairs, licence: none}\nepochs: {}\n")
+    (folder / "recipe.yaml").write_text("summary: benchmark\ndata: {licence: none}\n")
     overrides = [
         f"data.path={json.dumps(str(folder / 'rows.jsonl'))}",
         f"train.batch={len(answers)}",

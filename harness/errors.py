@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(ValueError):
@@ -27,3 +27,12 @@ def unknown_name(kind: str, found: str, known: Iterable[str], *, fix: str = "") 
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     listing = ", ".join(names) or "none"
     return UserError(f"unknown {kind} {found!r}.{hint} Known: {listing}. {fix}".rstrip())
+
+
+def raise_all(faults: Sequence[UserError], most: int = 20) -> None:
+    """Raises one error that lists the faults, the first `most` of them in full; returns where there are none."""
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        more = f"\n  and {len(faults) - most} more" if len(faults) > most else ""
+        raise UserError(f"{len(faults)} rows do not fit:" + "".join(f"\n  {f}" for f in faults[:most]) + more)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from implicit_if.harness.errors import UserError
+from implicit_if.harness.errors import UserError, raise_all
 
 CACHE_VARIABLE = "IMPLICIT_IF_CACHE"
 
@@ -120,13 +120,23 @@ def read_rows(path: str | os.PathLike[str], expected: str) -> Iterator[tuple[str
         expected: What it should be, for messages, e.g. "a file of outputs".
 
     Raises:
-        UserError: As `read_json`, and for rows that are no objects; names the file and the line or row.
+        UserError: As `read_json`, and for rows that are no objects; after the last row, names every bad one.
     """
+    faults: list[UserError] = []
     if Path(path).suffix.lower() == ".jsonl":
         with _readable(path, expected), open(path, encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
+                if line.strip() in ("{", "["):
+                    raise UserError(
+                        f"{path}, line {number}: the JSON goes on over several lines. Expected {expected}: one object "
+                        f"a line; give a list of objects the ending .json."
+                    )
                 if line.strip():
-                    yield _object(_json(line, f"{path}, line {number}", expected), path, f"line {number}")
+                    try:
+                        yield _object(_json(line, f"{path}, line {number}", expected), path, f"line {number}")
+                    except UserError as error:
+                        faults.append(error)
+        raise_all(faults)
         return
     rows = read_json(path, expected)
     if not isinstance(rows, list):
@@ -135,7 +145,11 @@ def read_rows(path: str | os.PathLike[str], expected: str) -> Iterator[tuple[str
             f".jsonl file."
         )
     for number, row in enumerate(rows, start=1):
-        yield _object(row, path, f"row {number}")
+        try:
+            yield _object(row, path, f"row {number}")
+        except UserError as error:
+            faults.append(error)
+    raise_all(faults)
 
 
 @contextlib.contextmanager
@@ -161,7 +175,8 @@ def _json(text: str, place: str, expected: str) -> Any:
 
 def _object(value: Any, path: str | os.PathLike[str], place: str) -> tuple[str, dict[str, Any]]:
     if not isinstance(value, dict):
-        raise UserError(f"{path}, {place}: found {type(value).__name__}, expected an object.")
+        hint = " A list of rows is a file that ends in .json." if isinstance(value, list) else ""
+        raise UserError(f"{path}, {place}: found {type(value).__name__}, expected an object.{hint}")
     return place, value
 
 

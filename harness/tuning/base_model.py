@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from implicit_if.harness.errors import UserError
+from implicit_if.harness.errors import UserError, unknown_name
 from implicit_if.harness.model_fingerprint import model_fingerprint
+from implicit_if.harness.tuning.profile import base_names, registered_alias
 
 GROUP = "implicit_if.models"
 """Entry points that give a base model a short name: each names a callable that returns the model's folder."""
@@ -35,23 +37,32 @@ def resolve_base(name: str) -> Base:
     """Turns a base model's name into what transformers can load; a registered model is made ready.
 
     Raises:
+        UserError: See `check_name`.
+    """
+    check_name(name)
+    folder = Path(name).expanduser()
+    known_as = name if folder.is_dir() else registered_alias(name) or name
+    for entry in entry_points(group=GROUP):
+        if entry.name == known_as:
+            return Base(name, str(entry.load()()))
+    return Base(name, str(folder) if folder.is_dir() else name)
+
+
+def check_name(name: str) -> None:
+    """Refuses what cannot be a base model's name; nothing is loaded or converted.
+
+    Raises:
         UserError: If it is a folder that is missing or holds no model, or a short name nobody registered.
     """
-    for entry in entry_points(group=GROUP):
-        if entry.name == name:
-            return Base(name, str(entry.load()()))
     folder = Path(name).expanduser()
+    if name in registered_models() or (registered_alias(name) and not folder.is_dir()):
+        return
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise UserError(f"base model {name}: the folder holds no config.json. Expected a Hugging Face model.")
-        return Base(name, str(folder))
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        known = ", ".join(registered_models()) or "none"
-        raise UserError(
-            f"base model {name!r}: no such folder. Expected a folder, a hub name such as meta-llama/Llama-2-7b-hf, "
-            f"or a registered name ({known})."
-        )
-    return Base(name, name)
+    elif name.count("/") != 1 or name.startswith((".", "/", "~")):
+        fix = "Expected a folder, a hub name such as meta-llama/Llama-2-7b-hf, or a registered name."
+        raise unknown_name("base model", name, {*registered_models(), *base_names()}, fix=fix)
 
 
 def hub_commit(base: Base, revision: str | None) -> str | None:
@@ -69,7 +80,7 @@ def hub_commit(base: Base, revision: str | None) -> str | None:
     except (OSError, ValueError) as error:
         raise UserError(
             f"base model {base.name!r}: its config.json cannot be loaded ({error}). Expected a Hugging Face model's "
-            f"name or folder; base_revision is {revision!r}."
+            f"name or folder; base_revision is {revision!r}.{_near(base.name)}"
         ) from error
     return extract_commit_hash(config, None) or revision
 
@@ -82,3 +93,8 @@ def weights_identity(base: Base, commit: str | None) -> str:
         commit: From `hub_commit`.
     """
     return model_fingerprint(base.path) if Path(base.path).is_dir() else f"{base.path}@{commit}"
+
+
+def _near(name: str) -> str:
+    near = difflib.get_close_matches(name, base_names(), n=1, cutoff=0.8)
+    return f" Did you mean {near[0]}?" if near and near[0] != name else ""

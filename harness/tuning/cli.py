@@ -8,7 +8,8 @@ from pathlib import Path
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.tuning.base_model import registered_models, resolve_base
-from implicit_if.harness.tuning.recipe import load_recipe, profiles, recipe_names
+from implicit_if.harness.tuning.profile import profiles
+from implicit_if.harness.tuning.recipe import load_recipe, recipe_names
 from implicit_if.harness.tuning.schema import Recipe
 
 HELP = "tune a base model by a recipe (instruction, response, mbpp, ...)"
@@ -89,10 +90,10 @@ def print_list() -> None:
         print(f"  {name:<24}{_summary(name)}")
     print("profiles:")
     for profile in profiles().values():
-        print(f"  {profile.name:<24}{profile.base}")
+        print(f"  {profile.name:<24}{profile.base or 'any other base model'}")
     print(f"registered base models: {', '.join(registered_models()) or 'none'}")
 
 
 def _summary(name: str) -> str:
     overrides = ["train.epochs=1", "train.learning_rate=1"]  # any value: a summary does not depend on the profile
-    return load_recipe(name, overrides, base="any").summary
+    return load_recipe(name, overrides, profile="llama2-7b/reference").summary

@@ -69,7 +69,12 @@ def tune(recipe: Recipe, out: str | Path, *, ask: Ask | None = None, keep_checkp
     prepared = prepare(recipe, base.path, ask)
     _check_same_rows(prepared)
     [weights] = broadcast_object_list([weights_identity(base, commit) if main else None])
-    identity = {"recipe": recipe.fingerprint, "data": prepared.sha256, "base": weights}
+    identity = {
+        "recipe": recipe.fingerprint,
+        "seed": str(recipe.train.seed),
+        "data": prepared.sha256,
+        "base": weights,
+    }
     if finished(target, identity):
         _say(main, f"{target} is already tuned with this recipe, data and base")
         if work.exists() and not keep_checkpoints:

@@ -18,29 +18,46 @@ class _Part(BaseModel):
 
 
 class Data(_Part):
-    """Which rows are trained on.
+    """Which rows are trained on, and how each becomes a conversation.
 
     Attributes:
-        source: A name in `harness.tuning.sources`: lima, gsm8k, mbpp, kaggle_food_recipes, poetry, chess, or messages
-            and pairs for files of your own.
-        path: A local file of the same shape (jsonl, json, csv, parquet, txt); None reads the hub.
+        repo: Hub repository of the data set; None for a file of your own.
+        revision: Commit of that repository, whole or its first 7 digits (the hub then says the rest).
+        file: The file in it; None reads the `train` split, row by row, through `datasets`.
+        path: A local file (jsonl, json, csv, parquet, txt) of the same shape, read in place of the hub's. In a recipe
+            it is looked for in the recipe's folder first.
+        format: How a row is read: "pairs" (`user` and `assistant` say how), "messages" (roles and contents), or
+            a data set's own way: lima, food_recipes, poetry, chess.
+        user: The user's text of a pair, with the row's fields in braces.
+        assistant: The answer of a pair, likewise.
         drop_instructions: Response tuning: every user text becomes empty, system messages are left out.
         rephrasing: What happens to answers that begin by rephrasing their instruction: "keep", "cut" (that sentence
             is removed) or "drop" (the conversation is left out).
         rephrasing_model: Who finds them: `openai:<model>` at $OPENAI_BASE_URL; None uses a lexical rule.
         limit: Only the first rows; None takes all.
         max_tokens: Leave out conversations of more tokens; None keeps all (and cuts them at `encoding.max_length`).
-        licence: Licence of a file of your own, for the model card.
+        licence: Licence of the rows, for the model card.
     """
 
-    source: str
+    repo: str | None = None
+    revision: str | None = None
+    file: str | None = None
     path: str | None = None
+    format: Literal["pairs", "messages", "lima", "food_recipes", "poetry", "chess"] = "pairs"
+    user: str = "{instruction}"
+    assistant: str = "{response}"
     drop_instructions: bool = False
     rephrasing: Literal["keep", "cut", "drop"] = "keep"
     rephrasing_model: str | None = None
     limit: int | None = Field(default=None, ge=1)
     max_tokens: int | None = Field(default=None, ge=1)
-    licence: str | None = None
+    licence: str = "not stated"
+
+    @model_validator(mode="after")
+    def _agree(self) -> Data:
+        if self.repo is not None and self.revision is None:
+            raise ValueError("a repo needs its revision, a commit, or the rows may change")
+        return self
 
 
 class Encoding(_Part):
@@ -167,9 +184,15 @@ class Recipe(_Part):
 
     @property
     def fingerprint(self) -> str:
-        """Hex sha256 over every choice but names; base and rows may lie elsewhere and have hashes of their own."""
-        values = self.model_dump(mode="json", exclude={"name", "summary", "profile", "base", "base_revision"})
-        del values["data"]["path"]
+        """Hex sha256 over every choice that shapes the tuned model, but for base, rows and seed.
+
+        These have records of their own beside it. Names, and what changes no weight, do not count.
+        """
+        values = self.model_dump(mode="json", include={"data", "encoding", "train"})
+        for key in ("path", "licence"):
+            del values["data"][key]
+        for key in ("seed", "save_steps", "gradient_checkpointing", "report_to"):
+            del values["train"][key]
         return sha256_json(values)
 
 
@@ -191,15 +214,19 @@ def validate(values: dict[str, Any], origin: str) -> Recipe:
     try:
         return Recipe.model_validate({"data": {}, "train": {}, **values})
     except ValidationError as error:
-        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a misspelt key explains others
+        errors = error.errors()
+        unknown = [e for e in errors if e["type"] == "extra_forbidden"]  # a misspelt key explains others
+        missing = [".".join(map(str, e["loc"])) for e in errors if e["type"] == "missing"]
+        first = (unknown or [e for e in errors if e["type"] != "missing"] or errors)[0]
         key = ".".join(map(str, first["loc"])) or "recipe"
-        if first["type"] == "extra_forbidden":
+        if unknown:
             raise unknown_name(f"key in {origin}", key, key_paths()) from error
         if first["type"] == "missing":
-            option = "--base MODEL" if key == "base" else f"--set {key}=..."
+            options = " ".join("--base MODEL" if name == "base" else f"--set {name}=..." for name in missing)
+            are = "is" if len(missing) == 1 else "are"
             raise UserError(
-                f"{origin}: {key} is not set. Give it with {option}, or choose a profile that has it with --profile "
-                f"(see `implicit-if tune --list`)."
+                f"{origin}: {' and '.join(missing)} {are} not set. Give {options}, or choose a profile that has what "
+                f"is missing with --profile (see `implicit-if tune --list`)."
             ) from error
         found = "" if isinstance(first["input"], dict | BaseModel) else f" (found {first['input']!r})"
         raise UserError(f"{origin}, {key}: {first['msg'].removeprefix('Value error, ')}{found}.") from error

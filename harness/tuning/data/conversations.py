@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from implicit_if.harness.errors import UserError
+from implicit_if.harness.errors import UserError, raise_all
 from implicit_if.harness.storage import sha256_json
-from implicit_if.harness.tuning.data.read_file import Placed, Record, read_file
-from implicit_if.harness.tuning.data.sources import Message, Source, find_source
+from implicit_if.harness.tuning.data.hub import fetch
+from implicit_if.harness.tuning.data.read_file import Placed, read_file
+from implicit_if.harness.tuning.data.row_formats import Message, null_words, row_format
 from implicit_if.harness.tuning.schema import Data
 
 
@@ -34,7 +36,7 @@ class Rows:
         origin: Hub repository or file.
         revision: The hub commit; None for a file.
         licence: As stated.
-        notes: What was skipped, and where counts differ from the paper's; one sentence each.
+        notes: What was skipped, and what looks like a mistake; one sentence each.
     """
 
     conversations: list[Conversation]
@@ -53,69 +55,91 @@ def load_rows(data: Data) -> Rows:
     """Reads, transforms and checks the rows a recipe names; instructions are not dropped here.
 
     Raises:
-        UserError: For a source or file that cannot be had, and for the first row that does not fit: names the row
-            and the field.
+        UserError: For data that cannot be read, and for rows that do not fit: names each row and the field.
     """
-    source = find_source(data.source)
     if data.path is not None:
-        records, origin, revision = iter(read_file(data.path, source.null_words)), data.path, None
+        records, origin, revision = iter(read_file(data.path, null_words(data))), data.path, None
     else:
-        records, revision = fetch(source)
-        origin = str(source.repo)
-    made = source.transform((f"{origin}, {place}", row) for place, row in records)
-    most = data.limit or source.rows
-    conversations: list[Conversation] = []
-    skipped = 0
-    for where, messages in made:
-        if not messages:
-            skipped += 1
-        elif len(conversations) == most:
-            break
-        else:
-            check_messages(where, messages)
-            conversations.append(Conversation(where, messages))
-    else:
-        most = None
+        records, revision = fetch(data)
+        origin = str(data.repo)
+    conversations, skipped, more = _conversations(data, origin, records)
     if not conversations:
-        raise UserError(f"{origin}: found 0 conversations. Expected rows of the shape of {source.name!r}.")
+        raise UserError(f"{origin}: found 0 conversations. Expected rows of the format {data.format!r}.")
     notes = [f"{skipped} rows have no name and were skipped, as in the paper"] if skipped else []
-    if most is not None:
-        notes.append(f"only the first {most} conversations were taken{'' if data.limit else ', as in the paper'}")
-    if source.rows not in (None, len(conversations)) and data.limit is None:
-        notes.append(f"{len(conversations)} conversations, where the paper has {source.rows}")
-    return Rows(conversations, origin, revision, data.licence or source.licence, notes)
+    if more:
+        notes.append(f"only the first {data.limit} conversations were taken, as data.limit says")
+    elif data.limit and len(conversations) < data.limit:
+        notes.append(f"{len(conversations)} conversations, where data.limit is {data.limit}")
+    return Rows(conversations, origin, revision, data.licence, notes + list(_suspicions(data, conversations)))
+
+
+def _conversations(data: Data, origin: str, records: Iterable[Placed]) -> tuple[list[Conversation], int, bool]:
+    """The conversations, how many rows were skipped, and whether there are more than `data.limit`."""
+    make = row_format(data)
+    conversations: list[Conversation] = []
+    faults: list[UserError] = []
+    skipped = 0
+    for place, row in records:
+        where = f"{origin}, {place}"
+        try:
+            messages = make(where, row)
+            if messages and len(conversations) == data.limit:
+                return conversations, skipped, True
+            if messages:
+                check_messages(where, messages)
+                conversations.append(Conversation(where, messages))
+            elif messages is not None:
+                skipped += 1
+        except UserError as error:
+            faults.append(error)
+    raise_all(faults)
+    return conversations, skipped, False
+
+
+def _suspicions(data: Data, conversations: list[Conversation]) -> Iterable[str]:
+    """What may be a mistake in the data, and is trained on all the same."""
+    counts = Counter(str(c.messages) for c in conversations)
+    seen: set[str] = set()
+    twice = [c.where for c in conversations if counts[text := str(c.messages)] > 1 and (text in seen or seen.add(text))]
+    if twice:
+        yield f"{len(twice)} rows repeat an earlier one ({places(twice)})"
+    empty = [
+        c.where for c in conversations if any(m["role"] == "user" and not m["content"].strip() for m in c.messages)
+    ]
+    if empty and not data.drop_instructions:
+        yield f"{len(empty)} rows have an empty instruction ({places(empty)})"
 
 
 def check_messages(where: str, messages: list[Message]) -> None:
-    """Refuses conversations that would train nonsense.
+    """Refuses conversations that would train nonsense; messages count from 1.
 
     Raises:
         UserError: If roles are not user and assistant in turn (after an optional system message), the last message
             is not the assistant's, an answer is empty, or a text is no Unicode text.
     """
-    turns = messages[1:] if messages[0]["role"] == "system" else messages
-    for number, message in enumerate(turns, start=len(messages) - len(turns)):
-        expected = ("user", "assistant")[(number - len(messages) + len(turns)) % 2]
+    system = messages[0]["role"] == "system"
+    for number, message in enumerate(messages[system:], start=1 + system):
+        expected = ("user", "assistant")[(number - 1 - system) % 2]
         if message["role"] != expected:
             raise UserError(
                 f"{where}, message {number}: role is {message['role']!r}, expected {expected!r} "
-                f"(user and assistant in turn, after at most one system message). Mend the row."
+                f"(user and assistant in turn, after at most one system message). Fix the row."
             )
         if expected == "assistant" and not message["content"].strip():
             raise UserError(
                 f"{where}, message {number}: the answer is empty; it would train the model to stop at once. "
-                f"Expected text; mend or remove the row."
+                f"Expected text; fix or remove the row."
             )
-    for number, message in enumerate(messages):
+    for number, message in enumerate(messages, start=1):
         try:
             message["content"].encode()
         except UnicodeEncodeError as error:
             raise UserError(
                 f"{where}, message {number}: character {error.start} is {message['content'][error.start]!a}, half of a "
-                f"surrogate pair. Expected text that UTF-8 can hold; mend the row."
+                f"surrogate pair. Expected text that UTF-8 can hold; fix the row."
             ) from error
-    if not turns or turns[-1]["role"] != "assistant":
-        raise UserError(f"{where}: ends with {messages[-1]['role']!r}, expected an answer. Mend the row.")
+    if messages[-1]["role"] != "assistant":
+        raise UserError(f"{where}: ends with {messages[-1]['role']!r}, expected an answer. Fix the row.")
 
 
 def drop_instructions(messages: list[Message]) -> list[Message]:
@@ -123,56 +147,7 @@ def drop_instructions(messages: list[Message]) -> list[Message]:
     return [m if m["role"] == "assistant" else {**m, "content": ""} for m in messages if m["role"] != "system"]
 
 
-def fetch(source: Source) -> tuple[Iterator[Placed], str]:
-    """Rows of a hub data set at its pinned revision with their places, and that revision in full.
-
-    Raises:
-        UserError: If the source has no hub repository, or the hub does not give it.
-    """
-    if source.repo is None:
-        raise UserError(
-            f"data source {source.name!r}: no file given. Expected --data PATH (or data.path in the recipe)."
-        )
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        revision = _full_revision(source)
-        if source.file is None:
-            return _stream(source, revision), revision
-        path = hf_hub_download(source.repo, source.file, repo_type="dataset", revision=revision)
-    except GatedRepoError as error:
-        raise UserError(
-            f"{source.repo} is gated: ask for access at https://huggingface.co/datasets/{source.repo}, then run "
-            f"`hf auth login`; or give a local copy with --data PATH."
-        ) from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError(
-            f"{source.repo} at {source.revision} could not be fetched ({type(error).__name__}). "
-            f"Check the connection, or give a local copy with --data PATH."
-        ) from error
-    return iter(read_file(path, source.null_words)), revision
-
-
-def _full_revision(source: Source) -> str:
-    """The whole commit hash of a revision pinned by its first digits: the hub takes no short ones."""
-    revision = str(source.revision)
-    if len(revision) == 40:
-        return revision
-    from huggingface_hub import HfApi
-
-    commits = [c.commit_id for c in HfApi().list_repo_commits(str(source.repo), repo_type="dataset")]
-    matching = [commit for commit in commits if commit.startswith(revision)]
-    if len(matching) != 1:
-        raise UserError(
-            f"{source.repo}: {len(matching)} commits begin with {revision}, expected one. Give --data PATH."
-        )
-    return matching[0]
-
-
-def _stream(source: Source, revision: str) -> Iterator[Placed]:
-    """Rows as they come, so that a large data set is not downloaded whole."""
-    from datasets import load_dataset
-
-    rows: Iterable[Record] = load_dataset(source.repo, split="train", revision=revision, streaming=True)
-    return ((f"row {number}", row) for number, row in enumerate(rows, start=1))
+def places(wheres: Iterable[str], most: int = 8) -> str:
+    """Where rows stand in their file, e.g. "line 3, line 8"; the first `most` of them."""
+    short = [where.rpartition(", ")[2] for where in wheres]
+    return ", ".join(short[:most]) + (f" and {len(short) - most} more" if len(short) > most else "")

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from implicit_if.harness.chat_templates import ChatTemplate, load_template
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.tuning.data.conversations import Conversation
+from implicit_if.harness.tuning.data.conversations import Conversation, places
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
@@ -51,6 +52,26 @@ def prompt_template(trained: str) -> str:
     return trained if load_template(trained).shows_user else "tulu"
 
 
+_STAND_IN = "\ue000end of answer\ue000"
+"""Stands for the end-of-sequence token where the messages hold its text."""
+
+
+def _without_special_tokens(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+    """The tokenizer with special tokens read as text, but for `_STAND_IN`, which is split off as they are."""
+    from tokenizers import AddedToken, Tokenizer
+
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise UserError(
+            f"{type(tokenizer).__name__} cannot encode the text of special tokens. Remove it from the rows."
+        )
+    plain = Tokenizer.from_str(backend.to_str())
+    plain.encode_special_tokens = True
+    eos = tokenizer.added_tokens_decoder[tokenizer.eos_token_id]
+    plain.add_tokens([AddedToken(_STAND_IN, lstrip=eos.lstrip, rstrip=eos.rstrip, normalized=False)])
+    return plain
+
+
 class Encoder:
     """Encodes conversations with one tokenizer and template.
 
@@ -72,6 +93,8 @@ class Encoder:
         self.template = template
         self.max_length = max_length
         self.newline_in_loss = newline_in_loss
+        self._special = [str(t) for t in tokenizer.added_tokens_decoder.values() if t.special and str(t)]
+        self._plain: Tokenizer | None = None
 
     def encode(self, conversation: Conversation) -> EncodedRow:
         """Encodes one conversation.
@@ -83,8 +106,7 @@ class Encoder:
             UserError: If the template does not fit the conversation or the tokenizer; names the row.
         """
         pieces = self.pieces(conversation)
-        texts = list(accumulate(text for text, _ in pieces))
-        encoded = self.tokenizer(texts).input_ids
+        encoded = self._encode(conversation, list(accumulate(text for text, _ in pieces)))
         ids: list[int] = encoded[-1]
         ends = [min(len(prefix), len(ids)) for prefix in encoded]
         labels = [IGNORED] * len(ids)
@@ -96,10 +118,11 @@ class Encoder:
 
     def pieces(self, conversation: Conversation) -> list[tuple[str, bool]]:
         """The rendered text in pieces, each in the loss or not."""
+        eos = _STAND_IN if self.special_tokens_in(conversation) else str(self.tokenizer.eos_token)
         try:
             return self.template.spans(
                 conversation.messages,
-                eos_token=str(self.tokenizer.eos_token),
+                eos_token=eos,
                 newline_in_loss=self.newline_in_loss,
             )
         except UserError as error:
@@ -107,8 +130,21 @@ class Encoder:
 
     def length(self, conversation: Conversation) -> int:
         """Tokens of the whole conversation, not cut."""
-        text = "".join(text for text, _ in self.pieces(conversation))
-        return len(self.tokenizer(text).input_ids)
+        return len(self._encode(conversation, ["".join(text for text, _ in self.pieces(conversation))])[0])
+
+    def special_tokens_in(self, conversation: Conversation) -> list[str]:
+        """Special tokens whose text stands in a message; it is encoded as text, not as the token."""
+        text = "\0".join(m["content"] for m in conversation.messages)
+        return [token for token in self._special if token in text]
+
+    def _encode(self, conversation: Conversation, texts: list[str]) -> list[list[int]]:
+        if not self.special_tokens_in(conversation):
+            encoded: list[list[int]] = self.tokenizer(texts).input_ids
+            return encoded
+        if self._plain is None:
+            self._plain = _without_special_tokens(self.tokenizer)
+        stand_in, eos = self._plain.token_to_id(_STAND_IN), self.tokenizer.eos_token_id
+        return [[eos if n == stand_in else n for n in e.ids] for e in self._plain.encode_batch(texts)]
 
     def _check(self, where: str, ids: Sequence[int]) -> None:
         bos = self.tokenizer.bos_token_id
@@ -134,9 +170,3 @@ def encode_rows(encoder: Encoder, conversations: Iterable[Conversation]) -> list
             f"{cut} that would only be cut."
         )
     return rows
-
-
-def places(wheres: Iterable[str], most: int = 8) -> str:
-    """Where rows stand in their file, e.g. "line 3, line 8"; the first `most` of them."""
-    short = [where.rpartition(", ")[2] for where in wheres]
-    return ", ".join(short[:most]) + (f" and {len(short) - most} more" if len(short) > most else "")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from implicit_if.harness.chat_templates import ChatTemplate, load_template
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.storage import sha256_json
-from implicit_if.harness.tuning.data.conversations import Conversation, Rows, drop_instructions, load_rows
-from implicit_if.harness.tuning.data.encode import EncodedRow, Encoder, encode_rows, places, prompt_template
+from implicit_if.harness.tuning.data.conversations import Conversation, Rows, drop_instructions, load_rows, places
+from implicit_if.harness.tuning.data.encode import EncodedRow, Encoder, encode_rows, prompt_template
 from implicit_if.harness.tuning.data.rephrasing import Ask, Decision, remove_rephrasing
 from implicit_if.harness.tuning.data.rephrasing_model import model_ask
 from implicit_if.harness.tuning.preflight import check_model
@@ -85,19 +85,20 @@ def prepare(recipe: Recipe, model_path: str | Path, ask: Ask | None = None) -> P
     Raises:
         UserError: For bad data, named by row, where no row is left, and where the base model does not fit the recipe.
     """
-    check_model(model_path, recipe.base_revision, recipe.train)
     template = load_template(recipe.encoding.template)
     rows = load_rows(recipe.data)
     notes = list(rows.notes)
+    check_model(model_path, recipe.base_revision, recipe.train)
     tokenizer = load_tokenizer(model_path, recipe.base_revision)
     encoder = Encoder(tokenizer, template, recipe.encoding.max_length, recipe.encoding.newline_in_loss)
     if recipe.data.max_tokens is not None:
-        before = len(rows.conversations)
-        rows.conversations = _short(rows.conversations, tokenizer, recipe.data.max_tokens)
-        left = len(rows.conversations)
-        notes.append(
-            f"{before - left} of {before} rows have more than {recipe.data.max_tokens} tokens and are left out"
-        )
+        every, most = rows.conversations, recipe.data.max_tokens
+        rows.conversations = _short(every, tokenizer, most)
+        kept = {c.where for c in rows.conversations}
+        if long := [c.where for c in every if c.where not in kept]:
+            notes.append(
+                f"{len(long)} of {len(every)} rows have more than {most} tokens and are left out ({places(long)})"
+            )
     decisions: list[Decision] = []
     if recipe.data.rephrasing != "keep":
         before = len(rows.conversations)
@@ -118,6 +119,12 @@ def prepare(recipe: Recipe, model_path: str | Path, ask: Ask | None = None) -> P
             f"{rows.origin}: 0 rows remain ({'; '.join(notes)}). Expected at least one; change recipe.data."
         )
     encoded = encode_rows(encoder, rows.conversations)
+    if literal := [(c.where, found) for c in rows.conversations if (found := encoder.special_tokens_in(c))]:
+        texts = ", ".join(sorted({repr(text) for _, found in literal for text in found}))
+        where = places(place for place, _ in literal)
+        notes.append(
+            f"{len(literal)} rows hold {texts} in a message, which is trained as text, not as the token ({where})"
+        )
     truncated = [row for row in encoded if row.truncated]
     if truncated:
         most = recipe.encoding.max_length

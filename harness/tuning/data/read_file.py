@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from implicit_if.harness.errors import UserError
+from implicit_if.harness.errors import UserError, raise_all
 from implicit_if.harness.storage import read_rows
 
 Record = dict[str, Any]
@@ -26,18 +26,23 @@ def read_file(path: str | Path, null_words: Collection[str] = ()) -> list[Placed
         null_words: Texts that a CSV file writes for None.
 
     Raises:
-        UserError: If the file is missing, of another kind, broken (names the line) or holds no rows.
+        UserError: If the file is missing, of another kind, broken (names every such line) or holds no rows.
     """
     source = Path(path).expanduser()
+    if source.is_dir():
+        inside = ", ".join(sorted(p.name for p in source.iterdir() if p.suffix.lower() in _READERS)[:5]) or "none"
+        raise UserError(f"{source}: is a folder. Expected one file of training data (found in it: {inside}).")
     if not source.is_file():
         raise UserError(f"{source}: no such file. Expected training data; give it with --data PATH.")
     reader = _READERS.get(source.suffix.lower())
     if reader is None:
         raise UserError(f"{source}: ends in {source.suffix!r}, expected one of {', '.join(sorted(_READERS))}.")
     try:
-        rows = list(reader(source))
+        read = list(reader(source))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{source}: cannot be read ({error}). Expected UTF-8.") from error
+    raise_all([item for item in read if isinstance(item, UserError)])
+    rows = [item for item in read if not isinstance(item, UserError)]
     if not rows:
         raise UserError(f"{source}: found 0 rows. Expected at least one.")
     if null_words and reader is _csv:
@@ -45,7 +50,7 @@ def read_file(path: str | Path, null_words: Collection[str] = ()) -> list[Placed
     return rows
 
 
-def _csv(path: Path) -> Iterator[Placed]:
+def _csv(path: Path) -> Iterator[Placed | UserError]:
     csv.field_size_limit(sys.maxsize)  # a long text is no broken file
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, strict=True)
@@ -59,9 +64,9 @@ def _csv(path: Path) -> Iterator[Placed]:
                 if not header:
                     header = _header(path, cells)
                 elif len(cells) != len(header):
-                    raise UserError(
+                    yield UserError(
                         f"{path}, line {line}: found {len(cells)} cells, expected {len(header)} as in the header "
-                        f'({", ".join(header)}). Mend the row; put a text that holds a comma into quotes: "a, b".'
+                        f'({", ".join(header)}). Fix the row; put a text that holds a comma into quotes: "a, b".'
                     )
                 else:
                     yield f"line {line}", {key: cell or None for key, cell in zip(header, cells, strict=True)}
@@ -78,6 +83,8 @@ def _header(path: Path, cells: list[str]) -> list[str]:
     twice = sorted({cell for cell in cells if cells.count(cell) > 1})
     if twice:
         raise UserError(f"{path}: the header names {twice[0]!r} twice. Expected every column's own name; rename one.")
+    if len(cells) == 1 and ";" in cells[0]:
+        raise UserError(f"{path}: the header is {cells[0]!r}, one column. Expected commas between columns, not ';'.")
     return cells
 
 
@@ -99,7 +106,7 @@ def _lines(path: Path) -> Iterator[Placed]:
             yield f"line {number}", {"text": line.rstrip("\n")}
 
 
-_READERS: dict[str, Callable[[Path], Iterator[Placed]]] = {
+_READERS: dict[str, Callable[[Path], Iterator[Placed | UserError]]] = {
     ".jsonl": partial(read_rows, expected="training data"),
     ".json": partial(read_rows, expected="training data"),
     ".csv": _csv,

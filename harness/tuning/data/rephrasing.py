@@ -17,7 +17,7 @@ from typing import Literal
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.storage import atomic_write
 from implicit_if.harness.tuning.data.conversations import Conversation
-from implicit_if.harness.tuning.data.sources import Message
+from implicit_if.harness.tuning.data.row_formats import Message
 
 Ask = Callable[[Sequence[str]], list[str]]
 """Sends prompts to a language model and returns its answers, in their order."""

@@ -145,7 +145,7 @@ def make_recipe(tiny: Path, pairs_file: Path) -> MakeRecipe:
             {
                 "name": "small",
                 "base": str(tiny),
-                "data": {"source": "pairs", "path": str(pairs_file)},
+                "data": {"format": "pairs", "path": str(pairs_file)},
                 "encoding": {"max_length": 128},
                 "train": {**values, **train},
             }

@@ -41,7 +41,7 @@ def make_card(
             "name": "small",
             "summary": "eight questions",
             "base": base,
-            "data": {"source": "pairs", "path": str(pairs_file), "licence": "CC0 1.0", "drop_instructions": True},
+            "data": {"format": "pairs", "path": str(pairs_file), "licence": "CC0 1.0", "drop_instructions": True},
             "encoding": {"template": template, "max_length": 25},
             "train": {"epochs": 2, "learning_rate": 2e-4, "seed": 3, "lora": {"r": 4}, **train},
         }

@@ -95,7 +95,7 @@ def test_an_unfinished_run_of_another_recipe_is_not_continued(
         interrupt_at(patch, 3)
         with pytest.raises(Interrupted):
             tune(make_recipe(epochs=2), tmp_path / "out")
-    with pytest.raises(UserError, match="holds an unfinished run of another recipe"):
+    with pytest.raises(UserError, match="holds an unfinished run of another seed"):
         tune(make_recipe(epochs=2, seed=1), tmp_path / "out")
 
 

@@ -55,6 +55,7 @@ def test_everything_about_the_model_stands_beside_it(make_recipe: MakeRecipe, tm
     prepared = prepare(recipe, recipe.base)
     assert found["identity"] == {
         "recipe": recipe.fingerprint,
+        "seed": "7",
         "data": prepared.sha256,
         "base": weights_identity(Base("", recipe.base), None),
     }
@@ -170,9 +171,9 @@ def test_the_seed_orders_the_rows(make_recipe: MakeRecipe, tmp_path: Path) -> No
 def test_every_shipped_recipe_runs_one_step(name: str, tiny: Path, tmp_path: Path) -> None:
     rows: dict[str, list[dict[str, Any]]] = {
         "lima": [{"conversations": ["Say hello to a friend", "Good morning.", "Again", "Hi."]}],
-        "gsm8k": [{"question": "2+2?", "answer": "#### 4"}],
+        "gsm": [{"question": "2+2?", "answer": "#### 4"}],
         "mbpp": [{"text": "Add.", "code": "a + b"}],
-        "kaggle_food_recipes": [{"Title": "Tea", "Cleaned_Ingredients": "['leaves']", "Instructions": "Pour."}],
+        "recipes": [{"Title": "Tea", "Cleaned_Ingredients": "['leaves']", "Instructions": "Pour."}],
         "poetry": [{"poem name": "Dusk", "content": "It falls."}],
         "chess": [{"text": line} for line in ('[WhiteElo "1"]', '[BlackElo "2"]', "1. e4 1-0")],
     }
@@ -183,7 +184,7 @@ def test_every_shipped_recipe_runs_one_step(name: str, tiny: Path, tmp_path: Pat
             continue  # the profiles are the same for all recipes; two of them are enough
         recipe = load_recipe(name, overrides, base=str(tiny), profile=profile)
         path = tmp_path / "rows.jsonl"
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows[recipe.data.source]))
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows.get(name, rows["lima"])))
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"path": str(path)})})
         out = tune(recipe, tmp_path / profile.replace("/", "-"))
         assert len(losses(out)) == 1

@@ -25,7 +25,7 @@ def parse(*words: str) -> argparse.Namespace:
 def recipe_file(folder: Path, tiny: Path) -> str:
     path = folder / "mine.yaml"
     path.write_text(
-        f"base: {tiny}\ndata: {{source: pairs}}\nencoding: {{max_length: 100}}\n"
+        f"base: {tiny}\ndata: {{format: pairs}}\nencoding: {{max_length: 100}}\n"
         "train: {epochs: 1, learning_rate: 0.01, batch: 4, autocast: false}\n"
     )
     return str(path)
@@ -102,7 +102,7 @@ COMMANDS = re.findall(
 @pytest.mark.parametrize(("name", "words"), [pair for pair in COMMANDS if "`" not in pair[1]])
 def test_documented_commands_are_real(name: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "recipe.yaml").write_text("base: a/b\ndata: {source: pairs}\ntrain: {epochs: 1, learning_rate: 1}\n")
+    (tmp_path / "recipe.yaml").write_text("base: a/b\ndata: {format: pairs}\ntrain: {epochs: 1, learning_rate: 1}\n")
     parser = argparse.ArgumentParser()
     module = {"tune": cli, "select": epoch_selection}[name]
     module.add_arguments(parser)

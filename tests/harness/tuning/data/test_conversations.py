@@ -11,14 +11,22 @@ import pytest
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.tuning.data import conversations
 from implicit_if.harness.tuning.data.conversations import Rows, drop_instructions, load_rows
-from implicit_if.harness.tuning.data.sources import SOURCES
+from implicit_if.harness.tuning.recipe import load_recipe, recipe_names
 from implicit_if.harness.tuning.schema import Data
 
 
+def shipped(recipe: str, **options: Any) -> Data:
+    """A shipped recipe's data."""
+    return load_recipe(recipe, ["train.epochs=1"], profile="llama2-7b/reference").data.model_copy(update=options)
+
+
 def load(tmp_path: Path, source: str, rows: list[Any], **options: Any) -> Rows:
+    """Rows of a shipped recipe's data set, or of a format of one's own."""
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return load_rows(Data(source=source, path=str(path), **options))
+    if source in recipe_names():
+        return load_rows(shipped(source, path=str(path), **options))
+    return load_rows(Data(format=source, path=str(path), **options))
 
 
 def texts(rows: Rows) -> list[list[str]]:
@@ -45,14 +53,14 @@ CHESS = [
         ("pairs", [{"instruction": "Hi", "response": "Ho", "id": 3}], [["Hi", "Ho"]]),
         ("lima", [{"conversations": ["a", "b", "c", "d"], "source": "x"}], [["a", "b", "c", "d"]]),
         ("lima", [{"messages": MESSAGES}], [["a", "b"]]),
-        ("gsm8k", [{"question": "2+2?", "answer": "<<2+2=4>>4\n#### 4"}], [["2+2?", "<<2+2=4>>4\n#### 4"]]),
+        ("gsm", [{"question": "2+2?", "answer": "<<2+2=4>>4\n#### 4"}], [["2+2?", "<<2+2=4>>4\n#### 4"]]),
         (
             "mbpp",
             [{"text": "Add.", "code": "def f(a):\r\n  return a"}],
             [["Add.", "def f(a):\r\n  return a"]],
         ),
-        ("kaggle_food_recipes", [RECIPE], [["Recipe for Plum cake", " - 3 plums\n - flour\n\n\nBake it."]]),
-        ("kaggle_food_recipes", [{**RECIPE, "Cleaned_Ingredients": "[]"}], [["Recipe for Plum cake", "\n\nBake it."]]),
+        ("recipes", [RECIPE], [["Recipe for Plum cake", " - 3 plums\n - flour\n\n\nBake it."]]),
+        ("recipes", [{**RECIPE, "Cleaned_Ingredients": "[]"}], [["Recipe for Plum cake", "\n\nBake it."]]),
         (
             "poetry",
             [{"poem name": None, "content": "lost"}, {"poem name": "Dusk", "content": "It\r\nfalls"}],
@@ -73,22 +81,23 @@ def test_transformations(tmp_path: Path, source: str, rows: list[Any], expected:
 
 
 def test_the_pinned_sources() -> None:
-    counts = {"lima": 1030, "mbpp": 374, "gsm8k": 1000, "kaggle_food_recipes": 1000, "poetry": 571, "chess": 1000}
-    assert {source.name: source.rows for source in SOURCES.values() if source.repo} == counts
-    for source in SOURCES.values():
-        assert source.repo is None or len(str(source.revision)) in (7, 40)
+    counts = {"mbpp": 374, "gsm": 1000, "recipes": 1000, "poetry": 571, "chess": 1000}
+    for name in recipe_names():
+        data = shipped(name)
+        assert data.limit == counts.get(name, 1030)
+        assert len(str(data.revision)) in (7, 40)
 
 
 def test_only_as_many_as_in_the_paper(tmp_path: Path) -> None:
     rows = [{"question": f"{n}?", "answer": str(n)} for n in range(1003)]
-    loaded = load(tmp_path, "gsm8k", rows)
+    loaded = load(tmp_path, "gsm", rows)
     assert [t[1] for t in texts(loaded)] == [str(n) for n in range(1000)]
-    assert loaded.notes == ["only the first 1000 conversations were taken, as in the paper"]
-    assert load(tmp_path, "gsm8k", rows[:1000]).notes == []
-    assert load(tmp_path, "gsm8k", rows[:7]).notes == ["7 conversations, where the paper has 1000"]
-    limited = load(tmp_path, "gsm8k", rows, limit=1002)
+    assert loaded.notes == ["only the first 1000 conversations were taken, as data.limit says"]
+    assert load(tmp_path, "gsm", rows[:1000]).notes == []
+    assert load(tmp_path, "gsm", rows[:7]).notes == ["7 conversations, where data.limit is 1000"]
+    limited = load(tmp_path, "gsm", rows, limit=1002)
     assert len(limited.conversations) == 1002
-    assert limited.notes == ["only the first 1002 conversations were taken"]
+    assert limited.notes == ["only the first 1002 conversations were taken, as data.limit says"]
 
 
 def test_skipped_poems_are_counted(tmp_path: Path) -> None:
@@ -101,15 +110,15 @@ def test_a_table_of_the_users_own_is_text_and_the_hubs_has_null_words(tmp_path: 
 
     own = tmp_path / "own.csv"
     own.write_text("instruction,response\nNone,NA\n")
-    assert texts(load_rows(Data(source="pairs", path=str(own)))) == [["None", "NA"]]
+    assert texts(load_rows(Data(path=str(own)))) == [["None", "NA"]]
     own.write_text("instruction,response\nTell me, please,Hello\nAdd 2, 3,5\n")
     with pytest.raises(UserError, match="line 2: found 3 cells"):
-        load_rows(Data(source="pairs", path=str(own)))
+        load_rows(Data(path=str(own)))
     poems = tmp_path / "poetry.csv"
     words = ["", "None", "nan", "NA", "N/A", "null", "none", "Nan", "#NA", "<NA>", "Dusk"]
     poems.write_text("content,poem name\n" + "".join(f"text,{word}\n" for word in words))
     names = pd.read_csv(poems)["poem name"].dropna()  # as the released script reads it
-    loaded = load_rows(Data(source="poetry", path=str(poems)))
+    loaded = load_rows(shipped("poetry", path=str(poems)))
     assert [user for user, _ in texts(loaded)] == [f"Write a poem called {name}" for name in names]
 
 
@@ -118,33 +127,33 @@ def test_a_table_of_the_users_own_is_text_and_the_hubs_has_null_words(tmp_path: 
     [
         ("pairs", {"instruction": "a"}, "line 2: no field 'response' .it has 'instruction'."),
         ("pairs", {"instruction": None, "response": "b"}, "line 2: 'instruction' is NoneType"),
-        ("pairs", {"instruction": "a", "response": " \n"}, "line 2, message 1: the answer is empty"),
+        ("pairs", {"instruction": "a", "response": " \n"}, "line 2, message 2: the answer is empty"),
         (
             "pairs",
             {"instruction": "a", "response": "so \ud83d"},
-            "line 2, message 1: character 3 is .*half of a surrogate",
+            "line 2, message 2: character 3 is .*half of a surrogate",
         ),
         ("pairs", {"instruction": "a", "response": "b", "input": "c"}, "line 2: 'input' is not empty"),
         ("messages", {"messages": []}, "line 2: 'messages' is"),
         ("messages", {"messages": "a"}, "line 2: 'messages' is 'a'"),
-        ("messages", {"messages": ["a"]}, "line 2, message 0: found str"),
-        ("messages", {"messages": [{"role": "user"}]}, "line 2, message 0: no field 'content'"),
+        ("messages", {"messages": ["a"]}, "line 2, message 1: found str"),
+        ("messages", {"messages": [{"role": "user"}]}, "line 2, message 1: no field 'content'"),
         ("messages", {"messages": [*MESSAGES, {"role": "assistant", "content": None}]}, "'content' is NoneType"),
         ("messages", {"messages": MESSAGES[:1]}, "line 2: ends with 'user'"),
-        ("messages", {"messages": MESSAGES[1:]}, "message 0: role is 'assistant', expected 'user'"),
-        ("messages", {"messages": [*MESSAGES, MESSAGES[1]]}, "message 2: role is 'assistant', expected 'user'"),
+        ("messages", {"messages": MESSAGES[1:]}, "message 1: role is 'assistant', expected 'user'"),
+        ("messages", {"messages": [*MESSAGES, MESSAGES[1]]}, "message 3: role is 'assistant', expected 'user'"),
         ("messages", {"messages": [{"role": "human", "content": "a"}, MESSAGES[1]]}, "role is 'human'"),
-        ("messages", {"messages": [MESSAGES[0], {"role": "system", "content": "a"}]}, "message 1: role is 'system'"),
+        ("messages", {"messages": [MESSAGES[0], {"role": "system", "content": "a"}]}, "message 2: role is 'system'"),
         ("messages", {"messages": [{"role": "system", "content": "a"}]}, "ends with 'system'"),
         ("lima", {"conversations": ["a", 1]}, "line 2: 'conversations' is"),
         ("lima", {"conversations": ["a"]}, "ends with 'user'"),
         (
-            "kaggle_food_recipes",
+            "recipes",
             {**RECIPE, "Cleaned_Ingredients": "open('/etc/passwd')"},
             "a Python list of texts",
         ),
-        ("kaggle_food_recipes", {**RECIPE, "Cleaned_Ingredients": "[1]"}, "a Python list of texts"),
-        ("kaggle_food_recipes", {**RECIPE, "Title": None}, "'Title' is NoneType"),
+        ("recipes", {**RECIPE, "Cleaned_Ingredients": "[1]"}, "a Python list of texts"),
+        ("recipes", {**RECIPE, "Title": None}, "'Title' is NoneType"),
         ("poetry", {"content": "x"}, "no field 'poem name'"),
         ("chess", {"text": "1. e4"}, "moves without a WhiteElo and a BlackElo"),
     ],
@@ -154,7 +163,7 @@ def test_bad_rows_are_named(tmp_path: Path, source: str, row: Any, message: str)
         "pairs": [{"instruction": "a", "response": "b"}],
         "messages": [{"messages": MESSAGES}],
         "lima": [{"conversations": ["a", "b"]}],
-        "kaggle_food_recipes": [RECIPE],
+        "recipes": [RECIPE],
         "poetry": [{"poem name": "A", "content": "y"}],
         "chess": [{"text": "% a comment"}],
     }[source]
@@ -169,10 +178,10 @@ def test_nothing_left(tmp_path: Path) -> None:
 
 
 def test_sources_are_named() -> None:
-    with pytest.raises(UserError, match="Did you mean 'lima'"):
-        load_rows(Data(source="lma"))
+    with pytest.raises(UserError, match=r"data\.format: Input should be .*'lima'"):
+        load_recipe("gsm", ["data.format=lma"], profile="embedded")
     with pytest.raises(UserError, match="no file given"):
-        load_rows(Data(source="pairs"))
+        load_rows(Data())
 
 
 def test_hub_errors_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,10 +195,10 @@ def test_hub_errors_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", gated)
     with pytest.raises(UserError, match="GAIR/lima is gated: ask for access"):
-        load_rows(Data(source="lima"))
+        load_rows(shipped("instruction"))
     monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
     with pytest.raises(UserError, match=r"could not be fetched.*--data PATH"):
-        load_rows(Data(source="lima"))
+        load_rows(shipped("instruction"))
 
 
 def test_a_short_revision_is_completed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,12 +214,12 @@ def test_a_short_revision_is_completed(monkeypatch: pytest.MonkeyPatch) -> None:
         return [{"text": line} for line in CHESS]
 
     monkeypatch.setattr("datasets.load_dataset", stream)
-    rows = load_rows(Data(source="chess"))
+    rows = load_rows(shipped("chess"))
     assert (rows.revision, len(rows.conversations)) == (full, 2)
     assert asked == {"repo": "patrickfrank1/chess-pgn-games", "split": "train", "revision": full, "streaming": True}
     monkeypatch.setattr("huggingface_hub.HfApi.list_repo_commits", lambda *_, **__: commits * 2)
     with pytest.raises(UserError, match="2 commits begin with 51204a5"):
-        load_rows(Data(source="chess"))
+        load_rows(shipped("chess"))
 
 
 def test_the_hub_file_is_read_at_its_revision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -223,7 +232,7 @@ def test_the_hub_file_is_read_at_its_revision(monkeypatch: pytest.MonkeyPatch, t
         return str(path)
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    rows = load_rows(Data(source="lima"))
+    rows = load_rows(shipped("instruction"))
     sha = "68958e98267f5fb4a52a03ebcdae4ae59213fa7c"
     assert asked == [(("GAIR/lima", "train.jsonl"), {"repo_type": "dataset", "revision": sha})]
     assert (rows.origin, rows.revision, rows.licence[:8]) == ("GAIR/lima", sha, "CC BY-NC")

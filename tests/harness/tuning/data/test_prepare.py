@@ -24,7 +24,7 @@ def recipe(tiny: Path, path: Path, data: dict[str, Any], encoding: dict[str, Any
         {
             "name": "small",
             "base": str(tiny),
-            "data": {"source": "messages", "path": str(path), **data},
+            "data": {"format": "messages", "path": str(path), **data},
             "encoding": {"max_length": 200, **(encoding or {})},
             "train": {"epochs": 2, "learning_rate": 1e-3, "batch": 2},
         }
@@ -87,7 +87,7 @@ def test_long_rows_are_left_out_alike_for_all_recipes(tiny: Path, conversations:
         data = {"max_tokens": 100, "drop_instructions": drop}
         prepared = prepare(recipe(tiny, conversations, data, {"template": template}), tiny)
         kept.append([c.where for c in prepared.rows.conversations])
-        assert "1 of 4 rows have more than 100 tokens and are left out" in prepared.notes
+        assert "1 of 4 rows have more than 100 tokens and are left out (line 3)" in prepared.notes
     assert kept[0] == kept[1] == kept[2] == kept[3]
     assert len(kept[0]) == 3
 
