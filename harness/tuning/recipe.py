@@ -59,11 +59,13 @@ def load_recipe(
     if chosen:
         if chosen.base:
             values.setdefault("base", chosen.base)
-        epochs = next((chosen.epochs[name] for name in (path.stem, *parents) if name in chosen.epochs), None)
+        names = [path.stem] if path.parent == RECIPES else parents
+        epochs = next((chosen.epochs[name] for name in names if name in chosen.epochs), None)
         if epochs and isinstance(values["train"], dict) and "epochs" not in own.get("train", {}):
             values["train"] = {**values["train"], "epochs": epochs}
     recipe = validate(values, f"recipe {name_or_path}")
-    check_name(recipe.base)
+    if "/" not in recipe.base:  # whether a folder or a hub model is there is asked when it is needed
+        check_name(recipe.base)
     return recipe
 
 

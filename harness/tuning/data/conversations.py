@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -98,9 +97,8 @@ def _conversations(data: Data, origin: str, records: Iterable[Placed]) -> tuple[
 
 def _suspicions(data: Data, conversations: list[Conversation]) -> Iterable[str]:
     """What may be a mistake in the data, and is trained on all the same."""
-    counts = Counter(str(c.messages) for c in conversations)
-    seen: set[str] = set()
-    twice = [c.where for c in conversations if counts[text := str(c.messages)] > 1 and (text in seen or seen.add(text))]
+    first: dict[str, str] = {}
+    twice = [c.where for c in conversations if first.setdefault(str(c.messages), c.where) != c.where]
     if twice:
         yield f"{len(twice)} rows repeat an earlier one ({places(twice)})"
     empty = [

@@ -44,8 +44,8 @@ WIN_RATES = {
 }
 
 
-def test_the_shipped_recipes_are_these() -> None:
-    assert set(recipe_names()) == set(WIN_RATES)
+def test_the_paper_s_recipes_are_shipped() -> None:
+    assert set(WIN_RATES) <= set(recipe_names())
 
 
 @pytest.mark.parametrize("name", sorted(EPOCHS))
@@ -80,9 +80,9 @@ def test_every_recipe_resolves_with_every_profile(name: str) -> None:
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_the_head_says_what_is_reproduced_and_how(name: str) -> None:
-    head = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8").split("\nsummary:")[0]
+    head = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8").split("\nsummary:")[0].split("\nextends:")[0]
     assert all(line.startswith("#") for line in head.splitlines())
-    for number in WIN_RATES[name]:
+    for number in WIN_RATES.get(name, []):
         assert number in head
     (line,) = re.findall(r"implicit-if tune (.*)", head)
     parser = argparse.ArgumentParser()
@@ -126,11 +126,95 @@ def test_the_base_tells_the_profile(base: str, profile: str) -> None:
     assert load_recipe("gsm", base=base, profile=profile.split("/")[1]).profile == profile
 
 
+@pytest.mark.parametrize("base", ["embedded", "gemma-3-270m", "google/gemma-3-270m"])
+def test_every_name_of_the_embedded_base_is_understood(base: str) -> None:
+    recipe = load_recipe("response", base=base)
+    assert (recipe.base, recipe.profile, recipe.train.epochs) == (base, "gemma-3-270m/embedded", 3)
+
+
+@pytest.mark.parametrize("base", ["embeded", "gemma-3-270", "gema-3-270m"])
+def test_a_misspelt_base_is_named(base: str) -> None:
+    with pytest.raises(UserError, match=rf"unknown base model '{base}'\. Did you mean '.*(embedded|gemma-3-270m)'"):
+        load_recipe("response", base=base)
+
+
+def test_a_base_of_another_family_gets_defaults_that_are_recorded(tmp_path: Path) -> None:
+    recipe = load_recipe("gsm", base="some/model")
+    assert (recipe.profile, recipe.train.epochs, recipe.train.learning_rate) == ("other/reference", 5, 1e-5)
+    chosen = load_recipe("gsm", ["train.epochs=2", "train.learning_rate=3e-4"], base="some/model")
+    assert chosen.profile is None
+
+
+def test_everything_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("data: {path: tickets.jsonl}\n")
+    missing = (
+        r"base and train\.epochs and train\.learning_rate are not set\. Give --base MODEL --set train\.epochs=\.\.\. "
+    )
+    with pytest.raises(UserError, match=missing):
+        load_recipe(path)
+
+
+def test_a_base_model_of_ones_own_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    from implicit_if.harness.tuning import profile
+
+    shutil.copytree(profile.PROFILES, tmp_path / "profiles")
+    (tmp_path / "profiles" / "qwen.yaml").write_text(
+        "base: Qwen/Qwen3-0.6B-Base\nsettings: [paper]\ntrain: {learning_rate: 2.0e-5}\nepochs: {instruction: 4}\n"
+    )
+    monkeypatch.setattr(profile, "PROFILES", tmp_path / "profiles")
+    profiles.cache_clear()
+    try:
+        recipe = load_recipe("instruction", base="Qwen/Qwen3-0.6B-Base")
+        assert (recipe.profile, recipe.train.epochs, recipe.train.learning_rate) == ("qwen/paper", 4, 2e-5)
+        assert recipe.train.schedule == "cosine"
+    finally:
+        profiles.cache_clear()
+
+
+def test_a_recipe_on_a_hub_data_set_is_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "dolly.yaml"
+    path.write_text(
+        'data: {repo: a/b, revision: 0123abc, file: x.jsonl, user: "{q}", assistant: "{a}", licence: MIT}\n'
+        "train: {epochs: 2}\n"
+    )
+    recipe = load_recipe(path, profile="llama2-7b/reference")
+    assert (recipe.data.repo, recipe.data.user, recipe.train.epochs, recipe.train.learning_rate) == (
+        "a/b",
+        "{q}",
+        2,
+        1e-5,
+    )
+    path.write_text("data: {repo: a/b}\n")
+    with pytest.raises(UserError, match="a repo needs its revision"):
+        load_recipe(path, profile="embedded")
+
+
+def test_a_path_is_looked_for_in_the_recipe_s_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "rows.csv").write_text("instruction,response\nx,y\n")
+    path = tmp_path / "a" / "mine.yaml"
+    path.write_text("data: {path: rows.csv}\n")
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe(path, base="embedded").data.path == str(tmp_path / "a" / "rows.csv")
+    assert load_recipe(path, ["data.path=rows.csv"], base="embedded").data.path == "rows.csv"  # typed: as typed
+
+
 def test_overrides_reach_into_what_is_not_there_yet() -> None:
     recipe = load_recipe("gsm", ["train.lora.r=8"], profile="llama2-7b/reference")
     assert recipe.train.lora is not None
     assert (recipe.train.lora.r, recipe.train.lora.alpha) == (8, 32)
     assert load_recipe("gsm", ["train.lora=null", "train.weights=float32"], profile="embedded").train.lora is None
+
+
+@pytest.mark.parametrize(
+    "change", ["train.seed=43", "train.save_steps=7", "train.gradient_checkpointing=true", "train.report_to=wandb"]
+)
+def test_what_changes_no_recipe_changes_no_fingerprint(change: str) -> None:
+    plain, other = (load_recipe("gsm", o, base=b) for o, b in (([], "embedded"), ([change], "google/gemma-3-270m")))
+    assert plain.fingerprint == other.fingerprint
 
 
 def test_a_saved_recipe_loads_as_the_same(tmp_path: Path) -> None:
@@ -238,7 +322,8 @@ def test_the_schema_documents_every_key() -> None:
 
 def test_recipes_are_only_data() -> None:
     for path in RECIPES.glob("*.yaml"):
-        assert set(yaml.safe_load(path.read_text(encoding="utf-8"))) <= {"extends", "summary", "data", "encoding"}
+        keys = set(yaml.safe_load(path.read_text(encoding="utf-8")))
+        assert keys <= {"extends", "summary", "data", "encoding", "train"}
 
 
 @pytest.mark.parametrize("name", ["../../../esc", "a/b", "a\\b", "C:x", "..", ".hidden", "''", '"a\\nb"', '"\\x1b[2J"'])

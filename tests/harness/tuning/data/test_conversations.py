@@ -254,3 +254,59 @@ def test_the_hash_is_of_what_is_trained(tmp_path: Path) -> None:
     extra = load(tmp_path, "pairs", [{"instruction": "a", "response": "b", "id": 5}])
     assert rows.sha256 == extra.sha256 != other.sha256
     assert conversations.Rows([], "x", None, "y").sha256 != rows.sha256
+
+
+def test_columns_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("Frage,Kontext,Antwort\nWer?,Ein {Haus},Ich\n")
+    data = Data(path=str(path), user="{Kontext}\n\n{Frage}", assistant="{Antwort}")
+    assert texts(load_rows(data)) == [["Ein {Haus}\n\nWer?", "Ich"]]
+    with pytest.raises(UserError, match="no field 'instruction' .*data.user and data.assistant"):
+        load_rows(Data(path=str(path)))
+
+
+def test_messages_of_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    quoted = json.dumps(MESSAGES).replace('"', '""')
+    path.write_text(f'messages\n"{quoted}"\n')
+    assert texts(load_rows(Data(format="messages", path=str(path)))) == [["a", "b"]]
+    path.write_text("messages\nhello\n")
+    with pytest.raises(UserError, match="'messages' is 'hello'"):
+        load_rows(Data(format="messages", path=str(path)))
+
+
+def test_every_bad_row_is_reported(tmp_path: Path) -> None:
+    good = {"instruction": "a", "response": "b"}
+    with pytest.raises(UserError, match=r"3 rows do not fit:") as caught:
+        load(tmp_path, "pairs", [{"instruction": "a"}, good, {"instruction": "a", "response": " "}, {"response": "b"}])
+    for place in ("line 1: no field 'response'", "line 3, message 2: the answer is empty", "line 4: no field 'instr"):
+        assert place in str(caught.value)
+    with pytest.raises(UserError, match=r"30 rows do not fit:(?s:.*)\n  and 10 more$"):
+        load(tmp_path, "pairs", [{}] * 30)
+
+
+@pytest.mark.parametrize(
+    ("source", "row", "hint"),
+    [
+        ("messages", {"instruction": "a", "response": "b"}, "data.format=pairs"),
+        ("messages", {"conversations": [{"from": "human", "value": "a"}]}, "human is user, gpt is assistant"),
+        ("pairs", {"messages": MESSAGES}, "data.format=messages"),
+    ],
+)
+def test_another_format_is_recognised(tmp_path: Path, source: str, row: Any, hint: str) -> None:
+    with pytest.raises(UserError, match=hint):
+        load(tmp_path, source, [row])
+
+
+def test_rows_that_look_like_mistakes_are_named(tmp_path: Path) -> None:
+    rows = [{"instruction": i, "response": "b"} for i in ("a", "a", "", "c", "a", " ")]
+    assert load(tmp_path, "pairs", rows).notes == [
+        "2 rows repeat an earlier one (line 2, line 5)",
+        "2 rows have an empty instruction (line 3, line 6)",
+    ]
+    assert load(tmp_path, "pairs", rows[2:4], drop_instructions=True).notes == []
+
+
+def test_the_released_rephrasings_are_read_as_they_are(tmp_path: Path) -> None:
+    released = {"dataset": "lima", "id": "lima_1", "messages": [{**m, "check": "#### YES"} for m in MESSAGES]}
+    assert texts(load(tmp_path, "response_no_rephrasing", [released])) == [["a", "b"]]

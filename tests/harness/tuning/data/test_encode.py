@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 from implicit_if.harness.chat_templates import load_template
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.tuning.data.conversations import Conversation
-from implicit_if.harness.tuning.data.encode import Encoder, encode_rows, places
+from implicit_if.harness.tuning.data.conversations import Conversation, places
+from implicit_if.harness.tuning.data.encode import Encoder, encode_rows
 from implicit_if.harness.tuning.tokenizer import load_tokenizer
 
 TAGS = {"tulu": ("<|user|>", "<|assistant|>"), "ab": ("<|A|>", "<|B|>")}
@@ -72,6 +75,24 @@ def tokenizers(tiny: Path, without_bos: Path, llama_like: Path) -> dict[str, Any
     return {"bos": load_tokenizer(tiny), "no bos": load_tokenizer(without_bos), "llama": load_tokenizer(llama_like)}
 
 
+class Renamed:
+    """The same tokenizer with its special tokens under private names, so that their usual text is only text."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        content = json.loads(tokenizer.backend_tokenizer.to_str())
+        names = {t["content"]: chr(0xE100 + t["id"]) for t in content["added_tokens"] if t["special"]}
+        for token in content["added_tokens"]:
+            token["content"] = names.get(token["content"], token["content"])
+        model = content["model"]
+        model["vocab"] = {names.get(key, key): n for key, n in model["vocab"].items()}
+        model["unk_token"] = names.get(model["unk_token"], model["unk_token"])
+        self.eos_token = names[tokenizer.eos_token]
+        self._tokenizer = Tokenizer.from_str(json.dumps(content))
+
+    def __call__(self, text: str) -> SimpleNamespace:
+        return SimpleNamespace(input_ids=self._tokenizer.encode(text).ids)
+
+
 def encode_or_refuse(encoder: Encoder, messages: list[dict[str, str]]) -> tuple[list[int], list[int]] | None:
     try:
         (row,) = encode_rows(encoder, [Conversation("row 0", messages)])
@@ -87,9 +108,22 @@ def test_equals_the_released_encoding(
     tokenizers: dict[str, Any], kind: str, messages: list[dict[str, str]], newline: bool, template: str
 ) -> None:
     tokenizer = tokenizers[kind]
-    ids, labels = reference_encoding(tokenizer, messages, TAGS[template], 10**6, newline)
+    ids, labels = reference_encoding(Renamed(tokenizer), messages, TAGS[template], 10**6, newline)
     found = encode_or_refuse(Encoder(tokenizer, load_template(template), 10**6, newline), messages)
     assert found == (ids, labels)
+
+
+@pytest.mark.parametrize(("kind", "text"), [("bos", "<eos>"), ("bos", "<bos>"), ("llama", "</s>"), ("llama", "<s>")])
+def test_a_special_token_in_a_message_is_text(tokenizers: dict[str, Any], kind: str, text: str) -> None:
+    tokenizer = tokenizers[kind]
+    encoder = Encoder(tokenizer, load_template("tulu"), 100)
+    messages = [{"role": "user", "content": f"What is {text}?"}, {"role": "assistant", "content": f"{text} is a tag."}]
+    row = encoder.encode(Conversation("row 1", messages))
+    assert row.input_ids.count(tokenizer.eos_token_id) == row.labels.count(tokenizer.eos_token_id) == 1
+    assert row.input_ids[-1] == tokenizer.eos_token_id
+    assert tokenizer.bos_token_id not in row.input_ids[1:]
+    assert tokenizer.decode(row.input_ids).count(text) >= 2
+    assert encoder.length(Conversation("row 1", messages)) == row.full_length
 
 
 @pytest.mark.parametrize("kind", ["bos", "llama"])

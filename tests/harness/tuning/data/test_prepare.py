@@ -111,6 +111,18 @@ def test_nothing_left_is_an_error(tiny: Path, conversations: Path) -> None:
         prepare(recipe(tiny, conversations, {"max_tokens": 5}), tiny)
 
 
+def test_what_is_odd_is_named_and_what_is_not_is_silent(tiny: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    texts = [("Hi", "Stop with <eos> here."), ("Hi", "Ho"), ("", "Plain.")]
+    rows = [{"messages": [{"role": "user", "content": u}, {"role": "assistant", "content": a}]} for u, a in texts]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prepared = prepare(recipe(tiny, path, {"max_tokens": 150}), tiny)
+    assert prepared.notes == [
+        "1 rows have an empty instruction (line 3)",
+        "1 rows hold '<eos>' in a message, which is trained as text, not as the token (line 1)",
+    ]  # nothing of max_tokens, which left none out
+
+
 def test_the_hash_is_of_tokens_and_labels(tiny: Path, conversations: Path) -> None:
     plain = prepare(recipe(tiny, conversations, {}), tiny)
     assert prepare(recipe(tiny, conversations, {}), tiny).sha256 == plain.sha256

@@ -98,6 +98,15 @@ def test_lines_of_text(tmp_path: Path) -> None:
         ("a.csv", b"a,b,a\n1,2,3\n", "the header names 'a' twice"),
         ("a.parquet", b"no parquet", "not a parquet file"),
         ("a.jsonl", b'{"a": "\xff"}\n', "Expected UTF-8"),
+        ("a.jsonl", b'{\n  "a": 1\n}\n', "line 1: the JSON goes on over several lines"),
+        (
+            "a.jsonl",
+            b'[{"a": 1}]\n',
+            "line 1: found list, expected an object. A list of rows is a file that ends in .json",
+        ),
+        ("a.jsonl", b'{"a": \n[2]\n{"a": 1}\n3\n', r"3 rows do not fit:(?s:.*)line 1(?s:.*)line 2(?s:.*)line 4"),
+        ("a.csv", b"a;b\n1;2\n", "the header is 'a;b', one column. Expected commas"),
+        ("a.csv", b"a,b\n1\n2,3\n4\n", r"2 rows do not fit:(?s:.*)line 2(?s:.*)line 4"),
         ("a.pkl", b"x", "ends in '.pkl', expected one of"),
         ("a", b"x", "ends in ''"),
     ],
@@ -106,6 +115,12 @@ def test_broken_files_are_named(tmp_path: Path, name: str, content: bytes, messa
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=message):
         read_file(tmp_path / name)
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a")
+    with pytest.raises(UserError, match=r"is a folder\. Expected one file of training data \(found in it: a\.csv\)"):
+        read_file(tmp_path)
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
