@@ -18,6 +18,10 @@ WITHDRAWN = "verdict taken back"
 """The error of a line that takes back the verdict before it; any other error leaves that verdict as it is."""
 
 
+_BEGINS = b'{"cost": '
+"""What every stored line begins with: its keys are sorted."""
+
+
 class Annotation(BaseModel):
     """One verdict.
 
@@ -112,8 +116,13 @@ class AnnotationStore:
         return StoreContent(verdicts, failures)
 
     def append(self, annotations: Iterable[Annotation]) -> None:
-        """Appends verdicts durably; see `append_records`."""
-        append_records(self.path, (a.model_dump() for a in annotations))
+        """Appends verdicts durably; see `append_records`.
+
+        Raises:
+            UserError: If the file ends in what no annotation begins with.
+            OSError: If it cannot be written.
+        """
+        append_records(self.path, (a.model_dump() for a in annotations), begins=_BEGINS)
 
 
 def _parse(record: dict[str, Any], path: Path, number: int) -> Annotation:

@@ -252,36 +252,47 @@ def read_records(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
             yield record
 
 
-def append_records(path: str | os.PathLike[str], records: Iterable[dict[str, Any]]) -> None:
-    """Appends records in one locked write followed by fsync; a torn last line is cut off first.
+def append_records(path: str | os.PathLike[str], records: Iterable[dict[str, Any]], begins: bytes = b"{") -> None:
+    """Appends records in one locked write followed by fsync; a torn last line of ours is cut off first.
 
     Args:
-        path: The JSON Lines file; it and its folder are created.
+        path: The JSON Lines file; it and its folder are created. Without records, this is all that is tried.
         records: Values that JSON can hold; non-ASCII text is escaped, so lone surrogates survive.
+        begins: What each line begins with. A last line without its newline that begins otherwise is not ours.
+
+    Raises:
+        UserError: If the file is no regular file, or its last line is torn and not ours; nothing is changed.
     """
     data = b"".join(json.dumps(r, sort_keys=True, allow_nan=False).encode("ascii") + b"\n" for r in records)
-    if not data:
-        return
     file_path = Path(path)
     file_path.parent.mkdir(parents=True, exist_ok=True)
+    if file_path.exists() and not file_path.is_file():
+        raise UserError(f"{file_path}: not a regular file, so nothing can be kept in it. Name another file.")
     with locked(file_path), open(file_path, "ab+") as file:
-        _cut_torn_line(file)
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        keep = _whole_lines(file, file_path, begins)
+        if data:
+            file.truncate(keep)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
 
 
-def _cut_torn_line(file: Any) -> None:
-    end = file.seek(0, os.SEEK_END)
-    keep = end
+def _whole_lines(file: IO[bytes], path: Path, begins: bytes) -> int:
+    """Bytes up to the last newline; what follows must be the beginning of a line of ours."""
+    end = keep = file.seek(0, os.SEEK_END)
     while keep > 0:
         start = max(0, keep - 65536)
         file.seek(start)
-        block = file.read(keep - start)
-        newline = block.rfind(b"\n")
+        newline = file.read(keep - start).rfind(b"\n")
         if newline >= 0:
             keep = start + newline + 1
             break
         keep = start
-    if keep != end:
-        file.truncate(keep)
+    file.seek(keep)
+    head = file.read(len(begins))
+    if not begins.startswith(head[: end - keep]):
+        raise UserError(
+            f"{path}: its last line has no newline and is none of ours (it begins with {head!r}), so nothing is "
+            f"changed. Name another file, or move this one away."
+        )
+    return keep

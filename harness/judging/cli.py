@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from implicit_if.harness.cli import dollars, positive
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions.identify import identify_set, system_name
-from implicit_if.harness.judging.backends.human import SHEET, export_sheet, sheet_exists
 from implicit_if.harness.judging.cost_limit import show_dollars
+from implicit_if.harness.judging.human_sheet import SHEET, export_sheet, sheet_exists
 from implicit_if.harness.judging.judgement import Judgement
 from implicit_if.harness.judging.pairs import Pair, make_pairs
 from implicit_if.harness.judging.protocol import Comparison

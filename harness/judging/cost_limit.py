@@ -60,7 +60,7 @@ def check_limit(judge: str, estimate: Estimate, limit: float | None, spent: floa
 
 
 class Source:
-    """The comparisons a judge reads, as far as it may; see `Rationed`.
+    """The comparisons a judge reads, as far as it may; see `Judge.judge`.
 
     They end early where the next verdict could take the cost above the limit, or where `_PATIENCE` answers of a judge
     held no verdict and none ever did. What is in flight then comes in as usual, and is kept.
@@ -106,7 +106,7 @@ class Source:
         return comparison
 
     def hold(self) -> bool:
-        """See `Rationed`."""
+        """Whether a verdict in flight should be awaited before another comparison is read."""
         flying = len(self._in_flight)
         if not flying or self._peek() is None:
             return False

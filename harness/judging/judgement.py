@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -117,12 +117,11 @@ class Judgement:
             yield PairVerdict(instruction_id, _or_none(float(mean)), by_order)
 
 
-def latency_of(seconds: array[float]) -> Latency | None:
-    """Summary of the times that are known (not NaN); None if none is."""
+def latency_of(seconds: Sequence[float]) -> Latency | None:
+    """Summary of the times that are known; None if none is."""
     import numpy as np
 
     known = np.array(seconds, dtype=np.float64)
-    known = known[~np.isnan(known)]
     if not known.size:
         return None
     median, p95 = np.quantile(known, [0.5, 0.95])

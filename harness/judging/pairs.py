@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from implicit_if.harness.annotations import Annotation, Order
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.judging.protocol import Comparison, Judge, Verdict
 from implicit_if.harness.outputs import Output
 
 _SHOWN = 3
@@ -27,6 +30,34 @@ class Pair:
     instruction: str
     system: Output
     reference: Output
+
+    def comparison(self, key: str, order: Order) -> Comparison:
+        """The question to a judge in one presentation order."""
+        first, second = self.system.output, self.reference.output
+        if order == "reference_first":
+            first, second = second, first
+        return Comparison(key, self.instruction, first, second)
+
+    def annotation(self, judge: Judge, order: Order, verdict: Verdict) -> Annotation:
+        """A verdict as it is stored: for the system, whichever answer was first."""
+        first, error = verdict.prefers_first, verdict.error
+        if first is None or error is not None:
+            first, error = None, error or "the judge gave no reason"
+        elif not 0 <= first <= 1:
+            first, error = None, f"the judge's preference is {first!r}, expected a probability in [0, 1]"
+        return Annotation(
+            instruction_id=self.instruction_id,
+            order=order,
+            preference=1 - first if first is not None and order == "reference_first" else first,
+            raw=verdict.raw,
+            error=error,
+            judge=judge.name,
+            fingerprint=judge.fingerprint,
+            system_sha256=self.system.sha256,
+            reference_sha256=self.reference.sha256,
+            latency=_finite(verdict.latency),
+            cost=_finite(verdict.cost),
+        )
 
 
 def make_pairs(
@@ -105,3 +136,8 @@ def _text(system: Output, reference: Output) -> str:
             f"Name the instruction set they were made with: --instructions NAME."
         )
     return text
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON holds no NaN; a judge that measured none must not cost the batch."""
+    return value if value is not None and math.isfinite(value) else None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from implicit_if.harness.errors import UserError
 
@@ -70,6 +71,15 @@ class JudgeError(UserError):
 class Judge(Protocol):
     """A judge.
 
+    Two kinds have more, which is found by name:
+
+    - One whose verdicts may change where it reads them has `stands(comparison, prefers_first) -> bool`: whether a
+      stored verdict is what it would say now, or it can say nothing about the comparison. Each run checks the stored
+      ones: a changed verdict replaces the stored one, one that is gone is stored as taken back, and no failure is.
+    - One that is one of several, which only its server can tell, has `candidates`, the judges it may be;
+      `settle(candidate)`, called where every verdict wanted is stored under that one's fingerprint; and `probe()`,
+      which asks the server, settles, and returns what that cost in US dollars, if known.
+
     Attributes:
         name: Its name in tables, e.g. "longest" or "openai:gpt-4.1-mini".
         fingerprint: Hex sha256 over everything that shapes a verdict: model and revision, prompt, parser, sampling,
@@ -86,6 +96,9 @@ class Judge(Protocol):
     def judge(self, comparisons: Iterable[Comparison]) -> Iterator[Verdict]:
         """Yields one verdict per comparison as they come, in any order; reads `comparisons` lazily.
 
+        `comparisons` may have a method `hold() -> bool`, whether a verdict in flight should be awaited before another
+        comparison is read; a judge with several in flight heeds it.
+
         Raises:
             JudgeError: On a permanent fault; verdicts yielded before remain valid.
         """
@@ -96,46 +109,23 @@ class Judge(Protocol):
         ...
 
 
-@runtime_checkable
-class Rereading(Protocol):
-    """A judge, not `ordered`, whose verdicts may change where it reads them: each run checks the stored ones.
+class LocalJudge:
+    """Base of judges that run here for nothing and see no presentation order; see `Judge`."""
 
-    A changed verdict replaces the stored one, one that is gone is stored as taken back, and no failure is stored.
-    """
+    ordered = False
+    paid = False
 
-    def stands(self, comparison: Comparison, prefers_first: float) -> bool:
-        """Whether a stored verdict is what this judge would say now, or it can say nothing about the comparison."""
-        ...
-
-
-@runtime_checkable
-class Probing(Protocol):
-    """A judge that is one of several, which only its server can tell; it is asked if a verdict is missing.
-
-    Attributes:
-        candidates: The judges it may be, of which none asks the server anything on its own; one once that is settled.
-    """
-
-    @property
-    def candidates(self) -> tuple[Judge, ...]: ...
-
-    def settle(self, candidate: Judge) -> None:
-        """Makes it this one without asking, because every verdict wanted is stored under its fingerprint."""
-        ...
-
-    def probe(self) -> float | None:
-        """Asks the server, settles, and returns what that cost in US dollars, if known.
-
-        Raises:
-            JudgeError: If the server can do nothing that is needed, or does not answer.
-        """
-        ...
+    def estimate(self, comparisons: Iterable[Comparison]) -> Estimate:
+        """No calls and no cost."""
+        return Estimate(calls=0, cost=0.0)
 
 
-@runtime_checkable
-class Rationed(Protocol):
-    """Comparisons that should not be read as fast as possible; a judge with several in flight heeds it."""
+def candidates(judge: Judge) -> tuple[Judge, ...]:
+    """The judges that this one may turn out to be, without asking any server; for most, itself."""
+    found: tuple[Judge, ...] = getattr(judge, "candidates", (judge,))
+    return found
 
-    def hold(self) -> bool:
-        """Whether a verdict in flight should be awaited before another comparison is read."""
-        ...
+
+def sigmoid(x: float) -> float:
+    """1 / (1 + exp(-x)), without overflow."""
+    return 1 / (1 + math.exp(-x)) if x >= 0 else 1 - 1 / (1 + math.exp(x))

@@ -12,15 +12,14 @@ import sys
 from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from implicit_if.harness.annotations import WITHDRAWN, AnnotationStore, Order, annotation_key
-from implicit_if.harness.judging.asked import Asked, annotation_of, comparison_of
+from implicit_if.harness.judging.annotation_writer import AnnotationWriter, sigterm_as_exit
 from implicit_if.harness.judging.cost_limit import CostLimitError, Source, announce, check_limit, show_dollars
 from implicit_if.harness.judging.judgement import Judgement, Unjudged, latency_of
-from implicit_if.harness.judging.ledger import Ledger, Writer
 from implicit_if.harness.judging.pairs import Pair
-from implicit_if.harness.judging.protocol import Comparison, Estimate, Judge, JudgeError, Probing, Rereading, Verdict
+from implicit_if.harness.judging.protocol import Comparison, Estimate, Judge, JudgeError, Verdict, candidates
 
 IDENTICAL = "identical answers"
 
@@ -39,7 +38,7 @@ def annotate(
     """Judges pairs, reusing the verdicts in a file and appending new ones to it.
 
     A judge whose verdict can depend on the order sees each pair twice. Identical answers are a tie without a
-    call. Equal comparisons are asked once. A failed verdict is stored with its error (but see `Rereading`) and asked
+    call. Equal comparisons are asked once. A failed verdict is stored with its error (but see `Judge`) and asked
     again by the next call. Any number of processes may share the file. Memory holds no texts, about 400 bytes a pair.
 
     Args:
@@ -52,7 +51,7 @@ def annotate(
             is awaited and kept. Each process counts its own.
         dry_run: Prints the estimate and judges nothing; no request is made.
         flush_every: Verdicts after which the file is written and synced.
-        flush_seconds: Seconds after which the next verdict is written with those before it.
+        flush_seconds: Seconds after which verdicts are written, also while nothing more arrives.
 
     Returns:
         The verdicts; with `dry_run`, those already stored.
@@ -70,13 +69,11 @@ def annotate(
     store = AnnotationStore(store_path)
 
     def planned(one: Judge, *, record: bool) -> _Run:
-        run = _Run(pairs, one, store, flush_every, flush_seconds)
+        run = _Run(pairs, one, AnnotationWriter(store, flush_every, flush_seconds))
         run.plan(record=record)
         return run
 
-    probing = 0.0
-    if isinstance(judge, Probing):
-        judge, probing = _find_out(judge, planned, max_cost, dry_run)
+    judge, probing = _find_out(judge, planned, max_cost, dry_run)
     run = planned(judge, record=not dry_run)
     run.spent += probing
     estimate = None
@@ -87,25 +84,25 @@ def annotate(
             check_limit(judge.name, estimate, max_cost, run.spent)
     if not dry_run and run.n_todo():
         try:
-            with run.writer, _bar(run, progress) as bar:
+            with sigterm_as_exit(), run.writer, _bar(run, progress) as bar:
                 run.ask(bar, max_cost)
         except JudgeError as error:
             raise JudgeError(f"{error} {run.kept()}") from error
         except CostLimitError as error:
             raise CostLimitError(f"{error} {run.kept()}") from error
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             print(f"\ninterrupted. {run.kept()}", file=sys.stderr)
             raise
+    if run.reused and not dry_run and _rank() == 0:
+        print(f"judge {judge.name}: reused {run.reused} verdicts of {store.path}, asked {run.asked}", file=sys.stderr)
     return run.judgement(estimate)
 
 
-def _find_out(
-    judge: Probing, planned: Callable[..., _Run], max_cost: float | None, dry_run: bool
-) -> tuple[Judge, float]:
+def _find_out(judge: Any, planned: Callable[..., _Run], max_cost: float | None, dry_run: bool) -> tuple[Judge, float]:
     """Which of its candidates a judge is, and what asking the server cost; it is asked only if verdicts are missing."""
-    if len(judge.candidates) == 1:
-        return judge.candidates[0], 0.0
-    runs = [planned(candidate, record=False) for candidate in judge.candidates]
+    if len(found := candidates(judge)) == 1:
+        return found[0], 0.0
+    runs = [planned(candidate, record=False) for candidate in found]
     if complete := next((run for run in runs if not run.n_todo()), None):
         if complete.proven and not dry_run:
             judge.settle(complete.judge)
@@ -123,64 +120,81 @@ def _find_out(
             name, most, dearest.n_todo(), _rank(), "; what the server can do, which may be cheaper, is asked first"
         )
         check_limit(name, least, max_cost)
+    dearest.writer.prepare()
     cost = judge.probe()
     return judge.candidates[0], cost or 0.0
+
+
+class _Known(NamedTuple):
+    """What is kept of a verdict: some 350 bytes with its key, however long the answers are."""
+
+    preference: float
+    latency: float | None
+    cost: float | None
 
 
 class _Run:
     """The state of one call of `annotate`."""
 
-    def __init__(
-        self, pairs: Iterable[Pair], judge: Judge, store: AnnotationStore, flush_every: int, flush_seconds: float
-    ) -> None:
-        self.pairs, self.judge = pairs, judge
+    def __init__(self, pairs: Iterable[Pair], judge: Judge, writer: AnnotationWriter) -> None:
+        self.pairs, self.judge, self.writer = pairs, judge, writer
         self.orders: tuple[Order, ...] = ("system_first", "reference_first") if judge.ordered else ("none",)
-        self.writer = Writer(store, flush_every, flush_seconds)
-        self.ledger = Ledger()
+        self.known: dict[str, _Known] = {}
+        self.errors: dict[str, str] = {}
         self.ids: list[str] = []
-        self.slots = array("q")  # [n * orders] rows of the ledger
+        self.keys: list[str] = []  # [n * orders]
         self.spent = 0.0
+        self.reused = self.asked = 0
         self.proven = False  # whether the judge is known to give verdicts
-        self._rereading = judge if isinstance(judge, Rereading) else None
-        self._reopened: set[int] = set()
-        self._in_flight: dict[str, Asked] = {}
+        self._stands: Callable[[Comparison, float], bool] | None = getattr(judge, "stands", None)
+        self._reopened: set[str] = set()
+        self._in_flight: dict[str, tuple[Pair, Order]] = {}
 
     def plan(self, *, record: bool) -> None:
-        """Reads the store, gives every comparison its row, and enters the ties of identical answers."""
+        """Reads the store, names every comparison, and enters the ties of identical answers."""
+        stored: dict[str, _Known] = {}
         for annotation in self.writer.store:
             if annotation.fingerprint == self.judge.fingerprint:
                 if annotation.preference is not None:
                     self.proven |= annotation.raw != IDENTICAL
-                    self.ledger.enter(self.ledger.row(annotation.key), annotation)
+                    stored[annotation.key] = _Known(annotation.preference, annotation.latency, annotation.cost)
                 elif annotation.error == WITHDRAWN:
-                    self.ledger.reopen(self.ledger.row(annotation.key))
+                    stored.pop(annotation.key, None)
         for pair in self.pairs:
             self.ids.append(pair.instruction_id)
-            for key, asked in self._keys(pair):
-                self.slots.append(asked.row)
-                if pair.system.output != pair.reference.output:
-                    self._check(key, pair, asked)
-                elif self.ledger.is_open(asked.row):
-                    self._settle(asked, Verdict(key, 0.5, raw=IDENTICAL, cost=0.0), store=record)
+            system, reference = pair.system.sha256, pair.reference.sha256
+            for order in self.orders:
+                key = annotation_key(self.judge.fingerprint, pair.instruction_id, system, reference, order)
+                self.keys.append(key)
+                known = stored.pop(key, None)
+                if known is not None:
+                    self.known[key] = known
+                    self.reused += 1
+                    if self._stands and not self._stands(pair.comparison(key, order), known.preference):
+                        del self.known[key]
+                        self.reused -= 1
+                        self._reopened.add(key)
+                if system == reference and key not in self.known:
+                    self._settle(pair, order, Verdict(key, 0.5, raw=IDENTICAL, cost=0.0), store=record)
         if record:
             self.writer.flush()
 
-    def todo(self) -> Iterator[tuple[Comparison, Asked]]:
+    def todo(self) -> Iterator[tuple[Comparison, Pair, Order]]:
         """The comparisons without a verdict, each once, made as they are read."""
-        seen = bytearray(len(self.ledger))
-        for pair in self.pairs:
-            for key, asked in self._keys(pair):
-                if self.ledger.is_open(asked.row) and not seen[asked.row]:
-                    seen[asked.row] = 1
-                    yield comparison_of(key, pair, asked.order), asked
+        seen: set[str] = set()
+        shown = ((pair, order) for pair in self.pairs for order in self.orders)
+        for (pair, order), key in zip(shown, self.keys, strict=True):
+            if key not in self.known and key not in seen:
+                seen.add(key)
+                yield pair.comparison(key, order), pair, order
 
     def n_todo(self) -> int:
         """Comparisons without a verdict."""
-        return sum(self.ledger.is_open(row) for row in set(self.slots))
+        return len(set(self.keys) - self.known.keys())
 
     def estimate(self) -> Estimate:
         """What the missing verdicts would take."""
-        return self.judge.estimate(comparison for comparison, _ in self.todo())
+        return self.judge.estimate(comparison for comparison, _, _ in self.todo())
 
     def ask(self, bar: Any, max_cost: float | None) -> None:
         """Asks for every missing verdict, as far as the limit permits."""
@@ -193,7 +207,8 @@ class _Run:
                 if asked is None:
                     raise JudgeError(f"judge {self.judge.name}: a verdict on {verdict.key!r}, which was not asked.")
                 source.hear(verdict)
-                self._settle(asked, verdict)
+                self.asked += 1
+                self._settle(*asked, verdict)
                 bar.set_postfix_str(self._status(), refresh=False)
                 bar.update()
         finally:
@@ -203,72 +218,63 @@ class _Run:
         for _ in comparisons:  # what a judge leaves unread is missing too
             pass
         for key, asked in self._in_flight.items():
-            self._settle(asked, Verdict(key, None, error="the judge returned no verdict"))
+            self._settle(*asked, Verdict(key, None, error="the judge returned no verdict"))
 
     def kept(self) -> str:
         """What an interruption leaves, for its message."""
-        done = sum(not self.ledger.is_open(row) for row in self.slots)
+        done = sum(key in self.known for key in self.keys)
         return (
-            f"{done} of {len(self.slots)} verdicts are kept in {self.writer.store.path}; "
+            f"{done} of {len(self.keys)} verdicts are kept in {self.writer.store.path}; "
             f"run the same command again to judge the rest."
         )
 
     def judgement(self, estimate: Estimate | None) -> Judgement:
         """The verdicts in the pairs' order."""
-        ledger, k = self.ledger, len(self.orders)
-        used = sorted(set(self.slots))
-        costs = [ledger.cost[row] for row in used if not math.isnan(ledger.cost[row])]
+        known, k = self.known, len(self.orders)
+        used = [known[key] for key in dict.fromkeys(self.keys) if key in known]
+        costs = [one.cost for one in used if one.cost is not None]
         return Judgement(
             judge=self.judge.name,
             fingerprint=self.judge.fingerprint,
             orders=self.orders,
             instruction_ids=self.ids,
             by_order={
-                order: array("d", (ledger.preference[row] for row in self.slots[i::k]))
+                order: array("d", (known[key].preference if key in known else math.nan for key in self.keys[i::k]))
                 for i, order in enumerate(self.orders)
             },
             unjudged=[
-                Unjudged(self.ids[i // k], self.orders[i % k], ledger.errors.get(row, "not judged yet"))
-                for i, row in enumerate(self.slots)
-                if ledger.is_open(row)
+                Unjudged(self.ids[i // k], self.orders[i % k], self.errors.get(key, "not judged yet"))
+                for i, key in enumerate(self.keys)
+                if key not in known
             ],
             cost=math.fsum(costs) if costs else None,
             spent=self.spent,
-            latency=latency_of(array("d", (ledger.latency[row] for row in used))),
+            latency=latency_of([one.latency for one in used if one.latency is not None]),
             estimate=estimate,
         )
 
-    def _keys(self, pair: Pair) -> Iterator[tuple[str, Asked]]:
-        system, reference = pair.system.sha256, pair.reference.sha256
-        for order in self.orders:
-            key = annotation_key(self.judge.fingerprint, pair.instruction_id, system, reference, order)
-            yield key, Asked(self.ledger.row(key), pair.instruction_id, order, system, reference)
-
     def _sent(self) -> Iterator[Comparison]:
-        for comparison, asked in self.todo():
-            self._in_flight[comparison.key] = asked
+        for comparison, pair, order in self.todo():
+            self._in_flight[comparison.key] = pair, order
             yield comparison
 
-    def _check(self, key: str, pair: Pair, asked: Asked) -> None:
-        """Opens a row whose stored verdict a rereading judge no longer gives."""
-        if self._rereading is None or self.ledger.is_open(asked.row):
-            return
-        if not self._rereading.stands(comparison_of(key, pair, asked.order), self.ledger.preference[asked.row]):
-            self.ledger.reopen(asked.row)
-            self._reopened.add(asked.row)
-
-    def _settle(self, asked: Asked, verdict: Verdict, *, store: bool = True) -> None:
-        """Enters a verdict and hands it to the writer."""
-        annotation = annotation_of(self.judge, asked, verdict)
-        self.ledger.enter(asked.row, annotation)
+    def _settle(self, pair: Pair, order: Order, verdict: Verdict, *, store: bool = True) -> None:
+        """Keeps a verdict and hands it to the writer."""
+        annotation = pair.annotation(self.judge, order, verdict)
         self.spent += annotation.cost or 0.0
-        if self._rereading and annotation.preference is None:
-            annotation, store = annotation.model_copy(update={"error": WITHDRAWN}), asked.row in self._reopened
+        if annotation.preference is None:
+            self.errors[verdict.key] = annotation.error or ""
+            if self._stands:
+                store &= verdict.key in self._reopened
+                annotation = annotation.model_copy(update={"error": WITHDRAWN})
+        else:
+            self.errors.pop(verdict.key, None)
+            self.known[verdict.key] = _Known(annotation.preference, annotation.latency, annotation.cost)
         if store:
             self.writer.add(annotation)
 
     def _status(self) -> str:
-        failed = f"{len(self.ledger.errors)} failed" if self.ledger.errors else ""
+        failed = f"{len(self.errors)} failed" if self.errors else ""
         return ", ".join(filter(None, (show_dollars(self.spent) if self.judge.paid else "", failed)))
 
 

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 from implicit_if.harness.chat_templates import load_template
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions import InstructionSet, load_instructions
-from implicit_if.harness.judging.protocol import Probing
+from implicit_if.harness.judging.protocol import candidates
 from implicit_if.harness.judging.registry import get_judge
 from implicit_if.harness.model_fingerprint import model_fingerprint
 from implicit_if.harness.provenance import PROVENANCE
@@ -153,13 +153,12 @@ def lm_eval_evaluator(metadata: Mapping[str, str], extra: Sequence[str] = ()) ->
 def _contents(metadata: Mapping[str, str]) -> dict[str, Any]:
     """The task's settings, and hashes of what they stand for: a file may change under its name."""
     instructions, judge = load_instructions(metadata["instructions"]), get_judge(metadata["judge"])
-    judges = judge.candidates if isinstance(judge, Probing) else (judge,)
     answers = load_reference(metadata["reference"], instructions)
     return {
         "settings": dict(metadata),
         "instructions": instructions.content_sha256,
         "reference": sha256_json([[o.instruction_id, o.output, o.generator] for o in answers]),
-        "judge": [each.fingerprint for each in judges],
+        "judge": [each.fingerprint for each in candidates(judge)],
         "template": load_template(metadata["template"]).sha256,
     }
 

@@ -16,7 +16,7 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions import to_documents
 from implicit_if.harness.judging.judgement import Judgement
 from implicit_if.harness.judging.pairs import Pair, make_pairs
-from implicit_if.harness.judging.protocol import Probing
+from implicit_if.harness.judging.protocol import candidates
 from implicit_if.harness.judging.runner import annotate
 from implicit_if.harness.judging.scoring import score_judgement
 from implicit_if.harness.outputs import Output, OutputsMeta, save_outputs
@@ -175,8 +175,7 @@ class AlpacaWinrate(ConfigurableTask):
     def _store(self) -> Path:
         if self.settings.save:
             return Path(self.settings.save) / "annotations.jsonl"
-        judges = self.judge.candidates if isinstance(self.judge, Probing) else (self.judge,)
-        files = [cache_dir() / "annotations" / f"{judge.fingerprint[:16]}.jsonl" for judge in judges]
+        files = [cache_dir() / "annotations" / f"{judge.fingerprint[:16]}.jsonl" for judge in candidates(self.judge)]
         return next((file for file in files if file.exists()), files[0])
 
     def _record(self, judgement: Judgement, pairs: list[Pair]) -> None:

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from implicit_if.harness.judging.api.client import ApiClient
-from implicit_if.harness.judging.protocol import Comparison, Rationed, Verdict
+from implicit_if.harness.judging.protocol import Comparison, Verdict
 
 _DRAIN_SECONDS = 30.0
 
@@ -26,7 +26,7 @@ def stream(
     """Asks about comparisons, at most `concurrency` at a time.
 
     The loop runs only while the caller waits for a verdict, and no comparison is read before there is room for it,
-    so memory does not grow with their number; `Rationed` ones are read as slowly as they ask for. Closing the generator
+    so memory does not grow with their number; where they have `hold`, as slowly as it asks for. Closing the generator
     cancels what is in flight and closes the connections.
 
     Raises:
@@ -34,13 +34,13 @@ def stream(
             yielded.
     """
     source = iter(comparisons)
-    rationed = comparisons if isinstance(comparisons, Rationed) else None
+    hold: Callable[[], bool] = getattr(comparisons, "hold", bool)  # see `Judge.judge`
     with _Loop() as loop:
         client = loop.run(open_client().__aenter__())
         try:
             waiting: set[asyncio.Task[Verdict]] = set()
             while True:
-                while len(waiting) < concurrency and not (waiting and rationed and rationed.hold()):
+                while len(waiting) < concurrency and not (waiting and hold()):
                     if (comparison := next(source, None)) is None:
                         break
                     waiting.add(loop.task(ask(client, comparison)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,6 @@ FIRST, SECOND = "m", "M"
 """What the judge calls the two answers: alpaca-eval's identifiers."""
 
 _FOLDER = Path(__file__).parent.parent / "prompts"
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A comparison as a judge is asked it.
-
-    Attributes:
-        messages: Chat messages, each with `role` and `content`.
-        cut: Which of "instruction", "first", "second" were longer than the limit.
-    """
-
-    messages: list[dict[str, str]]
-    cut: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -68,13 +55,13 @@ class Prompt:
             )
         return template
 
-    def ask(self, comparison: Comparison, *, mode: str, max_chars: int) -> Asked:
-        """The messages that put one comparison to a judge.
+    def ask(self, comparison: Comparison, *, mode: str, max_chars: int) -> tuple[list[dict[str, str]], list[str]]:
+        """The chat messages that put one comparison to a judge, and which texts were longer than the limit.
 
         Args:
             comparison: The instruction and the two answers, as the models wrote them.
             mode: "logprobs" or "text".
-            max_chars: Characters kept of each text; what is cut is noted in `Asked.cut`.
+            max_chars: Characters kept of each text; what is cut is named.
         """
         texts, shortened = {}, []
         for name in ("instruction", "first", "second"):
@@ -85,7 +72,7 @@ class Prompt:
         fence = _fence(texts)
         values = {name: f"<{name} {fence}>\n{text}\n</{name} {fence}>" for name, text in texts.items()}
         context = values | {"fence": fence, "mode": mode, "first_label": FIRST, "second_label": SECOND}
-        return Asked([m for role in ("system", "user") if (m := self._message(role, context))], shortened)
+        return [m for role in ("system", "user") if (m := self._message(role, context))], shortened
 
     def _message(self, role: str, context: dict[str, str]) -> dict[str, str] | None:
         from jinja2 import TemplateError
@@ -112,7 +99,7 @@ def load_prompt(name: str) -> Prompt:
         raise unknown_name("judge prompt", name, shipped, fix="Or give the path of a Jinja file.")
     prompt = Prompt(name, path.read_text(encoding="utf-8"))
     trial = Comparison("trial", "text-of-instruction", "text-of-first", "text-of-second")
-    shown = "".join(m["content"] for m in prompt.ask(trial, mode="text", max_chars=100).messages)
+    shown = "".join(m["content"] for m in prompt.ask(trial, mode="text", max_chars=100)[0])
     missing = [n for n in ("instruction", "first", "second") if f"text-of-{n}" not in shown]
     if missing:
         raise UserError(f"prompt {name!r} does not show {', '.join(missing)}. Put {{{{ {missing[0]} }}}} into it.")

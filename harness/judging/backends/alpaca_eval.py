@@ -13,6 +13,14 @@ from importlib.metadata import version
 from typing import Any
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.judging.alpaca_eval_annotators import (
+    PADDING,
+    SLOTS,
+    Annotator,
+    as_chat,
+    fill,
+    load_annotator,
+)
 from implicit_if.harness.judging.api.client import Endpoint
 from implicit_if.harness.judging.api.llm_judge import LLMJudge, Question, Reading
 from implicit_if.harness.judging.api.options import (
@@ -22,14 +30,6 @@ from implicit_if.harness.judging.api.options import (
     most_tokens,
     parse_options,
     prices_for,
-)
-from implicit_if.harness.judging.backends.alpaca_eval_annotators import (
-    PADDING,
-    SLOTS,
-    Annotator,
-    as_chat,
-    fill,
-    load_annotator,
 )
 from implicit_if.harness.judging.backends.anthropic import anthropic_endpoint, as_messages, joined_text
 from implicit_if.harness.judging.backends.openai import first_choice, openai_endpoint, token_counts

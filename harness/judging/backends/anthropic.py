@@ -68,10 +68,9 @@ class MessagesDialect:
 
     def question(self, comparison: Comparison) -> Question:
         """The request that asks about a comparison."""
-        asked = self._prompt.ask(comparison, mode="text", max_chars=self._options.max_chars)
-        text = "\n".join(m["content"] for m in asked.messages)
-        most = most_tokens(self._settings)
-        return Question(self._settings | as_messages(asked.messages), text, most, asked.cut)
+        messages, cut = self._prompt.ask(comparison, mode="text", max_chars=self._options.max_chars)
+        text = "\n".join(m["content"] for m in messages)
+        return Question(self._settings | as_messages(messages), text, most_tokens(self._settings), cut)
 
     def reading(self, content: dict[str, Any]) -> Reading:
         """What an answer says."""

@@ -8,7 +8,6 @@ stands in `docs/judges/embedded.md`.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging import text_features
-from implicit_if.harness.judging.protocol import Comparison, Estimate, Verdict
+from implicit_if.harness.judging.protocol import Comparison, LocalJudge, Verdict, sigmoid
 from implicit_if.harness.judging.sentence_embedding import FILES_SHA256, MAX_TOKENS, SentenceEmbedder
 from implicit_if.harness.storage import sha256_json
 
@@ -72,7 +71,7 @@ class Config(BaseModel):
         )
 
 
-class EmbeddedJudge:
+class EmbeddedJudge(LocalJudge):
     """Scores each answer alone and compares the scores.
 
     Args:
@@ -84,8 +83,6 @@ class EmbeddedJudge:
     """
 
     name = "embedded"
-    ordered = False
-    paid = False
 
     def __init__(self, config: Config, embedder: SentenceEmbedder) -> None:
         if config.features_version != text_features.FEATURES_VERSION:
@@ -106,15 +103,11 @@ class EmbeddedJudge:
             difference = {name: first[name] - second[name] for name in first}
             yield Verdict(
                 c.key,
-                round(_sigmoid(sum(difference.values())), 6),
+                round(sigmoid(sum(difference.values())), 6),
                 raw=_main_reasons(difference),
                 latency=time.perf_counter() - start,
                 cost=0.0,
             )
-
-    def estimate(self, comparisons: Iterable[Comparison]) -> Estimate:
-        """No calls to anyone, no cost."""
-        return Estimate(calls=0, cost=0.0)
 
     def contributions(self, instruction: str, answer: str) -> dict[str, float]:
         """What each feature adds to an answer's score, in log-odds; only differences between answers mean something."""
@@ -156,10 +149,6 @@ def fingerprint() -> str:
 
 def _config() -> Config:
     return Config.model_validate_json(CONFIG.read_text(encoding="utf-8"))
-
-
-def _sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x)) if x >= 0 else 1 - 1 / (1 + math.exp(x))
 
 
 def _main_reasons(difference: dict[str, float]) -> str:

@@ -6,17 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.judging.protocol import Comparison, Estimate, Verdict
+from implicit_if.harness.judging.protocol import Comparison, LocalJudge, Verdict
 from implicit_if.harness.storage import sha256_json
 
 
-class LongestJudge:
+class LongestJudge(LocalJudge):
     """Prefers the answer with more characters (Unicode code points); equal lengths are a tie, 0.5."""
 
     name = "longest"
     fingerprint = sha256_json({"judge": "longest", "unit": "code points", "version": 1})
-    ordered = False
-    paid = False
 
     def judge(self, comparisons: Iterable[Comparison]) -> Iterator[Verdict]:
         """Yields one verdict per comparison, in order."""
@@ -24,10 +22,6 @@ class LongestJudge:
             first, second = len(c.first), len(c.second)
             prefers_first = 0.5 if first == second else float(first > second)
             yield Verdict(c.key, prefers_first, raw=f"{first} against {second} characters", cost=0.0)
-
-    def estimate(self, comparisons: Iterable[Comparison]) -> Estimate:
-        """No calls, no cost."""
-        return Estimate(calls=0, cost=0.0)
 
 
 def fingerprint() -> str:

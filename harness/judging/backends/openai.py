@@ -100,9 +100,9 @@ class ChatDialect:
 
     def question(self, comparison: Comparison) -> Question:
         """The request that asks about a comparison."""
-        asked = self._prompt.ask(comparison, mode=self._mode, max_chars=self._options.max_chars)
-        text = "\n".join(m["content"] for m in asked.messages)
-        return Question({**self._settings, "messages": asked.messages}, text, most_tokens(self._settings), asked.cut)
+        messages, cut = self._prompt.ask(comparison, mode=self._mode, max_chars=self._options.max_chars)
+        text = "\n".join(m["content"] for m in messages)
+        return Question({**self._settings, "messages": messages}, text, most_tokens(self._settings), cut)
 
     def reading(self, content: dict[str, Any]) -> Reading:
         """What an answer says."""
@@ -122,7 +122,7 @@ class ChatDialect:
 
 
 class AutoJudge:
-    """`logprobs=auto`: weighted letters if the server can give them, else text; see `Judge` and `Probing`.
+    """`logprobs=auto`: weighted letters if the server can give them, else text; see `Judge`.
 
     The server is asked when the fingerprint is wanted and nothing has settled it.
 
@@ -143,13 +143,13 @@ class AutoJudge:
         return (self._weighted, self._text) if self._chosen is None else (self._chosen,)
 
     def settle(self, candidate: Judge) -> None:
-        """See `Probing`."""
+        """See `Judge`."""
         self._chosen = self._weighted if candidate is self._weighted else self._text
         kind = "weighted (logprobs=required)" if candidate is self._weighted else "read as text (logprobs=text)"
         logger.warning("judge %s: verdicts are %s", self.name, kind)
 
     def probe(self) -> float | None:
-        """Asks a trial question in one mode, and in the other if that gives no verdict; see `Probing`."""
+        """Asks a trial question in one mode, and in the other if that gives no verdict; see `Judge`."""
         logger.warning("judge %s: asking the server by one or two small calls whether it gives logprobs", self.name)
         costs: list[float | None] = []
         obstacles = []

@@ -7,7 +7,6 @@ are trained with (Skywork-Reward-V2, arXiv 2507.01352). There is no presentation
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import islice
@@ -18,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.api.options import parse_options
-from implicit_if.harness.judging.backends.reward_model import VERSION, Score, Scorer, resolve_dtype
-from implicit_if.harness.judging.protocol import Comparison, Estimate, Verdict
+from implicit_if.harness.judging.protocol import Comparison, LocalJudge, Verdict, sigmoid
+from implicit_if.harness.judging.reward_model import VERSION, Score, Scorer, resolve_dtype
 from implicit_if.harness.model_fingerprint import model_fingerprint
 from implicit_if.harness.storage import sha256_json
 
@@ -50,16 +49,13 @@ class RewardOptions(BaseModel):
     window: int = Field(default=512, ge=1)
 
 
-class RewardJudge:
+class RewardJudge(LocalJudge):
     """Scores answers one by one; see `Judge`. The model is loaded when the first comparison comes.
 
     Attributes:
         name: "reward:" and the model.
         fingerprint: Hash over model, revision, number format, length limit and temperature.
     """
-
-    ordered = False
-    paid = False
 
     def __init__(self, model: str, options: RewardOptions) -> None:
         self.name = f"reward:{model}"
@@ -92,10 +88,6 @@ class RewardJudge:
             yield from (self._verdict(c) for c in window)
             while len(self._scores) > _KEPT_SCORES:
                 del self._scores[next(iter(self._scores))]
-
-    def estimate(self, comparisons: Iterable[Comparison]) -> Estimate:
-        """No calls and no cost: the model runs here."""
-        return Estimate(calls=0, cost=0.0)
 
     @cached_property
     def _scorer(self) -> Scorer:
@@ -134,11 +126,6 @@ def build(argument: str | None, options: Mapping[str, Any]) -> RewardJudge:
             f"the commit, revision=<40 hex digits>, or use a shipped configuration such as 'skywork-qwen3-8b'."
         )
     return RewardJudge(argument, chosen)
-
-
-def sigmoid(x: float) -> float:
-    """1 / (1 + exp(-x)), without overflow."""
-    return 1 / (1 + math.exp(-x)) if x >= 0 else 1 - 1 / (1 + math.exp(x))
 
 
 def _key(instruction: str, answer: str) -> str:

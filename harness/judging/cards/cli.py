@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from implicit_if.harness.annotations import AnnotationStore
 from implicit_if.harness.cli import dollars
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.judging.backends.human import HumanJudge, sheet_exists
+from implicit_if.harness.judging.backends.human import HumanJudge
 from implicit_if.harness.judging.cards.measurements import (
     Clock,
     Measured,
@@ -21,6 +21,7 @@ from implicit_if.harness.judging.cards.measurements import (
 from implicit_if.harness.judging.cards.page import render_card
 from implicit_if.harness.judging.cards.pairs import control_pairs, read_labelled
 from implicit_if.harness.judging.cli import judge_spec, parse_options, write_sheet
+from implicit_if.harness.judging.human_sheet import sheet_exists
 from implicit_if.harness.judging.judgement import Judgement
 from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.judging.protocol import Judge

@@ -53,16 +53,14 @@ def test_no_text_leaves_its_slot(server: FakeServer, nasty: str, slot: str) -> N
 
 @given(st.text(), st.text(), st.text())
 def test_any_texts_stay_apart(instruction: str, first: str, second: str) -> None:
-    (_, user) = (
-        load_prompt("pairwise").ask(Comparison("k", instruction, first, second), mode="text", max_chars=50).messages
-    )
+    (_, user) = load_prompt("pairwise").ask(Comparison("k", instruction, first, second), mode="text", max_chars=50)[0]
     for name, text in (("instruction", instruction), ("first", first), ("second", second)):
         assert fenced(user["content"], name) == neutralise(cut(text, 50)[0])
 
 
 def test_the_code_cannot_be_known_beforehand() -> None:
     def code(answer: str) -> str:
-        content = load_prompt("pairwise").ask(Comparison("k", "i", answer, "b"), mode="text", max_chars=999).messages[1]
+        content = load_prompt("pairwise").ask(Comparison("k", "i", answer, "b"), mode="text", max_chars=999)[0][1]
         return re.findall(r"carry the code (\w+)", content["content"])[0]
 
     assert code("a") == code("a")
@@ -102,7 +100,7 @@ def test_neutral_text_is_stable_and_encodable(text: str) -> None:
 def test_a_prompt_of_ones_own(tmp_path: Path) -> None:
     mine = tmp_path / "mine.jinja"
     mine.write_text("{% block user %}{{ instruction }} {{ first }} {{ second }} {{ first_label }}?{% endblock %}")
-    (message,) = load_prompt(str(mine)).ask(Comparison("k", "i", "a", "b"), mode="text", max_chars=9).messages
+    (message,) = load_prompt(str(mine)).ask(Comparison("k", "i", "a", "b"), mode="text", max_chars=9)[0]
     assert message["role"] == "user"
     assert message["content"].endswith("m?")
 
@@ -127,7 +125,7 @@ def test_a_broken_prompt_is_refused(tmp_path: Path, source: str, named: str) -> 
 
 def test_modes_ask_differently() -> None:
     comparison = Comparison("k", "i", "a", "b")
-    asked = {m: load_prompt("pairwise").ask(comparison, mode=m, max_chars=9).messages for m in ("logprobs", "text")}
+    asked = {m: load_prompt("pairwise").ask(comparison, mode=m, max_chars=9)[0] for m in ("logprobs", "text")}
     assert "Verdict: m" in asked["text"][1]["content"]
     assert "Verdict" not in asked["logprobs"][1]["content"]
     assert Prompt("x", "y").identity["sha256"] != Prompt("x", "z").identity["sha256"]

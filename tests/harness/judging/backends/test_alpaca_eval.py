@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from judge_samples import KEY, NASTY, comparisons
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.judging.alpaca_eval_annotators import as_chat, configs_folder, fill, load_annotator
 from implicit_if.harness.judging.backends.alpaca_eval import build, guard_quotes
-from implicit_if.harness.judging.backends.alpaca_eval_annotators import as_chat, configs_folder, fill, load_annotator
 from implicit_if.harness.judging.protocol import Comparison, JudgeError, Verdict
 from implicit_if.harness.judging.registry import length_prior
 from implicit_if.harness.safe_text import neutralise

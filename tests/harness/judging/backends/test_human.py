@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from judge_samples import NASTY, comparisons, fill_in, sheet_rows
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.judging.backends.human import as_cell, build, export_sheet
+from implicit_if.harness.judging.backends.human import build
+from implicit_if.harness.judging.human_sheet import as_cell, export_sheet
 from implicit_if.harness.judging.protocol import Comparison
 from implicit_if.harness.safe_text import neutralise
 

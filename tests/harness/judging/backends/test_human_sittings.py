@@ -11,7 +11,8 @@ from judge_samples import fill_in
 from implicit_if.harness.annotations import AnnotationStore
 from implicit_if.harness.comparing.loading import System, load_seed, make_table
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.judging.backends.human import build, export_sheet
+from implicit_if.harness.judging.backends.human import build
+from implicit_if.harness.judging.human_sheet import export_sheet
 from implicit_if.harness.judging.judgement import Judgement
 from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.judging.protocol import Comparison

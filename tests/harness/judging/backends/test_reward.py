@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from judge_samples import NASTY, comparisons
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.judging.backends import reward_model
+from implicit_if.harness.judging import reward_model
 from implicit_if.harness.judging.backends.reward import build, sigmoid
 from implicit_if.harness.judging.protocol import Comparison
 
