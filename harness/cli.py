@@ -10,11 +10,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.metadata
+import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import EntryPoint
-from typing import Protocol
+from typing import Any, Protocol
 
 from implicit_if import __version__
 from implicit_if.harness.errors import UserError, unknown_name
@@ -155,10 +156,6 @@ def _flushed_stdout() -> Iterator[None]:
         sys.stdout.flush()
 
 
-if __name__ == "__main__":
-    sys.exit(main())
-
-
 def positive(text: str) -> int:
     """An integer of at least 1."""
     value = int(text)
@@ -173,3 +170,63 @@ def dollars(text: str) -> float:
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text}: expected US dollars, 0 or more")
     return value
+
+
+def not_negative(text: str) -> int:
+    """An integer of at least 0."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value}: expected 0 or more")
+    return value
+
+
+def level(text: str) -> float:
+    """A share between 0 and 1, such as an interval's nominal coverage."""
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{value}: expected between 0 and 1, e.g. 0.95")
+    return value
+
+
+def name_value(text: str, option: str, example: str) -> tuple[str, str]:
+    """Name and value of an option's `NAME=VALUE`; the value may hold more of "=".
+
+    Args:
+        text: What the user typed.
+        option: After which option, for the message.
+        example: A right one.
+
+    Raises:
+        UserError: If there is no "=", or nothing before it.
+    """
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise UserError(f"{option} {text!r}: not of the form NAME=VALUE. Expected e.g. {option} {example}.")
+    return name, value
+
+
+def name_values(texts: Iterable[str], option: str, example: str) -> dict[str, str]:
+    """All of an option's `NAME=VALUE`; arguments as for `name_value`.
+
+    Raises:
+        UserError: As `name_value`, and for a name that is given twice.
+    """
+    values: dict[str, str] = {}
+    for text in texts:
+        name, value = name_value(text, option, example)
+        if name in values:
+            raise UserError(f"{option} {text!r}: given twice. Expected each name once, e.g. {option} {example}.")
+        values[name] = value
+    return values
+
+
+def json_or_text(text: str) -> Any:
+    """A value that is JSON (a number, true, null, a list) as such, everything else as text."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from implicit_if.harness.cli import level, not_negative
 from implicit_if.harness.comparing.loading import System, Table, length_models, load_seed, make_table, parse_system
 from implicit_if.harness.comparing.report import as_json, make_report, most_different, render, render_answers
 from implicit_if.harness.errors import UserError
@@ -28,10 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a system: its annotation files, one a seed, or a folder of them",
     )
     add("--judge", metavar="NAME", help="the judge, if files hold several: name or first digits of its fingerprint")
-    add("--level", type=_level, default=0.95, help="coverage of the intervals (0.95)")
+    add("--level", type=level, default=0.95, help="coverage of the intervals (0.95)")
     add("--seed", type=int, default=0, help="seed of the permutation tests (0)")
     add("--reference", metavar="NAME", help="the reference's name in the signature, if not that in --reference-outputs")
-    add("--show", type=_not_negative, default=0, metavar="N", help="show the N instructions they differ most on")
+    add("--show", type=not_negative, default=0, metavar="N", help="show the N instructions they differ most on")
     add(
         "--outputs",
         nargs="+",
@@ -152,17 +153,3 @@ def _answers(table: Table, outputs: Sequence[dict[str, Output] | None], count: i
         answers = [by_id[instruction_id] for by_id in outputs if by_id is not None]
         parts.append(render_answers(table, instruction_id, join_instructions(answers, texts) if texts else answers))
     return "\n" + "\n\n".join(parts)
-
-
-def _level(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{value}: expected between 0 and 1, e.g. 0.95")
-    return value
-
-
-def _not_negative(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{value}: expected 0 or more")
-    return value

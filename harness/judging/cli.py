@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from implicit_if.harness.cli import dollars, positive
+from implicit_if.harness.cli import dollars, json_or_text, name_values, positive
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions.identify import identify_set, system_name
 from implicit_if.harness.judging.cost_limit import show_dollars
@@ -114,22 +113,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
-    """`k=v` strings as options; a value that is JSON (a number, true, null, a list) is taken as such, else as text.
-
-    Raises:
-        UserError: If one has no "=", or a name comes twice.
-    """
-    options: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name.isidentifier() or name in options:
-            wrong = "given twice" if name in options else "not of the form name=value"
-            raise UserError(f"--option {pair!r}: {wrong}. Expected e.g. --option temperature=0.")
-        try:
-            options[name] = json.loads(value)
-        except ValueError:
-            options[name] = value
-    return options
+    """`NAME=VALUE` texts as a judge's options; values that are JSON are taken as such."""
+    return {name: json_or_text(value) for name, value in name_values(pairs, "--option", "temperature=0").items()}
 
 
 def render(judgement: Judgement, scores: dict[str, Score], control: LengthControl, system: str, reference: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from implicit_if.harness.cli import name_value
 from implicit_if.harness.errors import UserError, unknown_name
 from implicit_if.harness.storage import atomic_write
 from implicit_if.harness.tuning.base_model import check_name
@@ -105,9 +106,7 @@ def _read_recipe(path: Path) -> tuple[dict[str, Any], list[str]]:
 
 
 def _parse_override(text: str) -> dict[str, Any]:
-    key, equals, raw = text.partition("=")
-    if not equals:
-        raise UserError(f"--set {text!r}: found no '='. Expected key=value, e.g. --set train.epochs=3.")
+    key, raw = name_value(text, "--set", "train.epochs=3")
     known = list(key_paths())
     if key not in known:
         raise unknown_name("recipe key", key, known)

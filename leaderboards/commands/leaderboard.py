@@ -7,6 +7,8 @@ import os
 import sys
 from pathlib import Path
 
+from implicit_if.harness.cli import positive
+
 HELP = "rebuild the leaderboards' tables, figures and page from leaderboards/submissions, or check them"
 
 _SHOWN = 20
@@ -17,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, default=Path("leaderboards"), help="folder with submissions/ in it")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if anything is not up to date")
     parser.add_argument(
-        "--processes", type=int, default=min(os.cpu_count() or 1, 8), metavar="N", help="processes to verify with"
+        "--processes", type=positive, default=min(os.cpu_count() or 1, 8), metavar="N", help="processes to verify with"
     )
 
 

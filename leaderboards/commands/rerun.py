@@ -8,6 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from implicit_if.harness.cli import name_values
+
 HELP = "make a submission's answers anew with lm_eval and record whether its win rate holds (maintainers)"
 
 
@@ -41,12 +43,14 @@ def run(args: argparse.Namespace) -> int:
     verified = verify(args.submission)
     if verified.badge == "self-reported":
         raise UserError(f"{verified.id}: is self-reported; there are no answers to compare a rerun with.")
-    arguments = rerun.check_arguments(verified.metadata, rerun.parse_overrides(args.model_arg))
-    given = {"judge": args.judge, "instructions": args.instructions, "template": args.template}
+    arguments = rerun.check_arguments(
+        verified.metadata, name_values(args.model_arg, "--model-arg", "pretrained=org/model")
+    )
+    asked = {"judge": args.judge, "instructions": args.instructions, "template": args.template}
     options = {"device": args.device, "batch_size": args.batch_size}
     with tempfile.TemporaryDirectory(prefix="implicit-if-rerun-") as temporary:
         folder = Path(args.keep or temporary).resolve()
-        task = rerun.task_arguments(verified.metadata, folder, given)
+        task = rerun.task_arguments(verified.metadata, folder, asked)
         line = rerun.command_line(verified.metadata, arguments, task, options)
         print(shlex.join(line), flush=True)
         if not args.yes:

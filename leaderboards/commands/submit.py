@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
+from implicit_if.harness.cli import json_or_text, name_values
 from implicit_if.harness.controls import CONTROLS
 from implicit_if.harness.system_kinds import SYSTEM_KINDS
 
@@ -61,14 +61,14 @@ def run(args: argparse.Namespace) -> int:
     from implicit_if.leaderboards.submission.write import write_submission
     from implicit_if.leaderboards.submitting import metadata
     from implicit_if.leaderboards.submitting.sources import find_annotations, read_source
-    from implicit_if.leaderboards.verification.rerun import parse_overrides
     from implicit_if.leaderboards.verification.verify import verify
 
     source = read_source(args.source, args.reference, args.annotations)
     instructions = load_instructions(args.instructions) if args.instructions else None
     system, reference = metadata.align(source, instructions)
     annotations = find_annotations(source.stores, system, reference, args.judge or source.judge)
-    given = {**vars(args), "run_arg": {k: _value(v) for k, v in parse_overrides(args.run_arg).items()}}
+    run_arguments = name_values(args.run_arg, "--run-arg", "pretrained=org/model")
+    given = {**vars(args), "run_arg": {k: _value(v) for k, v in run_arguments.items()}}
     draft = metadata.draft(source, system, reference, annotations, given)
     folder = write_submission(
         args.root,
@@ -111,8 +111,5 @@ def _system_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _value(text: str) -> object:
     """A number, true or false as such, everything else as text."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
+    value = json_or_text(text)
     return value if isinstance(value, int | float) else text

@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from implicit_if.harness.annotations import Annotation
 from implicit_if.harness.chat_templates import load_template, template_names
@@ -229,18 +228,3 @@ def record(verified: Verified, rerun: Rerun) -> Verified:
 
 def _named(reference: list[Output], metadata: Metadata) -> list[Output]:
     return [o.model_copy(update={"generator": metadata.reference.name}) for o in reference]
-
-
-def parse_overrides(pairs: list[str]) -> dict[str, str]:
-    """`name=value` arguments.
-
-    Raises:
-        UserError: If one has no "=".
-    """
-    overrides: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise UserError(f"{pair!r}: expected NAME=VALUE, e.g. pretrained=org/model")
-        overrides[name] = value
-    return overrides

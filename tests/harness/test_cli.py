@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from implicit_if.harness import cli
+from implicit_if.harness.errors import UserError
 
 COMMANDS = """
 from implicit_if.harness.errors import UserError
@@ -178,3 +181,39 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
     helps = dict(line.split(" | ", 1) for line in out.splitlines())
     assert helps.keys() >= {"compare", "embedded-model", "judge", "tune"}
     assert all(helps.values())
+
+
+def test_name_value_splits_at_the_first_equals_sign() -> None:
+    assert cli.name_value("base_url=http://x/?a=b", "--option", "a=1") == ("base_url", "http://x/?a=b")
+    assert cli.name_values(["a=", "b c=1"], "--option", "a=1") == {"a": "", "b c": "1"}
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["a"], r"--set 'a': not of the form NAME=VALUE\. Expected e\.g\. --set train\.epochs=3"),
+        (["=1"], "not of the form"),
+        ([""], "not of the form"),
+        (["a=1", "b=2", "a=3"], "--set 'a=3': given twice"),
+    ],
+)
+def test_what_is_no_name_value_is_named(texts: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        cli.name_values(texts, "--set", "train.epochs=3")
+
+
+@pytest.mark.parametrize(
+    ("kind", "right", "wrong"),
+    [(cli.positive, "1", "0"), (cli.not_negative, "0", "-1"), (cli.dollars, "0.5", "inf"), (cli.level, "0.9", "nan")],
+)
+def test_argument_types_refuse_what_is_out_of_range(kind: Callable[[str], float], right: str, wrong: str) -> None:
+    assert kind(right) == float(right)
+    with pytest.raises(argparse.ArgumentTypeError, match="expected"):
+        kind(wrong)
+
+
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "implicit_if", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("implicit-if ")

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from implicit_if.harness.annotations import AnnotationStore
-from implicit_if.harness.cli import dollars
+from implicit_if.harness.cli import dollars, name_values
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.backends.human import HumanJudge
 from implicit_if.harness.judging.cards.measurements import (
@@ -123,9 +123,10 @@ def _card_name(judge: str, measured: Measured | None) -> str:
 
 def _measure(args: argparse.Namespace, spec: str) -> Measured | None:
     check_judge_spec(spec)
-    labelled = [_named(text) for text in args.labelled]
+    named = name_values(args.labelled, "--labelled", "people=annotations.json")
+    labelled = {name: Path(file) for name, file in named.items()}
     answers = None if args.answers is None else _load_answers(args.answers, args.instructions)
-    parts = {name: [pair for pair, _ in read_labelled(path)] for name, path in labelled}
+    parts = {name: [pair for pair, _ in read_labelled(path)] for name, path in labelled.items()}
     parts |= control_pairs(*answers) if answers is not None else {}
     if args.sheet is not None and not sheet_exists(args.sheet):
         if args.dry_run:
@@ -144,7 +145,7 @@ def _measure(args: argparse.Namespace, spec: str) -> Measured | None:
         return annotate(pairs, judge, store, max_cost=args.max_cost)
 
     clock = Clock(under_runner, AnnotationStore(store))
-    agreement = [measure_agreement(clock, name, path) for name, path in labelled]
+    agreement = [measure_agreement(clock, name, path) for name, path in labelled.items()]
     controls = None if answers is None else measure_controls(clock, *answers, args.instructions)
     return measured_of(judge, clock, args.machine, agreement=agreement, controls=controls)
 
@@ -166,12 +167,3 @@ def _load_answers(paths: list[Path], instructions: str) -> tuple[list[Output], l
             f"{paths[0]}: {len(strange)} answers are to no instruction of {instructions!r}. Name their set."
         )
     return first, second
-
-
-def _named(text: str) -> tuple[str, Path]:
-    name, equals, path = text.partition("=")
-    if not (name and equals and path):
-        raise UserError(
-            f"--labelled {text!r}: expected NAME=FILE, e.g. --labelled 'AlpacaFarm, people=annotations.json'."
-        )
-    return name, Path(path)

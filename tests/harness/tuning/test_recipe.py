@@ -241,7 +241,7 @@ def test_every_choice_is_in_the_fingerprint() -> None:
         ({"profile": "lama2-7b/reference"}, "Did you mean 'llama2-7b/reference'"),
         ({"profile": "reference"}, "for several models"),
         ({"overrides": ["epochs=3"]}, "Did you mean 'train.epochs'"),
-        ({"overrides": ["train.epochs"]}, "found no '='"),
+        ({"overrides": ["train.epochs"]}, "not of the form NAME=VALUE"),
         ({"overrides": ["train.epochs=[1"]}, "is not a YAML value"),
         ({"overrides": ["train.epochs=0"]}, r"train.epochs: Input should be greater than or equal to 1 \(found 0\)"),
         ({"overrides": ["train.schedule=linaer"]}, "train.schedule: Input should be 'linear'"),

@@ -259,7 +259,7 @@ def test_a_judge_of_ones_own_has_its_configuration_on_the_card(
 def test_wrong_arguments(card: Run, answers: list[str], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing to judge"):
         card("longest", "--dry-run")
-    with pytest.raises(UserError, match="NAME=FILE"):
+    with pytest.raises(UserError, match="NAME=VALUE"):
         card("longest", "--labelled", "labels.json")
     with pytest.raises(UserError, match="Did you mean 'longest'"):
         card("longst")
