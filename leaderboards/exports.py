@@ -16,8 +16,7 @@ from implicit_if.harness.safe_text import csv_cell
 from implicit_if.harness.scores import Score
 from implicit_if.harness.stats.length_control.estimator_choice import control_length
 from implicit_if.harness.storage import json_bytes, yaml_bytes
-from implicit_if.leaderboards.verification.answers import read_answers
-from implicit_if.leaderboards.verification.result import Verified
+from implicit_if.leaderboards.verification.result import Verified, read_pairs
 
 EEE_SCHEMA = "0.2.1"
 """Version of evaleval/every_eval_ever's eval.schema.json that `every_eval_ever` follows."""
@@ -131,13 +130,13 @@ def alpaca_eval_csv(submissions: Sequence[Verified]) -> bytes:
 
 
 def _alpaca_row(one: Verified) -> list[Any]:
-    rows = read_answers(one).rows
+    pairs = read_pairs(one)
     wins, losses, draws = stats.counts(one.preferences)
     plain, discrete = stats.win_rate(one.preferences), stats.discrete_win_rate(one.preferences)
     controlled = control_length(
         one.preferences,
-        [len(row.system) for row in rows],
-        [len(row.reference) for row in rows],
+        [len(pair.system.output) for pair in pairs],
+        [len(pair.reference.output) for pair in pairs],
         one.instruction_ids,
         judge_prior=length_prior(one.metadata.judge.name),
         instruction_set=one.metadata.instruction_set.name,

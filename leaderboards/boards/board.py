@@ -5,64 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.registry import backend_of
-from implicit_if.harness.signature import Signature, make_signature
 from implicit_if.harness.stats.tie_groups import Sample, tie_groups
-from implicit_if.harness.storage import sha256_json
-from implicit_if.leaderboards.boards.reference_seeds import Family, family_of
+from implicit_if.leaderboards.boards.board_key import BoardKey, Family, key_of
 from implicit_if.leaderboards.boards.rows import Row, rows_of
-
-if TYPE_CHECKING:
-    from implicit_if.leaderboards.verification.result import Verified
-
-
-@dataclass(frozen=True, order=True)
-class BoardKey:
-    """What all numbers of a table share: law 1.
-
-    Attributes:
-        instruction_set: Name.
-        instruction_revision: What pins it.
-        n: Instructions.
-        reference: Name of the answers judged against; a family's name where seeds have references of their own.
-        reference_sha256: Hash over them.
-        judge: Name.
-        fingerprint: The judge's.
-        orders: Presentation orders per pair.
-        lc: Method of length control; None if no number is length-controlled.
-    """
-
-    instruction_set: str
-    instruction_revision: str
-    n: int
-    reference: str
-    reference_sha256: str
-    judge: str
-    fingerprint: str
-    orders: int
-    lc: str
-
-    def signature(self, *, lc: bool = False) -> Signature:
-        """The table's signature, of this version of implicit-if."""
-        return make_signature(
-            instruction_set=self.instruction_set,
-            instruction_revision=self.instruction_revision,
-            n=self.n,
-            reference=self.reference,
-            reference_sha256=self.reference_sha256,
-            judge=self.judge,
-            fingerprint=self.fingerprint,
-            orders=self.orders,
-            lc=(self.lc or None) if lc else None,
-        )
-
-    @property
-    def slug(self) -> str:
-        """A short name for files and links, another for every key."""
-        return sha256_json([getattr(self, name) for name in self.__dataclass_fields__])[:12]
+from implicit_if.leaderboards.verification.result import Verified
 
 
 @dataclass(frozen=True)
@@ -87,7 +36,7 @@ def make_boards(verified: Iterable[Verified], families: Mapping[str, Family]) ->
 
     Args:
         verified: The submissions, in any order.
-        families: By hash of a reference's answers, the family it belongs to; see `references`.
+        families: By hash of a reference's answers, the family it belongs to; see `load_families`.
 
     Returns:
         Sorted by key. The table of rules has, of each base model with an ablation, base, rules and ablations.
@@ -148,22 +97,5 @@ def _refuse_other_instructions(rows: Sequence[Row]) -> None:
 def _by_key(verified: Iterable[Verified], families: Mapping[str, Family]) -> dict[BoardKey, list[Verified]]:
     groups: dict[BoardKey, list[Verified]] = defaultdict(list)
     for member in verified:
-        groups[_key(member, families)].append(member)
+        groups[key_of(member, families)].append(member)
     return groups
-
-
-def _key(member: Verified, families: Mapping[str, Family]) -> BoardKey:
-    data = member.metadata
-    family = family_of(member, families)
-    controlled = member.scores.get("length_controlled_win_rate")
-    return BoardKey(
-        instruction_set=data.instruction_set.name,
-        instruction_revision=data.instruction_set.revision,
-        n=data.instruction_set.n,
-        reference=data.reference.name if family is None else family.name,
-        reference_sha256=data.reference.sha256 if family is None else family.sha256,
-        judge=data.judge.name,
-        fingerprint=data.judge.fingerprint,
-        orders=len(data.judge.orders),
-        lc="" if controlled is None else controlled.settings.lc or "",
-    )

@@ -17,20 +17,18 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from implicit_if import __version__
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.storage import atomic_write, cache_dir, locked
 from implicit_if.leaderboards.boards import figures, tables
 from implicit_if.leaderboards.boards.board import Board, make_boards
+from implicit_if.leaderboards.boards.board_key import load_families
 from implicit_if.leaderboards.boards.markers import replace_part
 from implicit_if.leaderboards.boards.published import Published, load_published
-from implicit_if.leaderboards.boards.reference_seeds import load_families
 from implicit_if.leaderboards.site import page
-
-if TYPE_CHECKING:
-    from implicit_if.leaderboards.verification.result import Verified
+from implicit_if.leaderboards.verification.result import Verified
+from implicit_if.leaderboards.verification.verify_all import verify_all
 
 TEMPLATES = Path(__file__).parent / "templates"
 FIGURES = "figures"
@@ -69,8 +67,6 @@ def build(root: Path, *, processes: int = 1, cache: Path | None = None) -> Built
     Raises:
         UserError: If there is no `submissions/`, one does not verify, or a README's markers are wrong.
     """
-    from implicit_if.leaderboards.verification.verify import verify_all
-
     if not (root / tables.SUBMISSIONS).is_dir():
         raise UserError(
             f"{root}: no folder {tables.SUBMISSIONS}/ in it. Name the folder that holds it: implicit-if leaderboard "

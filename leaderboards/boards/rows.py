@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,11 +17,8 @@ from implicit_if.harness.scores import Score
 from implicit_if.harness.stats.vectors import Floats
 from implicit_if.harness.storage import sha256_json
 from implicit_if.harness.system_kinds import SYSTEM_KINDS, Kind
-from implicit_if.leaderboards.boards.reference_seeds import Family, family_of
-
-if TYPE_CHECKING:
-    from implicit_if.leaderboards.boards.board import BoardKey
-    from implicit_if.leaderboards.verification.result import Badge, Verified
+from implicit_if.leaderboards.boards.board_key import BoardKey, Family, family_of
+from implicit_if.leaderboards.verification.result import Badge, Verified
 
 BADGES: tuple[Badge, ...] = ("self-reported", "recomputed", "re-run")
 """Weakest first."""
@@ -42,7 +38,7 @@ class Row:
         win_rate_sd: Standard deviation over seeds in points; None for one seed.
         lc: Length-controlled win rate; None if not reported.
         lc_sd: As `win_rate_sd`.
-        form: Measures of form, averaged over seeds; see `scored.form_measures`.
+        form: Measures of form, averaged over seeds; see `scores.form_measures`.
         preferences: `[s, n]`; empty if self-reported.
     """
 

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         UserError: If the submission does not verify, asks for anything that is not on the list, or the run fails.
     """
     from implicit_if.harness.errors import UserError
-    from implicit_if.leaderboards.verification import rerun
+    from implicit_if.leaderboards import rerun
     from implicit_if.leaderboards.verification.verify import verify
 
     verified = verify(args.submission)

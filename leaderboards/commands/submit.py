@@ -57,10 +57,10 @@ def run(args: argparse.Namespace) -> int:
         SubmissionError: If the submission would not verify.
     """
     from implicit_if.harness.instructions import load_instructions
-    from implicit_if.leaderboards.commands.verify import summary
-    from implicit_if.leaderboards.submission.write import write_submission
     from implicit_if.leaderboards.submitting import metadata
     from implicit_if.leaderboards.submitting.sources import find_annotations, read_source
+    from implicit_if.leaderboards.submitting.write import write_submission
+    from implicit_if.leaderboards.verification.result import summary
     from implicit_if.leaderboards.verification.verify import verify
 
     source = read_source(args.source, args.reference, args.annotations)

@@ -5,10 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from implicit_if.leaderboards.verification.result import Verified
 
 HELP = "recompute a submission's numbers from its answers and verdicts, and check everything else about it"
 
@@ -29,17 +25,18 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         SubmissionError: Lists what is wrong.
     """
-    from implicit_if.leaderboards.submitting import update
+    from implicit_if.leaderboards.submitting.write import update
     from implicit_if.leaderboards.verification import rejudge
-    from implicit_if.leaderboards.verification.verify import verify, verify_all
-    from implicit_if.leaderboards.verification.verify_all import submission_folders
+    from implicit_if.leaderboards.verification.result import summary
+    from implicit_if.leaderboards.verification.verify import verify
+    from implicit_if.leaderboards.verification.verify_all import submission_folders, verify_all
 
     for path in args.paths:
         together = _is_root(path)
         folders = list(submission_folders(path).values()) if together else [path]
         for folder in folders:
             if args.update:
-                for line in update.update(folder):
+                for line in update(folder):
                     print(f"changed: {folder.parent.name}/{folder.name}: {line}")
             if not together or args.contributed or args.rejudge:
                 verified = verify(folder, contributed=args.contributed)
@@ -50,17 +47,6 @@ def run(args: argparse.Namespace) -> int:
             for verified in verify_all(path, processes=os.cpu_count() or 1):
                 print(summary(verified))
     return 0
-
-
-def summary(verified: Verified) -> str:
-    """A submission in a few lines, safe for a terminal."""
-    from implicit_if.harness.safe_text import one_line
-
-    lines = [f"{verified.id}: {verified.badge}"]
-    lines += [f"  {name.replace('_', ' ')}: {score.render()}" for name, score in sorted(verified.scores.items())]
-    lines += [f"  signature: {one_line(str(verified.scores['win_rate'].signature), 300)}"]
-    lines += [f"  note: {one_line(note, 300)}" for note in verified.notes]
-    return "\n".join(lines)
 
 
 def _is_root(path: Path) -> bool:

@@ -14,17 +14,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from implicit_if.harness.system_kinds import SYSTEM_KINDS
 from implicit_if.leaderboards.boards.board import Board
 from implicit_if.leaderboards.boards.published import Published
 from implicit_if.leaderboards.site import page_data
-from implicit_if.leaderboards.submission.read import SubmissionError, read_content
-from implicit_if.leaderboards.verification.answers import read_answers
-
-if TYPE_CHECKING:
-    from implicit_if.leaderboards.verification.result import Verified
+from implicit_if.leaderboards.verification.result import Verified, read_again, read_pairs
 
 PARTS = Path(__file__).parent / "assets"
 SCRIPTS = ("helpers.js", "board.js", "submission.js", "main.js")
@@ -105,15 +101,13 @@ def _payload(member: Verified) -> tuple[str, str]:
 
 
 def _pairing(member: Verified) -> tuple[str, str]:
-    return page_data.pairing_key(member), page_data.dump(page_data.pairing(read_answers(member)))
+    return page_data.pairing_key(member), page_data.dump(page_data.pairing(read_pairs(member)))
 
 
 def _outputs(member: Verified) -> list[dict[str, Any]]:
     """The rows of a verified submission's answers, without checking again what its hash vouches for."""
-    content = read_content(member.folder)
-    if content.sha256 != member.sha256:
-        raise SubmissionError(member.folder, ["changed after it was verified; build again"])
-    rows: list[dict[str, Any]] = json.loads(b"[" + content.rows("outputs")[:-1].replace(b"\n", b",") + b"]")
+    outputs = read_again(member).rows("outputs")
+    rows: list[dict[str, Any]] = json.loads(b"[" + outputs[:-1].replace(b"\n", b",") + b"]")
     return rows
 
 

@@ -10,17 +10,17 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from implicit_if.harness.columns import COLUMNS, FORM
+from implicit_if.harness.instructions import load_instructions
+from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.scores import Score
 from implicit_if.harness.storage import sha256_file, sha256_json
 from implicit_if.leaderboards.boards.board import Board
 from implicit_if.leaderboards.boards.published import Published
 from implicit_if.leaderboards.boards.rows import Row
-
-if TYPE_CHECKING:
-    from implicit_if.leaderboards.verification.result import Answers, Verified
+from implicit_if.leaderboards.verification.result import Verified
 
 _ESCAPED = re.compile("[<>&\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 """What could end a script element, break a line, reorder text in an editor, or is no text; JSON escapes the rest."""
@@ -87,13 +87,14 @@ def payload(verified: Verified, outputs: Sequence[Mapping[str, Any]]) -> dict[st
     return shown
 
 
-def pairing(answers: Answers) -> dict[str, Any]:
+def pairing(pairs: Sequence[Pair]) -> dict[str, Any]:
     """What submissions share that answered one set and were judged against one reference; texts only if shippable."""
+    categories = {item.id: item.category for item in load_instructions("builtin").items}
     return {
-        "ids": [row.instruction_id for row in answers.rows],
-        "texts": [None if row.instruction is None else row.instruction.strip() for row in answers.rows],
-        "categories": [row.category for row in answers.rows],
-        "outputs": [row.reference for row in answers.rows],
+        "ids": [pair.instruction_id for pair in pairs],
+        "texts": [pair.instruction.strip() or None for pair in pairs],
+        "categories": [categories.get(pair.instruction_id) for pair in pairs],
+        "outputs": [pair.reference.output for pair in pairs],
     }
 
 

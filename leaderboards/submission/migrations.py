@@ -1,7 +1,7 @@
 """Old metadata made new: one function a step, so that a submission of any past version still loads.
 
-To change the schema: raise `schema.SCHEMA_VERSION`, add the step from the version before to `STEPS`, export the schema
-anew, and run `implicit-if verify --update` over `submissions/`.
+To change the schema: raise `schema.SCHEMA_VERSION`, add the step from the version before to `STEPS`, and export the
+schema anew. Submissions stay as they are.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from implicit_if.leaderboards.submission.schema import SCHEMA_VERSION
 
 Step = Callable[[dict[str, Any]], dict[str, Any]]
 
-STEPS: Mapping[int, Step] = {}
-"""By the version a step starts from; it returns metadata of the next version. Version 1 is the first."""
+STEPS: Mapping[int, Step] = {1: lambda value: {**value, "task": WIN_RATE_TASK}}
+"""By the version a step starts from; it returns metadata of the next version. Version 2 names the task."""
 
 
 def sign_task(data: bytes) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,20 +17,24 @@ from typing import Any, NamedTuple
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.safe_text import one_line
-from implicit_if.leaderboards.submission.canonical import decompress
 
 METADATA, SCORES, RERUN = "metadata.yaml", "scores.json", "rerun.json"
 DATA = ("outputs", "reference", "annotations")
-"""Stored as `<name>.jsonl` or `<name>.jsonl.zst`."""
+"""Stored as `<name>.jsonl`."""
+REFERENCES = "references"
+"""The folder beside the systems' that holds references which several submissions share, as `<sha256>.jsonl`."""
 
 MIB = 1 << 20
 SMALL_LIMIT = MIB // 8
 DATA_LIMIT = 24 * MIB
-"""Bytes of a file of rows, packed or not, and of what it unpacks to."""
+"""Bytes of a file of rows."""
 _LIMITS = {
     **dict.fromkeys((METADATA, SCORES, RERUN), SMALL_LIMIT),
-    **{f"{name}.jsonl{ending}": DATA_LIMIT for name in DATA for ending in ("", ".zst")},
+    **{f"{name}.jsonl": DATA_LIMIT for name in DATA},
 }
+REFERENCE = "reference.jsonl"
+_SHARED = re.compile(rb"^\s+['\"]?reference\.jsonl['\"]?:\s*['\"]?([0-9a-f]{64})", re.MULTILINE)
+"""Where metadata name a reference's hash. Only to find the file: what is verified is what `files` says."""
 _MAX_DEPTH = 12
 _MAX_EVENTS = 4_000
 _SHOWN, _LONGEST = 12, 300
@@ -49,7 +54,7 @@ class SubmissionError(UserError):
         more = len(self.problems) - _SHOWN
         rest = f"\n  - and {more} more" if more > 0 else ""
         place = one_line(os.path.join(*Path(folder).parts[-2:]) if Path(folder).parts else "", 200)
-        super().__init__(f"{place}: not accepted.{shown}{rest}\nMake it anew with implicit-if submit, or mend these.")
+        super().__init__(f"{place}: not accepted.{shown}{rest}\nCorrect these, or write it with implicit-if submit.")
 
 
 class FileInfo(NamedTuple):
@@ -67,25 +72,22 @@ class Content(NamedTuple):
 
     Attributes:
         folder: Where they are.
-        stored: Bytes by name, as they lie there.
-        files: Bytes by name, unpacked.
-        hashes: sha256 of the stored bytes by name.
+        files: Bytes by name; a shared reference is there as `reference.jsonl`, too.
+        hashes: sha256 of the bytes by name.
     """
 
     folder: Path
-    stored: dict[str, bytes]
     files: dict[str, bytes]
     hashes: dict[str, str]
 
     @property
-    def stems(self) -> dict[str, str]:
-        """The names of the files of rows by stem: "outputs" to "outputs.jsonl.zst"."""
-        names = {stem: [n for n in self.files if n.startswith(f"{stem}.jsonl")] for stem in DATA}
-        return {stem: found[0] for stem, found in names.items() if found}
+    def stems(self) -> tuple[str, ...]:
+        """The files of rows that are there, by their names without ending."""
+        return tuple(stem for stem in DATA if f"{stem}.jsonl" in self.files)
 
     def rows(self, stem: str) -> bytes:
-        """A file of rows, unpacked."""
-        return self.files[self.stems[stem]]
+        """A file of rows."""
+        return self.files[f"{stem}.jsonl"]
 
     @property
     def sha256(self) -> str:
@@ -113,16 +115,9 @@ def list_files(folder: Path) -> dict[str, FileInfo]:
                 if (problem := _entry_problem(entry.name, info)) is not None:
                     problems.append(f"{one_line(entry.name, 60)}: {problem}")
                 else:
-                    found[entry.name] = FileInfo(
-                        folder / entry.name, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino
-                    )
+                    found[entry.name] = _file_info(folder / entry.name, info)
     except (OSError, ValueError) as error:
         raise SubmissionError(folder, [f"cannot be read ({type(error).__name__}); expected a folder"]) from error
-    problems += [
-        f"{name}: is there both plain and packed"
-        for name in DATA
-        if {f"{name}.jsonl", f"{name}.jsonl.zst"} <= found.keys()
-    ]
     problems += [f"{name}: is missing" for name in (METADATA, SCORES) if name not in found]
     if problems:
         raise SubmissionError(folder, sorted(problems))
@@ -146,34 +141,45 @@ def read_file(info: FileInfo) -> bytes:
     return data
 
 
-def unpack(name: str, data: bytes) -> bytes:
-    """The content of a file of rows, unpacked if its name ends on `.zst`.
+def shared_reference(folder: Path, sha256: str) -> FileInfo | None:
+    """The reference of this hash that a submission shares with others; None if there is none.
 
     Raises:
-        ValueError: See `canonical.decompress`.
+        ValueError: If it is no regular file of its own, or too large.
     """
-    return decompress(data, DATA_LIMIT) if name.endswith(".zst") else data
+    path = folder.absolute().parents[1] / REFERENCES / f"{sha256}.jsonl"
+    try:
+        info = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return None
+    problem = "is in a folder that is a link" if path.parent.is_symlink() else _entry_problem(REFERENCE, info)
+    if problem is not None:
+        raise ValueError(f"{REFERENCES}/{path.name}: {problem}")
+    return _file_info(path, info)
 
 
 def read_content(folder: Path) -> Content:
-    """Reads and unpacks a submission's files.
+    """Reads a submission's files, and its reference where several submissions share it.
 
     Raises:
-        SubmissionError: See `list_files`, and for files that cannot be read or unpacked.
+        SubmissionError: See `list_files`, and for files that cannot be read.
     """
-    stored: dict[str, bytes] = {}
     files: dict[str, bytes] = {}
     problems = []
     for name, info in list_files(folder).items():
         try:
-            stored[name] = read_file(info)
-            files[name] = unpack(name, stored[name])
+            files[name] = read_file(info)
         except (OSError, ValueError) as error:
             problems.append(f"{name}: {error}")
+    if not problems and REFERENCE not in files and (match := _SHARED.search(files[METADATA])):
+        try:
+            if (shared := shared_reference(folder, match[1].decode())) is not None:
+                files[REFERENCE] = read_file(shared)
+        except (OSError, ValueError) as error:
+            problems.append(str(error))
     if problems:
         raise SubmissionError(folder, problems)
-    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in stored.items()}
-    return Content(folder, stored, files, hashes)
+    return Content(folder, files, {name: hashlib.sha256(data).hexdigest() for name, data in files.items()})
 
 
 def parse_json(data: bytes) -> Any:
@@ -227,9 +233,15 @@ def content_sha256(hashes: dict[str, str]) -> str:
     return hashlib.sha256(listing.encode("ascii")).hexdigest()
 
 
+def _file_info(path: Path, info: os.stat_result) -> FileInfo:
+    return FileInfo(path, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
+
+
 def _entry_problem(name: str, info: os.stat_result) -> str | None:
     if name not in _LIMITS:
-        return f"unexpected; a submission holds {METADATA}, {SCORES} and {', '.join(DATA)}.jsonl[.zst] only"
+        if name.removesuffix(".zst") in _LIMITS:
+            return "packed files are read by version 0.1 only; unpack the answers and use implicit-if submit"
+        return f"unexpected; a submission holds {METADATA}, {SCORES} and {', '.join(DATA)}.jsonl only"
     if stat.S_ISLNK(info.st_mode) or info.st_nlink > 1:
         return "is a link; expected a file of its own"
     if not stat.S_ISREG(info.st_mode):

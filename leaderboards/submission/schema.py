@@ -32,7 +32,7 @@ from implicit_if.leaderboards.submission.field_types import (
     Whole,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MAX_INSTRUCTIONS = 5_000
 
 
@@ -173,6 +173,7 @@ class Metadata(Strict):
 
     Attributes:
         schema_version: See `migrations`.
+        task: The lm-eval task whose answers these are, e.g. alpaca_winrate.
         name: `org/model`; with `revision` it names the submission's folder.
         revision: The system's revision.
         system: How it was made.
@@ -191,7 +192,8 @@ class Metadata(Strict):
         files: sha256 of every other file of the submission, by name.
     """
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
+    task: Identifier
     name: SystemName
     revision: Revision
     system: System
@@ -220,7 +222,7 @@ class Scores(Strict):
 
     Attributes:
         scores: By metric, as `score_judgement` gives them.
-        form: Measures of the answers' form; see `scored.form_measures`.
+        form: Measures of the answers' form; see `scores.form_measures`.
     """
 
     scores: Annotated[dict[Key, StoredScore], Field(min_length=1, max_length=16)]

@@ -96,6 +96,7 @@ def draft(
     run = _run(source, given, notes)
     metadata: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
+        "task": source.task,
         "name": given["name"],
         "revision": given.get("revision") or _revision(source, system),
         "system": kind,

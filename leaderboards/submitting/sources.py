@@ -11,9 +11,9 @@ from typing import Any
 from implicit_if.harness.annotations import Annotation, AnnotationStore, Order, annotation_key
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.outputs import Output, load_meta, load_outputs
+from implicit_if.harness.signature import WIN_RATE_TASK
 from implicit_if.harness.storage import cache_dir, read_json, read_rows
 
-TASK = "alpaca_winrate"
 _RESULTS = re.compile(r"results_(?P<date>.+)\.json")
 _ORDERS: tuple[Order, ...] = ("none", "reference_first", "system_first")
 
@@ -23,6 +23,7 @@ class Source:
     """Answers, verdicts, and what is known about how they came about; what is not known is absent.
 
     Attributes:
+        task: The lm-eval task.
         system: The system's answers.
         reference: The answers they were judged against.
         stores: Files that may hold the verdicts, the likeliest first.
@@ -53,6 +54,7 @@ class Source:
     versions: dict[str, str] = field(default_factory=dict)
     product: str | None = None
     made: dict[str, Any] = field(default_factory=dict)
+    task: str = WIN_RATE_TASK
 
 
 def read_source(path: Path, reference: Path | None, annotations: Path | None) -> Source:
@@ -130,25 +132,30 @@ def _in_order(verdicts: Mapping[str, Annotation], answers: Mapping[str, tuple[st
 
 def _only_results(folder: Path) -> Path:
     found = sorted(p for p in folder.rglob("results_*.json") if _RESULTS.fullmatch(p.name))
-    mine = [p for p in found if TASK in _load(p).get("configs", {})]
+    mine = {p: tasks for p in found if (tasks := _judged_tasks(_load(p)))}
     if not mine:
         raise UserError(
-            f"{folder}: found no results of {TASK} (results_*.json) and no outputs.json. Expected the folder given to "
-            f"lm_eval --output_path, run with --log_samples, or the folder given to --metadata save=."
+            f"{folder}: found no results of {WIN_RATE_TASK} (results_*.json) and no outputs.json. Expected the folder "
+            f"given to lm_eval --output_path, run with --log_samples, or the folder given to --metadata save=."
         )
     if len(mine) > 1:
-        shown = "\n  ".join(map(str, mine[:10]))
-        raise UserError(f"{folder}: holds {len(mine)} results of {TASK}; name one of them instead:\n  {shown}")
-    return mine[0]
+        names = ", ".join(sorted({name for tasks in mine.values() for name in tasks}))
+        shown = "\n  ".join(map(str, list(mine)[:10]))
+        raise UserError(f"{folder}: holds {len(mine)} results of {names}; name one of them instead:\n  {shown}")
+    return next(iter(mine))
 
 
 def _from_lm_eval(results: Path, annotations: Path | None) -> Source:
     content = _load(results)
-    config = content.get("configs", {}).get(TASK)
-    if not isinstance(config, dict):
-        raise UserError(f"{results}: holds no results of {TASK}. Expected lm_eval --tasks {TASK}.")
+    tasks = _judged_tasks(content)
+    if len(tasks) != 1:
+        found = ", ".join(tasks) or "none"
+        raise UserError(
+            f"{results}: holds results of {found}; expected one judged task: lm_eval --tasks {WIN_RATE_TASK}."
+        )
+    ((task, config),) = tasks.items()
     date = _RESULTS.fullmatch(results.name)
-    samples = results.with_name(f"samples_{TASK}_{date['date'] if date else ''}.jsonl")
+    samples = results.with_name(f"samples_{task}_{date['date'] if date else ''}.jsonl")
     if not samples.is_file():
         raise UserError(f"{samples}: no such file. The answers are needed: run lm_eval with --log_samples.")
     run, metadata = content.get("config", {}), config.get("metadata") or {}
@@ -183,7 +190,20 @@ def _from_lm_eval(results: Path, annotations: Path | None) -> Source:
         },
         product=run.get("product"),
         made=dict(run.get("system") or {}),
+        task=task,
     )
+
+
+def _judged_tasks(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The settings of the tasks that compare answers with a reference's, by name."""
+    configs = results.get("configs")
+    found = configs.items() if isinstance(configs, dict) else ()
+    return {
+        name: config
+        for name, config in found
+        if isinstance(config, dict)
+        and {"judge_fingerprint", "reference_chosen_because"} & set(config.get("metadata") or ())
+    }
 
 
 def _from_files(outputs: Path, reference: Path, annotations: Path) -> Source:
@@ -207,6 +227,7 @@ def _from_files(outputs: Path, reference: Path, annotations: Path) -> Source:
         versions=meta.versions,
         product=meta.model.get("product"),
         made=dict(meta.model.get("system") or {}),
+        task=str((meta.model_extra or {}).get("task") or WIN_RATE_TASK),
     )
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterable, Sequence
 from functools import cache
 
-from implicit_if.harness.annotations import Order
 from implicit_if.harness.chat_templates import load_template, template_names
 from implicit_if.harness.instructions import alpaca_eval, load_instructions
-from implicit_if.harness.judging.judgement import Judgement
 from implicit_if.harness.judging.registry import backend_of, offline_judges
 from implicit_if.harness.outputs import instruction_id
 from implicit_if.harness.safe_text import is_plain, one_line
@@ -148,14 +145,6 @@ def check_template(template: TemplateInfo | None, findings: Findings) -> None:
     for sha256, tags in known.values():
         if template.sha256 == sha256 and tuple(template.tags) != tags:
             findings.add(f"template.tags: expected {', '.join(tags)} for this template")
-
-
-def judgement_of(rows: Sequence[AnnotationRow], judge: JudgeInfo, ids: Sequence[str]) -> Judgement:
-    """Verdicts that were checked to be complete, as what `annotate` would have returned for them."""
-    found = {(row["instruction_id"], row["order"]): row["preference"] for row in rows}
-    orders: tuple[Order, ...] = tuple(judge.orders)
-    by_order = {order: array("d", [found[i, order] for i in ids]) for order in orders}
-    return Judgement(judge.name, judge.fingerprint, orders, list(ids), by_order, [])
 
 
 @cache

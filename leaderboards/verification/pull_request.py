@@ -6,21 +6,25 @@ git -C DATA diff --name-only -z --no-renames HEAD^1 HEAD \
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.safe_text import one_line
-from implicit_if.leaderboards.commands.verify import summary
-from implicit_if.leaderboards.verification.verify import verify, verify_all
+from implicit_if.leaderboards.submission.read import REFERENCE, REFERENCES
+from implicit_if.leaderboards.verification.result import summary
+from implicit_if.leaderboards.verification.verify import verify
+from implicit_if.leaderboards.verification.verify_all import verify_all
 
 SUBMISSIONS = "leaderboards/submissions/"
 MAX_CHANGED = 2_000
+_REFERENCE = re.compile(rf"{REFERENCES}/([0-9a-f]{{64}})\.jsonl")
 
 
 def changed_submissions(names: Sequence[bytes]) -> list[str]:
-    """The ids of the submissions that a pull request touches, sorted.
+    """The ids of the submissions that a pull request touches, sorted; it may bring references, too.
 
     Args:
         names: The changed paths, as git gives them.
@@ -36,6 +40,8 @@ def changed_submissions(names: Sequence[bytes]) -> list[str]:
     for name in names:
         text = name.decode("utf-8", "replace")
         parts = text.removeprefix(SUBMISSIONS).split("/")
+        if text.startswith(SUBMISSIONS) and _REFERENCE.fullmatch("/".join(parts)):
+            continue
         if not text.startswith(SUBMISSIONS) or len(parts) != 3 or "" in parts or ".." in parts:
             raise UserError(
                 f"the pull request changes {one_line(text, 150)!r}. Expected files of submissions only, "
@@ -66,8 +72,13 @@ def check(root: Path, names: Sequence[bytes]) -> list[str]:
             blocks.append(f"{one_line(key)}: removed")
             continue
         blocks.append(summary(verify(folder, contributed=True)))
-    notes = {one.id: one.notes for one in verify_all(submissions, processes=2)}
-    blocks += [f"{key}: {note}" for key, several in notes.items() for note in several]
+    verified = verify_all(submissions, processes=2)
+    used = {one.metadata.files.get(REFERENCE) for one in verified}
+    for path in (submissions / REFERENCES).glob("*"):
+        match = _REFERENCE.fullmatch(f"{REFERENCES}/{path.name}")
+        if match is None or match[1] not in used:
+            raise UserError(f"{REFERENCES}/{one_line(path.name, 80)}: no submission names it. Leave it out.")
+    blocks += [f"{one.id}: {note}" for one in verified for note in one.notes]
     return blocks
 
 

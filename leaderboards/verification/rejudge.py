@@ -7,13 +7,10 @@ from pathlib import Path
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions import load_instructions
-from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.judging.registry import get_judge, offline_judges
 from implicit_if.harness.judging.runner import annotate
-from implicit_if.harness.outputs import Output
 from implicit_if.leaderboards.submission.read import SubmissionError
-from implicit_if.leaderboards.verification.answers import read_answers
-from implicit_if.leaderboards.verification.result import Answer, Verified
+from implicit_if.leaderboards.verification.result import Verified, read_pairs
 
 TOLERANCE = 1e-3
 """How far two verdicts of one judge may be apart: processors round sentence embeddings differently."""
@@ -36,26 +33,16 @@ def rejudge(verified: Verified, instructions: str | None = None) -> str:
             f"{verified.id}: its verdicts cannot be made again offline; expected {', '.join(offline_judges())}."
         )
     texts = load_instructions(instructions).texts() if instructions else {}
-    rows = read_answers(verified).rows
-    pairs = [_pair(row, texts) for row in rows]
+    pairs = read_pairs(verified, texts)
+    if missing := [pair.instruction_id for pair in pairs if not pair.instruction]:
+        raise UserError(f"instruction {missing[0]}: its text is not at hand. Name the set: --instructions SPEC")
     with tempfile.TemporaryDirectory() as folder:
         judgement = annotate(pairs, get_judge(name), Path(folder) / "annotations.jsonl")
     wrong = [
-        f"annotations: {name} gives {verdict.preference}, not {row.preference}, for instruction {row.instruction_id}"
-        for row, verdict in zip(rows, judgement, strict=True)
-        if verdict.preference is None or abs(verdict.preference - row.preference) > TOLERANCE
+        f"annotations: {name} gives {verdict.preference}, not {stored}, for instruction {verdict.instruction_id}"
+        for stored, verdict in zip(verified.preferences.tolist(), judgement, strict=True)
+        if verdict.preference is None or abs(verdict.preference - stored) > TOLERANCE
     ]
     if wrong:
         raise SubmissionError(verified.folder, wrong)
-    return f"  rejudged by {name}: all {len(rows)} verdicts are the same"
-
-
-def _pair(row: Answer, texts: dict[str, str]) -> Pair:
-    text = row.instruction if row.instruction is not None else texts.get(row.instruction_id)
-    if text is None:
-        raise UserError(f"instruction {row.instruction_id}: its text is not at hand. Name the set: --instructions SPEC")
-    sides = [
-        Output(instruction_id=row.instruction_id, output=answer, generator=generator)
-        for answer, generator in ((row.system, "system"), (row.reference, "reference"))
-    ]
-    return Pair(row.instruction_id, text, *sides)
+    return f"  rejudged by {name}: all {len(pairs)} verdicts are the same"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,7 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from implicit_if.harness.annotations import Order
+from implicit_if.harness.instructions import load_instructions
+from implicit_if.harness.judging.pairs import Pair
+from implicit_if.harness.outputs import Output
+from implicit_if.harness.safe_text import one_line
 from implicit_if.harness.scores import Score
+from implicit_if.leaderboards.submission.data_files import parse_rows
+from implicit_if.leaderboards.submission.read import Content, SubmissionError, read_content
 from implicit_if.leaderboards.submission.schema import Metadata
 
 Badge = Literal["self-reported", "recomputed", "re-run"]
@@ -29,7 +36,7 @@ class Verified:
             "re-run" (a maintainer's rerun agrees, too).
         scores: By metric. The stored ones, which agree with the recomputed ones to `verify.TOLERANCE`: so no machine's
             rounding reaches a generated file.
-        form: Measures of form, likewise; see `scored.form_measures`.
+        form: Measures of form, likewise; see `scores.form_measures`.
         instruction_ids: `[n]`, sorted; empty if self-reported.
         preferences: `[n]` in [0, 1], averaged over the orders; empty if self-reported.
         by_order: `[n]` in each presentation order.
@@ -54,40 +61,43 @@ class Verified:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Answer:
-    """One instruction with both answers and the verdicts.
+def summary(verified: Verified) -> str:
+    """A submission in a few lines, safe for a terminal."""
+    lines = [f"{verified.id}: {verified.badge}"]
+    lines += [f"  {name.replace('_', ' ')}: {score.render()}" for name, score in sorted(verified.scores.items())]
+    lines += [f"  signature: {one_line(str(verified.scores['win_rate'].signature), 300)}"]
+    lines += [f"  note: {one_line(note, 300)}" for note in verified.notes]
+    return "\n".join(lines)
 
-    Attributes:
-        instruction_id: The instruction's id.
-        instruction: Its text; None where it may not be shipped.
-        category: The kind of task; None where the set records none.
-        system: The system's answer.
-        reference: The reference's answer.
-        preference: For the system, averaged over the orders.
-        by_order: For the system, in each order.
-        raw: What the judge said, in each order.
-        finish_reason: How the system's answer ended; None if unknown.
-        reference_finish_reason: How the reference's did.
-        n_tokens: Of the system's answer; None if unknown.
+
+def read_again(verified: Verified) -> Content:
+    """A verified submission's files.
+
+    Raises:
+        SubmissionError: If they changed since.
     """
-
-    instruction_id: str
-    instruction: str | None
-    category: str | None
-    system: str
-    reference: str
-    preference: float
-    by_order: dict[Order, float]
-    raw: dict[Order, str]
-    finish_reason: str | None
-    reference_finish_reason: str | None
-    n_tokens: int | None
+    content = read_content(verified.folder)
+    if content.sha256 != verified.sha256:
+        raise SubmissionError(verified.folder, ["changed after it was verified; build again"])
+    return content
 
 
-@dataclass(frozen=True)
-class Answers:
-    """All answers of a submission, sorted by instruction id; none if it is self-reported."""
+def read_pairs(verified: Verified, texts: Mapping[str, str] | None = None) -> list[Pair]:
+    """Both answers to every instruction of a verified submission, sorted by id; none if it is self-reported.
 
-    id: str
-    rows: tuple[Answer, ...]
+    An instruction's text comes from the submission, the builtin set or `texts`, never from a cache that another
+    machine may not have; it is empty where none of them has it.
+
+    Raises:
+        SubmissionError: If the files changed since.
+    """
+    if not verified.instruction_ids:
+        return []
+    content = read_again(verified)
+    known = {**load_instructions("builtin").texts(), **(texts or {})}
+    reference = {row["instruction_id"]: row for row in parse_rows(content.rows("reference"), "outputs")}
+    pairs = []
+    for row in parse_rows(content.rows("outputs"), "outputs"):
+        key, text = row["instruction_id"], row["instruction"]
+        pairs.append(Pair(key, text or known.get(key, ""), Output(**row), Output(**reference[key])))
+    return pairs

@@ -19,18 +19,15 @@ from implicit_if.leaderboards.submission.data_files import OutputRow, parse_rows
 from implicit_if.leaderboards.submission.migrations import migrate, sign_task
 from implicit_if.leaderboards.submission.read import SubmissionError
 from implicit_if.leaderboards.submission.schema import Metadata, Rerun, Scores
-from implicit_if.leaderboards.submission.scores import (
+from implicit_if.leaderboards.verification import checks
+from implicit_if.leaderboards.verification.result import Verified
+from implicit_if.leaderboards.verification.scores import (
     form_differences,
     impossible,
     score_differences,
     score_rows,
     strange_labels,
 )
-from implicit_if.leaderboards.verification import checks
-from implicit_if.leaderboards.verification.answers import read_answers
-from implicit_if.leaderboards.verification.result import Answer, Answers, Badge, Verified
-
-__all__ = ["Answer", "Answers", "Badge", "SubmissionError", "Verified", "read_answers", "verify", "verify_all"]
 
 TELLING_LENGTH = 40
 """Characters from which equal answers of two systems mean something."""
@@ -75,11 +72,11 @@ def examine(content: read.Content, *, contributed: bool = False) -> Verified:
 def parse_all_rows(content: read.Content, findings: checks.Findings) -> dict[str, list[Any]]:
     """The rows of every file of rows, by stem; problems go to `findings`."""
     rows = {}
-    for stem, name in content.stems.items():
+    for stem in content.stems:
         try:
             rows[stem] = _rows(content, stem)
         except ValueError as error:
-            findings.add(f"{name}: {error}")
+            findings.add(f"{stem}.jsonl: {error}")
     return rows
 
 
@@ -120,9 +117,10 @@ def check_files(content: read.Content, metadata: Metadata, findings: checks.Find
     for name in present.keys() & metadata.files.keys():
         if present[name] != metadata.files[name]:
             findings.add(f"{name}: its sha256 is not the one in metadata.yaml; the file was changed")
-    there = [stem for stem in read.DATA if stem in content.stems]
-    if there and len(there) < len(read.DATA):
-        findings.add(f"found {', '.join(there)} alone; expected {', '.join(read.DATA)}, or none (self-reported)")
+    if content.stems and content.stems != read.DATA:
+        findings.add(
+            f"found {', '.join(content.stems)} alone; expected {', '.join(read.DATA)}, or none (self-reported)"
+        )
 
 
 def _parse(content: read.Content, name: str, model: type[M], findings: checks.Findings) -> M | None:
@@ -143,7 +141,7 @@ def _parse(content: read.Content, name: str, model: type[M], findings: checks.Fi
 
 def _rows(content: read.Content, stem: str) -> list[Any]:
     if stem == "reference":  # many submissions share one
-        return _reference_rows(_Hashed(content.hashes[content.stems[stem]], content.rows(stem)))
+        return _reference_rows(_Hashed(content.hashes[read.REFERENCE], content.rows(stem)))
     return parse_rows(content.rows(stem), "annotations" if stem == "annotations" else "outputs")
 
 
@@ -220,6 +218,7 @@ def _recomputed(
 
 def _self_reported(content: read.Content, metadata: Metadata, stored: Scores) -> Verified:
     expected = make_signature(
+        task=metadata.task,
         instruction_set=metadata.instruction_set.name,
         instruction_revision=metadata.instruction_set.revision,
         n=metadata.instruction_set.n,
@@ -272,10 +271,3 @@ def _rerun_problems(content: read.Content, rerun: Rerun, stored: Scores) -> list
     if rerun.submitted != stored.scores.get("win_rate"):
         problems.append(f"{read.RERUN}: `submitted` is not this submission's win_rate")
     return problems
-
-
-def verify_all(root: str | Path, *, cache: Path | None = None, processes: int = 1) -> list[Verified]:
-    """Verifies every submission under a folder; see `verify_all.verify_all`."""
-    from implicit_if.leaderboards.verification import verify_all
-
-    return verify_all.verify_all(Path(root), cache=cache, processes=processes)

@@ -23,7 +23,7 @@ from implicit_if.leaderboards.verification.result import Verified
 from implicit_if.leaderboards.verification.verify import examine
 
 MAX_SUBMISSIONS = 20_000
-_BESIDE = ("README.md", ".gitkeep", ".gitattributes")
+_BESIDE = ("README.md", ".gitkeep", ".gitattributes", read.REFERENCES)
 _FEW = 6
 """Submissions below which starting processes takes longer than verifying."""
 _RECENT_NS = 2_000_000_000
@@ -65,7 +65,8 @@ def verify_all(root: Path, *, cache: Path | None = None, processes: int = 1) -> 
     problems: list[str] = []
     for key, folder in folders.items():
         try:
-            listings[key] = read.list_files(folder)
+            stamp = stamps.get(f"{key}/{read.REFERENCE}", [None])
+            listings[key] = _with_shared(read.list_files(folder), folder, stamp[-1])
         except SubmissionError as error:
             problems += [f"{key}: {p}" for p in error.problems]
             continue
@@ -77,6 +78,7 @@ def verify_all(root: Path, *, cache: Path | None = None, processes: int = 1) -> 
             problems += [f"{key}: {p}" for p in outcome.problems]
             continue
         found[key] = result_cache.decode(outcome.record, folders[key])
+        listings[key] = _with_shared(listings[key], folders[key], outcome.hashes.get(read.REFERENCE))
         _stamp(key, listings[key], outcome.hashes, stamps)
     _save_stamps(cache, stamps, listings)
     ordered = [found[key] for key in sorted(found)]
@@ -180,10 +182,19 @@ def _from_stamps(key: str, files: dict[str, FileInfo], stamps: _Stamps, cache: P
     return None
 
 
+def _with_shared(files: dict[str, FileInfo], folder: Path, sha256: object) -> dict[str, FileInfo]:
+    """The files, with the reference of this hash where the submission shares it."""
+    if read.REFERENCE not in files and sha256 is not None:
+        with contextlib.suppress(ValueError):
+            if (shared := read.shared_reference(folder, str(sha256))) is not None:
+                return {**files, read.REFERENCE: shared}
+    return files
+
+
 def _stamp(key: str, files: dict[str, FileInfo], hashes: dict[str, str], stamps: _Stamps) -> None:
     now = time.time_ns()
     for name, info in files.items():
-        if now - max(info.mtime_ns, info.ctime_ns) > _RECENT_NS:
+        if name in hashes and now - max(info.mtime_ns, info.ctime_ns) > _RECENT_NS:
             stamps[f"{key}/{name}"] = [*_facts(info), hashes[name]]
 
 

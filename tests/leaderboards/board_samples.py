@@ -10,7 +10,7 @@ import numpy as np
 
 from implicit_if.harness.scores import Interval, Score
 from implicit_if.harness.signature import make_signature
-from implicit_if.leaderboards.submission.schema import Metadata
+from implicit_if.leaderboards.submission.schema import SCHEMA_VERSION, Metadata
 from implicit_if.leaderboards.verification.result import Badge, Verified
 
 IDS = tuple(f"{i:016x}" for i in range(20))
@@ -41,7 +41,8 @@ def make_verified(
     shown = float(100 * told.mean()) if value is None else value
     metadata = Metadata.model_validate(
         {
-            "schema_version": 1,
+            "schema_version": SCHEMA_VERSION,
+            "task": "alpaca_winrate",
             "name": name,
             "revision": revision,
             "system": system or {"kind": "rules", "preset": "paper"},

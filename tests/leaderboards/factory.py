@@ -23,7 +23,8 @@ from implicit_if.harness.judging.protocol import Comparison
 from implicit_if.harness.outputs import Output, instruction_id
 from implicit_if.harness.signature import outputs_sha256
 from implicit_if.harness.storage import sha256_json
-from implicit_if.leaderboards.submission.write import write_submission
+from implicit_if.leaderboards.submission.schema import SCHEMA_VERSION
+from implicit_if.leaderboards.submitting.write import write_submission
 
 WORDS = (
     "a about above after again all along also and answer any around as at because before below best better big both "
@@ -151,7 +152,8 @@ def metadata_for(
     ids = sorted(o.instruction_id for o in reference)
     orders = ["system_first", "reference_first"] if judge.ordered else ["none"]
     return {
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
+        "task": "alpaca_winrate",
         "name": name,
         "revision": revision,
         "system": dict(system),
@@ -185,7 +187,7 @@ def make_submission(
     judge: Any = None,
     system: Mapping[str, Any] | None = None,
     answers: Sequence[Output] | None = None,
-    packed: bool | None = None,
+    share: bool = False,
     self_reported: bool = False,
     **changes: Any,
 ) -> Path:
@@ -203,7 +205,7 @@ def make_submission(
         judge: `LongestJudge()` (not ordered), `CoinJudge()` (ordered, default), or any other.
         system: `metadata.system`; a rules system if not given.
         answers: The system's answers instead of random ones.
-        packed: Whether files of rows are packed; None as `submit` decides.
+        share: Whether the reference lies in `references/`, as `submit` writes it, or in the submission's folder.
         self_reported: Leaves answers and verdicts out.
         **changes: Other keys of the metadata.
 
@@ -216,7 +218,7 @@ def make_submission(
     annotations = judge_all(judge, own, other)
     kind = dict(system or {"kind": "rules", "preset": "paper"})
     metadata = metadata_for(name, revision, kind, other, judge, **changes)
-    return write_submission(root, metadata, own, other, annotations, packed=packed, self_reported=self_reported)
+    return write_submission(root, metadata, own, other, annotations, share=share, self_reported=self_reported)
 
 
 def run(command: Any, *arguments: str) -> int:

@@ -13,7 +13,7 @@ from board_samples import IDS, SHA, make_verified
 
 from implicit_if.harness.errors import UserError
 from implicit_if.leaderboards.boards.board import Board, make_boards
-from implicit_if.leaderboards.boards.reference_seeds import load_families
+from implicit_if.leaderboards.boards.board_key import load_families
 from implicit_if.leaderboards.verification.result import Verified
 
 RNG = np.random.default_rng(3)

@@ -15,8 +15,8 @@ import pytest
 from factory import LongestJudge, make_submission, outputs
 
 from implicit_if.leaderboards.boards import build
-from implicit_if.leaderboards.site import page
-from implicit_if.leaderboards.verification.answers import read_answers
+from implicit_if.leaderboards.site import page, page_data
+from implicit_if.leaderboards.verification.result import read_pairs
 from implicit_if.leaderboards.verification.verify import verify
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[dev]'")
@@ -153,29 +153,29 @@ def test_intervals_are_drawn_to_scale(reader: Reader) -> None:
 
 def test_a_row_opens_its_answers_beside_the_references(reader: Reader) -> None:
     tab, member = reader.tab, verify(reader.root / "submissions" / "acme__rules" / "v1")
-    answers = read_answers(member).rows
+    pairs, categories = read_pairs(member), page_data.pairing(read_pairs(member))["categories"]
+    orders = [member.by_order["system_first"], member.by_order["reference_first"]]
     tab.locator("tr", has_text="acme/rules").locator("td").first.click()
     tab.wait_for_selector("article")
     assert tab.locator("article").count() == 20
     first = tab.locator("article").first
-    assert answers[0].instruction is not None
-    assert first.locator("h3").text_content() == answers[0].instruction.strip()
-    assert first.locator(".sides .text").nth(1).text_content() == answers[0].reference[:1500]
+    assert first.locator("h3").text_content() == pairs[0].instruction.strip()
+    assert first.locator(".sides .text").nth(1).text_content() == pairs[0].reference.output[:1500]
     verdicts = first.locator(".verdicts").inner_text()
-    assert f"shown first: {answers[0].by_order['system_first']:.2f}" in verdicts
-    assert f"shown second: {answers[0].by_order['reference_first']:.2f}" in verdicts
-    wins = [a for a in answers if a.preference > 0.5]
+    assert f"shown first: {orders[0][0]:.2f}" in verdicts
+    assert f"shown second: {orders[1][0]:.2f}" in verdicts
+    wins = [p for p in member.preferences if p > 0.5]
     tab.get_by_label("Outcome").select_option("win")
     assert f"of {len(wins)} answers, 80 in all" in tab.get_by_role("status").inner_text()
     tab.get_by_label("Outcome").select_option("split")
-    split = [a for a in answers if (a.by_order["system_first"] > 0.5) != (a.by_order["reference_first"] > 0.5)]
+    split = [first for first, second in zip(*orders, strict=True) if (first > 0.5) != (second > 0.5)]
     assert f"of {len(split)} answer" in tab.get_by_role("status").inner_text()
     tab.get_by_label("Outcome").select_option("")
-    category = str(answers[0].category)
+    category = str(categories[0])
     tab.get_by_label("Category").select_option(category)
-    assert f"of {sum(a.category == category for a in answers)} answers" in tab.get_by_role("status").inner_text()
+    assert f"of {sum(found == category for found in categories)} answers" in tab.get_by_role("status").inner_text()
     tab.get_by_label("Category").select_option("")
-    words = answers[5].system.split()[3:9]
+    words = pairs[5].system.output.split()[3:9]
     tab.get_by_label("Search instructions").fill(" ".join(words).upper())
     assert tab.locator("article").count() >= 1
     tab.get_by_label("Search instructions").fill("")
@@ -183,7 +183,7 @@ def test_a_row_opens_its_answers_beside_the_references(reader: Reader) -> None:
         tab.get_by_role("button", name="Show 20 more").click()
     assert tab.locator("article").count() == 80
     tab.get_by_label("Sort").select_option("worst")
-    worst = min(a.preference for a in answers)
+    worst = min(member.preferences)
     assert f"{worst:.2f}" in tab.locator("article .verdicts span").first.inner_text()
     tab.get_by_text("How it was made").click()
     assert str(member.scores["win_rate"].signature) in tab.locator("dl").inner_text()

@@ -8,7 +8,7 @@ import pytest
 
 from implicit_if.harness.controls import Control, control_answers
 from implicit_if.harness.instructions import load_instructions
-from implicit_if.leaderboards.verification.answers import read_answers
+from implicit_if.leaderboards.verification.result import read_pairs
 from implicit_if.leaderboards.verification.verify import verify
 
 SUBMISSIONS = Path(__file__).parents[3] / "leaderboards" / "submissions"
@@ -16,7 +16,7 @@ SUBMISSIONS = Path(__file__).parents[3] / "leaderboards" / "submissions"
 
 def committed(name: str) -> dict[str, str]:
     (folder,) = (SUBMISSIONS / f"implicit-if__gemma-3-270m-{name}").iterdir()
-    return {row.instruction_id: row.system for row in read_answers(verify(folder)).rows}
+    return {pair.instruction_id: pair.system.output for pair in read_pairs(verify(folder))}
 
 
 @pytest.mark.parametrize("control", ["empty", "constant", "echo", "longest_of_two"])

@@ -23,7 +23,7 @@ from implicit_if.harness.judging import cli as judge_command
 from implicit_if.harness.outputs import Output, OutputsMeta, save_outputs
 from implicit_if.harness.scores import Score
 from implicit_if.harness.storage import write_json
-from implicit_if.leaderboards import exports
+from implicit_if.leaderboards import exports, rerun
 from implicit_if.leaderboards.commands import leaderboard as leaderboard_command
 from implicit_if.leaderboards.commands import rerun as rerun_command
 from implicit_if.leaderboards.commands import submit as submit_command
@@ -31,11 +31,11 @@ from implicit_if.leaderboards.commands import verify as verify_command
 from implicit_if.leaderboards.submission.data_files import output_rows
 from implicit_if.leaderboards.submission.read import parse_yaml
 from implicit_if.leaderboards.submission.schema import Metadata
-from implicit_if.leaderboards.submission.scores import same_score
 from implicit_if.leaderboards.submitting.metadata import draft
 from implicit_if.leaderboards.submitting.sources import Source
-from implicit_if.leaderboards.verification import rerun
-from implicit_if.leaderboards.verification.verify import read_answers, verify
+from implicit_if.leaderboards.verification.result import read_pairs
+from implicit_if.leaderboards.verification.scores import same_score
+from implicit_if.leaderboards.verification.verify import verify
 
 INSTRUCTIONS = ["Name three fruits.", "Say hello\nin two lines.", "¿Qué es el agua?", "List: a, b", "Why?"]
 BASICS = ["--name", "acme/tiny", "--licence", "CC0-1.0"]
@@ -103,8 +103,10 @@ def test_all_sources_give_the_same_submission(with_cache: Path, tmp_path: Path) 
     files = ("--reference", str(saved / "reference.json"), "--annotations", str(saved / "annotations.jsonl"))
     fourth = submitted(tmp_path / "4", saved / "outputs.json", *files, *TUNED)
     for other in (second, third, fourth):
-        for name in ("outputs.jsonl", "reference.jsonl", "annotations.jsonl", "scores.json"):
+        for name in ("outputs.jsonl", "annotations.jsonl", "scores.json"):
             assert (other / name).read_bytes() == (first / name).read_bytes()
+        (reference, mine) = (next((folder.parents[1] / "references").iterdir()) for folder in (other, first))
+        assert (reference.name, reference.read_bytes()) == (mine.name, mine.read_bytes())
     assert (second / "metadata.yaml").read_bytes() == (first / "metadata.yaml").read_bytes()
 
 
@@ -129,7 +131,7 @@ def test_from_judged_outputs(tmp_path: Path, capsys: Any) -> None:
     options = ("--reference", str(tmp_path / "base.json"), "--template", "tulu", *TUNED)
     verified = verify(submitted(tmp_path, tmp_path / "mine.json", *options))
     assert verified.metadata.instruction_set.name == "builtin"
-    assert len(read_answers(verified).rows) == 80
+    assert len(read_pairs(verified)) == 80
     assert verified.metadata.run is None
     assert "nobody can rerun it" in capsys.readouterr().err
 

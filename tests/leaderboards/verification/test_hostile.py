@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import shutil
@@ -11,21 +10,20 @@ import subprocess
 import sys
 import textwrap
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-import zstandard
 from factory import make_submission
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from implicit_if.leaderboards.submission import read
 from implicit_if.leaderboards.submission.read import SubmissionError, parse_json, parse_yaml
-from implicit_if.leaderboards.verification.verify import verify, verify_all
+from implicit_if.leaderboards.verification.verify import verify
+from implicit_if.leaderboards.verification.verify_all import verify_all
 
 
 @pytest.fixture(scope="module")
@@ -53,25 +51,6 @@ def refused(folder: Path) -> SubmissionError:
     assert 20 < len(text) < 6000
     assert text.isprintable() or {c for c in text if not c.isprintable()} <= {"\n"}
     return error.value
-
-
-def zst(data: bytes, **options: Any) -> bytes:
-    return zstandard.ZstdCompressor(**options).compress(data)
-
-
-@functools.cache
-def bomb() -> bytes:
-    """16 GB of zeros in 500 kB; its header declares the size."""
-    size = 16 << 30
-    compressor = zstandard.ZstdCompressor(level=1).compressobj(size=size)
-    block = bytes(1 << 26)
-    return b"".join(compressor.compress(block) for _ in range(size >> 26)) + compressor.flush()
-
-
-def unsized_bomb() -> bytes:
-    compressor = zstandard.ZstdCompressor(level=1).compressobj()
-    block = bytes(1 << 26)
-    return b"".join(compressor.compress(block) for _ in range(8)) + compressor.flush()
 
 
 LAUGHS = "\n".join(
@@ -167,34 +146,6 @@ def test_hostile_rows(folder: Path, name: str, stem: str) -> None:
     assert time.process_time() - start < 10
 
 
-PACKED: dict[str, Callable[[], bytes]] = {
-    "empty": lambda: b"",
-    "not zstd": lambda: b"hello",
-    "gzip": lambda: zlib.compress(b"{}\n"),
-    "cut": lambda: zst(b"{}\n" * 1000)[:-3],
-    "followed": lambda: zst(b"{}\n") + b"more",
-    "two frames": lambda: zst(b"{}\n") + zst(b"{}\n"),
-    "skippable frame": lambda: b"\x50\x2a\x4d\x18\x04\x00\x00\x00abcd" + zst(b"{}\n"),
-    "bomb": bomb,
-    "bomb without size": unsized_bomb,
-    "wide window": lambda: zst(
-        b"{}\n" * 1000,
-        compression_params=zstandard.ZstdCompressionParameters(window_log=30, write_content_size=False),
-    ),
-    "bomb in a bomb": lambda: zst(zst(bytes(1 << 26))),
-}
-
-
-@pytest.mark.parametrize("name", sorted(PACKED))
-def test_hostile_archives(folder: Path, name: str) -> None:
-    (folder / "outputs.jsonl").unlink()
-    (folder / "outputs.jsonl.zst").write_bytes(PACKED[name]())
-    start = time.process_time()
-    error = refused(folder)
-    assert time.process_time() - start < 5
-    assert name != "bomb" or "unpacks to 17179869184 bytes, expected at most" in str(error)
-
-
 def _link(target: str) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
         (folder / "outputs.jsonl").unlink()
@@ -251,7 +202,7 @@ ENTRIES: dict[str, Callable[[Path], object]] = {
     "escape sequence": lambda f: (f / "\x1b[31m").write_text("x"),
     "not UTF-8": lambda f: Path(os.fsdecode(os.fsencode(f) + b"/\xff\xfe")).write_text("x"),
     "many": lambda f: [(f / str(i)).write_text("x") for i in range(500)],
-    "both forms": lambda f: (f / "outputs.jsonl.zst").write_bytes(zst(b"{}\n")),
+    "packed": lambda f: (f / "outputs.jsonl.zst").write_bytes(b"(\xb5/\xfd"),
     "other case": lambda f: (f / "Outputs.jsonl").write_text("{}\n"),
     "no metadata": lambda f: (f / "metadata.yaml").unlink(),
     "no scores": lambda f: (f / "scores.json").unlink(),
@@ -400,13 +351,10 @@ ONE_LINE: dict[str, Callable[[], bytes]] = {
 """Small once written, large once parsed."""
 
 
-@pytest.mark.parametrize("name", ["bomb", "laughs", "rows", "deep", *ONE_LINE])
+@pytest.mark.parametrize("name", ["laughs", "rows", "deep", *ONE_LINE])
 def test_memory_and_time_are_bounded(folder: Path, name: str) -> None:
     """In a process that may not take more: 1 GiB and 20 CPU seconds, libraries included."""
-    if name == "bomb":
-        (folder / "outputs.jsonl").unlink()
-        (folder / "outputs.jsonl.zst").write_bytes(bomb())
-    elif name == "laughs":
+    if name == "laughs":
         (folder / "metadata.yaml").write_bytes(METADATA["laughs"])
     elif name == "rows":
         row = b'{"a":' + b"[]," * 5 + b"1}\n"

@@ -150,13 +150,14 @@ def test_the_workflow_has_no_rights_and_runs_base_code_only() -> None:
 
 
 def test_the_workflow_installs_all_that_verification_imports(tmp_path: Path) -> None:
-    folder = make_submission(tmp_path, packed=True)
+    folder = make_submission(tmp_path)
     steps = yaml.safe_load(WORKFLOW.read_text())["jobs"]["verify"]["steps"]
     line = next(s["run"] for s in steps if "constraints.txt" in s.get("run", ""))
     installed = {re.sub(r"[-_.]+", "-", name).lower() for name in line.partition("constraints.txt")[2].split()}
     code = f"""
         import sys
-        from implicit_if.leaderboards.verification.verify import verify, verify_all
+        from implicit_if.leaderboards.verification.verify import verify
+        from implicit_if.leaderboards.verification.verify_all import verify_all
         verify({str(folder)!r})
         verify_all({str(tmp_path)!r})
         import implicit_if.leaderboards.verification.pull_request

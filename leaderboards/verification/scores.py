@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple, cast
 
+from implicit_if.harness.annotations import Order
 from implicit_if.harness.answer_form import form_of, mean
 from implicit_if.harness.columns import FORM
 from implicit_if.harness.judging.judgement import Judgement
@@ -14,10 +15,8 @@ from implicit_if.harness.judging.scoring import control_judgement, score_judgeme
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.safe_text import is_plain
 from implicit_if.harness.scores import Score
-from implicit_if.harness.storage import sha256_text
 from implicit_if.leaderboards.submission.data_files import MAX_TOKENS, AnnotationRow, OutputRow
-from implicit_if.leaderboards.submission.schema import Metadata, Scores
-from implicit_if.leaderboards.verification.checks import judgement_of
+from implicit_if.leaderboards.submission.schema import JudgeInfo, Metadata, Scores
 
 _RANGES: dict[str, tuple[float, float]] = {
     "win_rate": (0, 100),
@@ -55,26 +54,22 @@ def score_rows(
     info = metadata.instruction_set
     control = control_judgement(judgement, pairs, info.name, method="offline")
     scores = score_judgement(judgement, pairs, info.name, info.revision, metadata.reference.name, control=control)
+    scores = {name: score.signed(replace(score.settings, task=metadata.task)) for name, score in scores.items()}
     tags = metadata.template.tags if metadata.template is not None else []
     form = form_measures([pair.system for pair in pairs], tags)
     return judgement, Scores(scores=scores, form=form)
 
 
-class _Side(NamedTuple):
-    """What scoring asks of an `Output`: a validated model of a row that is validated already takes long to build."""
-
-    instruction_id: str
-    output: str
-    sha256: str
-    finish_reason: str | None
-    n_tokens: int | None
+def judgement_of(rows: Sequence[AnnotationRow], judge: JudgeInfo, ids: Sequence[str]) -> Judgement:
+    """Verdicts that were checked to be complete, as what `annotate` would have returned for them."""
+    found = {(row["instruction_id"], row["order"]): row["preference"] for row in rows}
+    orders: tuple[Order, ...] = tuple(judge.orders)
+    by_order = {order: array("d", [found[i, order] for i in ids]) for order in orders}
+    return Judgement(judge.name, judge.fingerprint, orders, list(ids), by_order, [])
 
 
 def _side(row: OutputRow) -> Output:
-    answer = row["output"]
-    return cast(
-        Output, _Side(row["instruction_id"], answer, sha256_text(answer), row["finish_reason"], row["n_tokens"])
-    )
+    return Output.model_construct(**row)  # validated already, which takes long
 
 
 def form_measures(answers: Sequence[Output], tags: Sequence[str]) -> dict[str, float | None]:

@@ -1,4 +1,6 @@
-"""References that are seeds of one system, declared by the maintainers in `references.yaml` beside `submissions/`.
+"""What the numbers of one table share, and references that are seeds of one system.
+
+Maintainers declare such references in `references.yaml` beside `submissions/`.
 
 In the paper every seed of a system is judged against the same seed of instruction tuning. Such references have
 different answers, so numbers against them do not share a table (law 1), unless their maintainers say that they are
@@ -14,18 +16,68 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.signature import WIN_RATE_TASK, Signature, make_signature
 from implicit_if.harness.storage import sha256_json
-
-if TYPE_CHECKING:
-    from implicit_if.leaderboards.verification.result import Verified
+from implicit_if.leaderboards.verification.result import Verified
 
 FILE = "references.yaml"
 _Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+@dataclass(frozen=True, order=True)
+class BoardKey:
+    """What all numbers of a table share: law 1.
+
+    Attributes:
+        task: The lm-eval task.
+        instruction_set: Name.
+        instruction_revision: What pins it.
+        n: Instructions.
+        reference: Name of the answers judged against; a family's name where seeds have references of their own.
+        reference_sha256: Hash over them.
+        judge: Name.
+        fingerprint: The judge's.
+        orders: Presentation orders per pair.
+        lc: Method of length control; None if no number is length-controlled.
+    """
+
+    task: str
+    instruction_set: str
+    instruction_revision: str
+    n: int
+    reference: str
+    reference_sha256: str
+    judge: str
+    fingerprint: str
+    orders: int
+    lc: str
+
+    def signature(self, *, lc: bool = False) -> Signature:
+        """The table's signature, of this version of implicit-if."""
+        return make_signature(
+            task=self.task,
+            instruction_set=self.instruction_set,
+            instruction_revision=self.instruction_revision,
+            n=self.n,
+            reference=self.reference,
+            reference_sha256=self.reference_sha256,
+            judge=self.judge,
+            fingerprint=self.fingerprint,
+            orders=self.orders,
+            lc=(self.lc or None) if lc else None,
+        )
+
+    @property
+    def slug(self) -> str:
+        """A short name for files and links, another for every key."""
+        task, *rest = (getattr(self, name) for name in self.__dataclass_fields__)
+        # links to the first task's tables are older than the task in the key
+        return sha256_json(rest if task == WIN_RATE_TASK else [*rest, task])[:12]
 
 
 @dataclass(frozen=True)
@@ -91,3 +143,22 @@ def family_of(member: Verified, families: Mapping[str, Family]) -> Family | None
     if family is None or member.metadata.system.seed not in (None, family.seeds[sha256]):
         return None
     return family
+
+
+def key_of(member: Verified, families: Mapping[str, Family]) -> BoardKey:
+    """The table that a submission belongs to."""
+    data = member.metadata
+    family = family_of(member, families)
+    controlled = member.scores.get("length_controlled_win_rate")
+    return BoardKey(
+        task=data.task,
+        instruction_set=data.instruction_set.name,
+        instruction_revision=data.instruction_set.revision,
+        n=data.instruction_set.n,
+        reference=data.reference.name if family is None else family.name,
+        reference_sha256=data.reference.sha256 if family is None else family.sha256,
+        judge=data.judge.name,
+        fingerprint=data.judge.fingerprint,
+        orders=len(data.judge.orders),
+        lc="" if controlled is None else controlled.settings.lc or "",
+    )

@@ -17,6 +17,7 @@ from implicit_if.harness.annotations import Annotation
 from implicit_if.harness.chat_templates import load_template, template_names
 from implicit_if.harness.errors import UserError, unknown_name
 from implicit_if.harness.judging.registry import backend_of
+from implicit_if.harness.lm_eval_plugin import task_folders
 from implicit_if.harness.outputs import Output, load_outputs
 from implicit_if.harness.safe_text import one_line
 from implicit_if.harness.storage import atomic_write, json_bytes, write_json
@@ -24,10 +25,10 @@ from implicit_if.leaderboards.submission import read
 from implicit_if.leaderboards.submission.data_files import annotation_rows, output_rows, parse_rows
 from implicit_if.leaderboards.submission.read import read_content
 from implicit_if.leaderboards.submission.schema import Metadata, Rerun, within
-from implicit_if.leaderboards.submission.scores import score_rows
-from implicit_if.leaderboards.submitting.sources import TASK, find_annotations
+from implicit_if.leaderboards.submitting.sources import find_annotations
 from implicit_if.leaderboards.verification.checks import known_sets
 from implicit_if.leaderboards.verification.result import Verified
+from implicit_if.leaderboards.verification.scores import score_rows
 from implicit_if.leaderboards.verification.verify import verify
 
 _HUB = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
@@ -92,6 +93,13 @@ def check_arguments(metadata: Metadata, overrides: Mapping[str, str]) -> dict[st
     return {**arguments, "trust_remote_code": "False", "use_safetensors": "True"}
 
 
+def task_names() -> list[str]:
+    """The tasks of this package, sorted."""
+    return sorted(
+        path.stem for folder in task_folders() for path in folder.glob("*/*.yaml") if path.stem == path.parent.name
+    )
+
+
 def command_line(
     metadata: Metadata, arguments: Mapping[str, str], task: Mapping[str, str], options: Mapping[str, str | None]
 ) -> list[str]:
@@ -107,6 +115,8 @@ def command_line(
         UserError: If a generation argument is not on the list.
     """
     assert metadata.run is not None
+    if metadata.task not in task_names():  # else it might name a file here, which lm-eval would run
+        raise unknown_name("task of a rerun", metadata.task, task_names())
     generation = []
     for name, value in sorted(metadata.generation.items()):
         if name == "until" and value == []:
@@ -117,7 +127,7 @@ def command_line(
                 f"those a rerun passes on ({', '.join(_GENERATION)})."
             )
         generation.append(f"{name}={value}")
-    line = [sys.executable, "-m", "lm_eval", "--model", metadata.run.model, "--tasks", TASK]
+    line = [sys.executable, "-m", "lm_eval", "--model", metadata.run.model, "--tasks", metadata.task]
     line += ["--model_args", *(f"{k}={v}" for k, v in sorted(arguments.items()))]
     line += ["--metadata", *(f"{k}={v}" for k, v in sorted(task.items()))]
     line += ["--gen_kwargs", *generation] if generation else []
