@@ -41,7 +41,7 @@ class _Outcome(NamedTuple):
     problems: list[str]
 
 
-def verify_all(root: Path, *, cache: Path | None = None, processes: int = 1) -> list[Verified]:
+def verify_all(root: str | Path, *, cache: Path | None = None, processes: int = 1) -> list[Verified]:
     """Verifies every submission, and all against each other.
 
     Args:
@@ -56,6 +56,7 @@ def verify_all(root: Path, *, cache: Path | None = None, processes: int = 1) -> 
     Raises:
         SubmissionError: Lists what is wrong, with the ids.
     """
+    root = Path(root)
     folders = submission_folders(root)
     if cache is not None:
         cache = cache / result_cache.code_sha256()[:16]
