@@ -1,0 +1,29 @@
+"""The engine: instruction sets, references, judging, scores and tuning. It knows neither lm-eval's tasks nor boards.
+
+Each line may import what stands above it, never what stands below:
+
+errors              the one error class, with did-you-mean
+storage             strict reading, atomic writing, JSON Lines, canonical bytes, locks, hashes
+safe_text           text from outside, made safe where it is shown
+cli                 the command, argument types, `NAME=VALUE`
+system_kinds        kinds of systems: label, order, colour
+embedded_base       the embedded base model's names
+outputs             contract: answers
+annotations         contract: verdicts, append-only
+signature           contract: what produced a number
+scores              contract: numbers with interval, coverage and signature
+provenance          contract: how a tuned model came about
+model_fingerprint   a model's identity, over content
+chat_templates/     the one renderer, sandboxed
+answer_form         measures of an answer that need no judge
+columns             the columns of every table
+controls            control answers
+instructions/       instruction sets at pinned revisions
+references/         named answers that systems are judged against
+stats/              win rates, intervals, comparisons, length control
+judging/            judges, the runner, from verdicts to scores, cards
+generation          an answer as it is made, and by which model
+tuning/             recipes, one runner, `tune` and `select`
+comparing/          `compare`: which of several systems is better
+lm_eval_plugin      how lm_eval finds us
+"""

@@ -1,0 +1,4 @@
+"""lm-eval tasks, one folder each: YAML, README, and thin code that calls the harness.
+
+alpaca_winrate/   win rate against reference answers
+"""
