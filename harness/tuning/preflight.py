@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import inspect
 import json
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from implicit_if.harness.errors import UserError, unknown_name
+from implicit_if.harness.storage import read_json
 from implicit_if.harness.tuning.schema import Lora, Train
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+_TOKENIZERS = ("tokenizer*.json", "*.model", "vocab.*", "*.tiktoken")
+_KNOWN_WARNINGS = (
+    ".*is_gradient_checkpointing",  # peft reads transformers' old name
+    ".*pin_memory",  # of loaders on a CPU
+    "Model has `tie_word_embeddings=True`",  # `saved_model` unties what adapters made different
+    "Setting `save_embedding_layers`",
+)
+
+
+@contextlib.contextmanager
+def without_known_warnings() -> Iterator[None]:
+    """Keeps quiet what libraries warn of and is taken care of here; also a decorator."""
+    with warnings.catch_warnings():
+        for message in _KNOWN_WARNINGS:
+            warnings.filterwarnings("ignore", message)
+        yield
 
 
 def check_train(train: Train, processes: int) -> None:
@@ -39,10 +59,10 @@ def check_train(train: Train, processes: int) -> None:
 
 
 def check_model(path: str | Path, revision: str | None, train: Train) -> None:
-    """Refuses a base model without safetensors weights, and what `train` names and the model does not have.
+    """Refuses a base model that is not whole, and what `train` names and the model does not have.
 
     Args:
-        path: Hub name or folder of the base model; only a folder's weights are looked for.
+        path: Hub name or folder of the base model; only a folder's files are looked at.
         revision: Of a hub model.
         train: The recipe's `train`.
 
@@ -50,7 +70,7 @@ def check_model(path: str | Path, revision: str | None, train: Train) -> None:
         UserError: Names what is missing or unknown.
     """
     if Path(path).is_dir():
-        _check_weights(Path(path))
+        _check_folder(Path(path))
     plain_lora = train.lora is None or train.lora.targets == "all-linear"
     elsewhere = train.attention is None or "/" in train.attention or train.attention.startswith("flash")
     if plain_lora and elsewhere and train.packing == "none":
@@ -69,9 +89,16 @@ def fill_note(rows: int, train: Train, processes: int) -> str | None:
     return f"{repeated} rows are repeated in each epoch, so that all processes get as many" if repeated else None
 
 
-def _check_weights(folder: Path) -> None:
+def _check_folder(folder: Path) -> None:
+    """Refuses a folder that lacks a part of a model, or holds one that was not copied to its end."""
+    read_json(folder / "config.json", "a model's configuration")
+    if not any(path for pattern in _TOKENIZERS for path in folder.glob(pattern)):
+        raise UserError(
+            f"base model {folder}: holds no tokenizer. Copy its tokenizer.json and tokenizer_config.json too."
+        )
     index = folder / "model.safetensors.index.json"
     if (folder / "model.safetensors").is_file():
+        _check_safetensors(folder / "model.safetensors")
         return
     if not index.is_file():
         others = ", ".join(sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".gguf")))
@@ -81,12 +108,39 @@ def _check_weights(folder: Path) -> None:
             f"transformers and `save_pretrained` it."
         )
     try:
-        parts = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{index}: is damaged ({error!r}). Expected a weight_map; copy the model anew.") from error
+        weights: dict[str, str] = read_json(index, "a weight_map")["weight_map"]
+        parts = set(weights.values())
+    except (UserError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{index}: is damaged ({error!r}). Expected a weight_map; copy the model again.") from error
     missing = sorted(part for part in parts if not (folder / part).is_file())
     if missing:
-        raise UserError(f"base model {folder}: {', '.join(missing)} missing. Copy the model anew.")
+        raise UserError(f"base model {folder}: {', '.join(missing)} missing. Copy the model again.")
+    held = {part: _check_safetensors(folder / part) for part in sorted(parts)}
+    absent = sorted(name for name, part in weights.items() if name not in held[part])
+    if absent:
+        raise UserError(
+            f"{folder / weights[absent[0]]}: lacks {absent[0]}, which the index names. Copy the model again."
+        )
+
+
+def _check_safetensors(path: Path) -> set[str]:
+    """The names of a file's tensors, from its head; nothing else is read.
+
+    Raises:
+        UserError: If the file is shorter or longer than its head says.
+    """
+    size = path.stat().st_size
+    try:
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            head: dict[str, Any] = json.loads(file.read(length)) if 0 < length < size else {}
+        head.pop("__metadata__", None)
+        expected = 8 + length + max(tensor["data_offsets"][1] for tensor in head.values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise UserError(f"{path}: is no whole safetensors file ({error!r}). Copy the model again.") from error
+    if size != expected:
+        raise UserError(f"{path}: holds {size} bytes, expected {expected} as its head says. Copy the model again.")
+    return set(head)
 
 
 def _skeleton(path: str | Path, revision: str | None, attention: str | None) -> PreTrainedModel:
@@ -141,10 +195,16 @@ def _check_targets(model: PreTrainedModel, lora: Lora) -> None:
         if not found:
             raise unknown_name("train.lora.targets", target, linear, fix="Or all-linear.")
     try:
+        head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
         with torch.device("meta"):
             inject_adapter_in_model(LoraConfig(target_modules=lora.targets, task_type="CAUSAL_LM"), model)
     except ValueError as error:
         raise UserError(f"train.lora.targets: {error} Expected some of: {', '.join(sorted(linear))}.") from error
+    if model.get_output_embeddings() is not head:  # type: ignore[no-untyped-call]
+        raise UserError(
+            "train.lora.targets includes the language-model head, whose adapter TRL would not train. "
+            f"Expected some of: {', '.join(sorted(linear - {'lm_head'}))}."
+        )
 
 
 def _needed(train: Train) -> Iterator[tuple[str, str, str]]:

@@ -25,7 +25,7 @@ from implicit_if.harness.tuning.checkpoints import (
 )
 from implicit_if.harness.tuning.data.prepare import Prepared, prepare
 from implicit_if.harness.tuning.data.rephrasing import Ask, save_decisions
-from implicit_if.harness.tuning.preflight import check_train, fill_note
+from implicit_if.harness.tuning.preflight import check_train, fill_note, without_known_warnings
 from implicit_if.harness.tuning.schema import Recipe
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from implicit_if.harness.tuning.trainer import RecipeTrainer
 
 
+@without_known_warnings()
 def tune(recipe: Recipe, out: str | Path, *, ask: Ask | None = None, keep_checkpoints: bool = False) -> Path:
     """Trains a recipe and writes the tuned model; continues a run that was interrupted.
 

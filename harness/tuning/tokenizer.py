@@ -24,7 +24,7 @@ def load_tokenizer(name_or_path: str | Path, revision: str | None = None) -> Pre
     `tokenizer.json` after special tokens. Such a tokenizer is loaded from that file instead, which is logged.
 
     Raises:
-        UserError: If it cannot be loaded, has no end-of-sequence token, or appends one by itself.
+        UserError: If it cannot be loaded, knows no letter, has no end-of-sequence token, or appends one by itself.
     """
     from transformers import AutoTokenizer
 
@@ -37,6 +37,11 @@ def load_tokenizer(name_or_path: str | Path, revision: str | None = None) -> Pre
         ) from error
     if loaded.eos_token is None:
         raise UserError(f"{name_or_path}: the tokenizer has no end-of-sequence token, so no answer could end.")
+    if set(loaded("Hello world", add_special_tokens=False).input_ids) <= {loaded.unk_token_id}:
+        raise UserError(
+            f"{name_or_path}: the tokenizer takes every text for {loaded.unk_token!r}; its files are missing or empty. "
+            f"Copy its tokenizer.json and tokenizer_config.json again."
+        )
     tokenizer = _as_its_file_says(loaded, str(name_or_path), revision)
     if tokenizer("a").input_ids[-1:] == [tokenizer.eos_token_id]:
         raise UserError(

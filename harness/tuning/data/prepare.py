@@ -13,7 +13,7 @@ from implicit_if.harness.tuning.data.conversations import Conversation, Rows, dr
 from implicit_if.harness.tuning.data.encode import EncodedRow, Encoder, encode_rows, prompt_template
 from implicit_if.harness.tuning.data.rephrasing import Ask, Decision, remove_rephrasing
 from implicit_if.harness.tuning.data.rephrasing_model import model_ask
-from implicit_if.harness.tuning.preflight import check_model
+from implicit_if.harness.tuning.preflight import check_model, without_known_warnings
 from implicit_if.harness.tuning.schema import Recipe
 from implicit_if.harness.tuning.tokenizer import load_tokenizer
 
@@ -73,6 +73,7 @@ class Prepared:
         }
 
 
+@without_known_warnings()
 def prepare(recipe: Recipe, model_path: str | Path, ask: Ask | None = None) -> Prepared:
     """Loads, filters and encodes a recipe's rows.
 

@@ -38,8 +38,11 @@ def test_weights_in_parts(make_recipe: MakeRecipe, tiny: Path, tmp_path: Path) -
     part = base / "model-00001-of-00001.safetensors"
     (base / "model.safetensors").rename(part)
     index = base / "model.safetensors.index.json"
-    index.write_text(json.dumps({"weight_map": {"a": part.name}}))
+    index.write_text(json.dumps({"weight_map": {"model.norm.weight": part.name}}))
     check_model(base, None, train)
+    index.write_text(json.dumps({"weight_map": {"model.other.weight": part.name}}))
+    with pytest.raises(UserError, match=r"lacks model\.other\.weight, which the index names"):
+        check_model(base, None, train)
     part.unlink()
     with pytest.raises(UserError, match=f"{part.name} missing"):
         check_model(base, None, train)
@@ -49,11 +52,44 @@ def test_weights_in_parts(make_recipe: MakeRecipe, tiny: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
+    ("name", "kept", "message"),
+    [
+        ("model.safetensors", 0, r"no whole safetensors file"),
+        ("model.safetensors", 7, r"no whole safetensors file"),
+        ("model.safetensors", 500, r"no whole safetensors file"),
+        ("model.safetensors", -1, r"holds \d+ bytes, expected \d+"),
+        ("config.json", -9, r"config\.json: not JSON"),
+        ("tokenizer.json", -9, r"its tokenizer cannot be loaded"),
+    ],
+)
+def test_a_base_that_was_cut_off(
+    make_recipe: MakeRecipe, tiny: Path, tmp_path: Path, name: str, kept: int, message: str
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny, base)
+    (base / name).write_bytes((base / name).read_bytes()[:kept])
+    with pytest.raises(UserError, match=message):
+        prepare(make_recipe(), base)
+
+
+def test_a_base_without_a_tokenizer(make_recipe: MakeRecipe, tiny: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny, base, ignore=shutil.ignore_patterns("tokenizer*"))
+    with pytest.raises(UserError, match=r"holds no tokenizer\. Copy its tokenizer\.json"):
+        prepare(make_recipe(), base)
+    for kind in ("LlamaTokenizer", "GPT2Tokenizer"):
+        (base / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": kind, "eos_token": "<eos>"}))
+        with pytest.raises(UserError, match="takes every text for|cannot be loaded"):
+            prepare(make_recipe(), base)
+
+
+@pytest.mark.parametrize(
     ("train", "message"),
     [
         ({"attention": "sdap"}, "unknown train.attention 'sdap'. Did you mean 'sdpa'"),
         ({"lora": {"targets": ["q_proj", "v_porj"]}}, "unknown train.lora.targets 'v_porj'. Did you mean 'v_proj'"),
         ({"lora": {"targets": "nosuch.*"}}, "unknown train.lora.targets 'nosuch"),
+        ({"lora": {"targets": ["lm_head", "q_proj"]}}, "includes the language-model head"),
         ({"lora": {"targets": "("}}, "no regular expression"),
         ({"lora": {"targets": ["input_layernorm"]}}, "not supported.* Expected some of: down_proj"),
     ],

@@ -19,10 +19,6 @@ from implicit_if.harness.tuning.checkpoints import last_checkpoint
 from implicit_if.harness.tuning.runner import tune
 from implicit_if.harness.tuning.schema import Recipe
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*is_gradient_checkpointing:FutureWarning",  # peft reads transformers' old name
-    "ignore:.*pin_memory:UserWarning",
-)
 MakeRecipe = Callable[..., Recipe]
 
 

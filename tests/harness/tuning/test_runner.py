@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tuning_runs import assert_same, gradient_by_hand, gradient_of_last_step, losses, weights
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.tuning import runner
+from implicit_if.harness.tuning import runner, saved_model
 from implicit_if.harness.tuning.base_model import Base, weights_identity
 from implicit_if.harness.tuning.checkpoints import last_checkpoint
 from implicit_if.harness.tuning.data.prepare import prepare
@@ -24,10 +24,6 @@ from implicit_if.harness.tuning.runner import build_trainer, tune
 from implicit_if.harness.tuning.schema import Recipe
 from implicit_if.harness.tuning.trainer import NonFiniteLossError
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*is_gradient_checkpointing:FutureWarning",  # peft reads transformers' old name
-    "ignore:.*pin_memory:UserWarning",
-)
 MakeRecipe = Callable[..., Recipe]
 
 
@@ -42,7 +38,9 @@ def test_the_loss_falls_and_the_model_loads_anywhere(tiny: Path, make_recipe: Ma
     text = tokenizer.apply_chat_template(
         [{"role": "user", "content": "Hi"}], tokenize=False, add_generation_prompt=True
     )
-    assert text == "<|user|>\nHi\n<|assistant|>\n"
+    assert text == "<bos><|user|>\nHi\n<|assistant|>\n"
+    prompt = tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], add_generation_prompt=True)
+    assert prompt["input_ids"] == tokenizer("<|user|>\nHi\n<|assistant|>\n").input_ids  # as it was trained
     assert model.dtype == torch.float32
     assert not all(torch.equal(a, b) for a, b in zip(weights(out).values(), weights(tiny).values(), strict=True))
 
@@ -143,6 +141,48 @@ def test_lora_is_merged(tiny: Path, make_recipe: MakeRecipe, tmp_path: Path) -> 
         rank = torch.linalg.matrix_rank(merged[name] - base[name].bfloat16().float(), atol=1e-6)
         assert 1 <= rank <= 4, name
     assert "LoRA r=4, merged" in (out / "README.md").read_text()
+
+
+@pytest.mark.parametrize("targets", [["embed_tokens"], ["embed_tokens", "v_proj"], ["q_proj"]])
+def test_the_saved_model_computes_what_was_trained(
+    tiny: Path, make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, targets: list[str]
+) -> None:
+    seen: list[torch.Tensor] = []
+    original = saved_model.save
+
+    def save(trainer: Any, prepared: Any, *rest: Any) -> None:
+        trainer.model.eval()
+        seen.append(trainer.model(input_ids=torch.tensor([prepared.encoded[3].input_ids])).logits.detach())
+        original(trainer, prepared, *rest)
+
+    monkeypatch.setattr(saved_model, "save", save)
+    recipe = make_recipe(epochs=2, learning_rate=0.1, lora={"r": 4, "targets": targets})
+    out = tune(recipe, tmp_path / "out")
+    row = prepare(recipe, recipe.base).encoded[3].input_ids
+    saved = AutoModelForCausalLM.from_pretrained(out)
+    torch.testing.assert_close(saved(input_ids=torch.tensor([row])).logits, seen[0], rtol=1e-3, atol=1e-4)
+    assert saved.config.tie_word_embeddings == (targets == ["q_proj"])
+    assert json.loads((out / "tuning.json").read_text())["training"]["saved_difference"] < 1e-3
+
+
+def test_a_model_that_was_saved_wrong_is_not_finished(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = saved_model._whole_model
+
+    def spoiled(*arguments: Any) -> Any:
+        model = original(*arguments)
+        with torch.no_grad():
+            model.get_input_embeddings().weight[:] += torch.randn_like(model.get_input_embeddings().weight)
+        return model
+
+    with monkeypatch.context() as patch:
+        patch.setattr(saved_model, "_whole_model", spoiled)
+        with pytest.raises(UserError, match=r"the saved model's logits differ from the trained model's by \d+%"):
+            tune(make_recipe(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert last_checkpoint(tmp_path / "out.work") is not None
+    tune(make_recipe(), tmp_path / "out")
 
 
 def test_weights_are_saved_in_the_type_asked_for(make_recipe: MakeRecipe, tmp_path: Path) -> None:
