@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.storage import read_json, read_rows, sha256_text, write_json
@@ -76,6 +76,14 @@ class OutputsMeta(BaseModel):
     template: dict[str, str] = {}
     generation: dict[str, Any] = {}
     versions: dict[str, str] = {}
+
+    @field_validator("template", mode="before")
+    @classmethod
+    def _one_shape(cls, value: Any) -> Any:
+        """Version 0.1's task wrote `template` and `template_sha256`."""
+        if isinstance(value, dict) and "template" in value:
+            return {key.removeprefix("template_").replace("template", "name"): v for key, v in value.items()}
+        return value
 
 
 def save_outputs(path: str | Path, outputs: Sequence[Output], meta: OutputsMeta | None = None) -> None:

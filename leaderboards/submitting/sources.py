@@ -213,15 +213,12 @@ def _from_files(outputs: Path, reference: Path, annotations: Path) -> Source:
     meta = load_meta(outputs)
     if meta is None:
         return Source(load_outputs(outputs), load_outputs(reference), [annotations])
-    template = {key.removeprefix("template_"): value for key, value in meta.template.items()}
-    if "template" in template:  # the task's sidecar names it so
-        template["name"] = template.pop("template")
     return Source(
         system=load_outputs(outputs),
         reference=load_outputs(reference),
         stores=[annotations],
         instruction_set=meta.instruction_set,
-        template={k: v for k, v in template.items() if v},
+        template={k: v for k, v in meta.template.items() if v},
         generation=meta.generation,
         revision=meta.model.get("model_sha") or None,
         versions=meta.versions,

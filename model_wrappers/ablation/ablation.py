@@ -7,10 +7,8 @@ in `annotations.jsonl` as soon as it is obtained. Whatever stops the run, the sa
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import sys
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,14 +21,11 @@ from implicit_if.harness.answer_form import form_of
 from implicit_if.harness.chat_templates import ChatTemplate
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions import Instruction, InstructionSet
-from implicit_if.harness.judging.judgement import Judgement
+from implicit_if.harness.judging.judged_run import judge_systems, sidecar
 from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.judging.protocol import Judge
-from implicit_if.harness.judging.runner import annotate
-from implicit_if.harness.judging.scoring import score_judgement
-from implicit_if.harness.outputs import Output, OutputsMeta, save_outputs
+from implicit_if.harness.outputs import Output, save_outputs
 from implicit_if.harness.references import BASE
-from implicit_if.harness.scores import Score
 from implicit_if.harness.storage import locked
 from implicit_if.model_wrappers.ablation.table import Row, Table
 from implicit_if.model_wrappers.answer_cache import AnswerMemory
@@ -170,14 +165,15 @@ class Ablation:
         memories = [self._memory(system) for system in systems]
         tokens: int = self.settings["max_gen_toks"]
         todo = sum(len(batch) for memory in memories for batch in self.lm.batches(self.prompts, memory))
-        model = self.lm.get_model_info()
         made = []
         with tqdm(total=todo * tokens, unit="tok", smoothing=0, file=sys.stderr, disable=not todo) as bar:
             for number, (system, memory) in enumerate(zip(systems, memories, strict=True), start=1):
                 bar.set_description(f"{number}/{len(systems)} {system.name}")
                 answers = dict(self.lm.answer(self.prompts, system.preset, self.settings, memory, bar.update))
                 outputs = [self._output(item, answers[i], system) for i, item in enumerate(self.items)]
-                save_outputs(self.folder / "outputs" / f"{system.file}.json", outputs, self._meta(system, model))
+                model = self.lm.maker(system.preset).model
+                meta = sidecar(system.name, self.instructions, self.template, self.settings, model)
+                save_outputs(self.folder / "outputs" / f"{system.file}.json", outputs, meta)
                 made.append(outputs)
         return made
 
@@ -192,23 +188,26 @@ class Ablation:
         reference = self.reference or outputs[0]
         judged = range(len(systems)) if self.reference else range(1, len(systems))
         pairs = [
-            Pair(own.instruction_id, item.text, own, other)
+            [
+                Pair(own.instruction_id, item.text, own, other)
+                for item, own, other in zip(self.items, outputs[number], reference, strict=True)
+            ]
             for number in judged
-            for item, own, other in zip(self.items, outputs[number], reference, strict=True)
         ]
-        judgement = annotate(pairs, judge, self.folder / "annotations.jsonl", max_cost=max_cost)
-        n, name = len(self.items), reference[0].generator
-        scores: dict[int, dict[str, Score]] = {}
-        for position, number in enumerate(judged):
-            part = slice(position * n, (position + 1) * n)
-            scores[number] = score_judgement(
-                _part(judgement, part), pairs[part], self.instructions.name, self.instructions.revision, name
-            )
+        runs = judge_systems(
+            pairs,
+            judge,
+            self.folder / "annotations.jsonl",
+            self.instructions.name,
+            self.instructions.revision,
+            max_cost=max_cost,
+        )
+        scores = {number: run.scores for number, run in zip(judged, runs, strict=True)}
         rows = [
             Row(system.name, system.preset, form_of(outputs[number], self.template.tags), scores.get(number, {}))
             for number, system in enumerate(systems)
         ]
-        return Table(rows, self._setting() | {"reference": name}, len(self.instructions.items))
+        return Table(rows, self._setting() | {"reference": reference[0].generator}, len(self.instructions.items))
 
     def _memory(self, system: System) -> AnswerMemory:
         memory: AnswerMemory = self.lm.memory(
@@ -227,16 +226,6 @@ class Ablation:
             n_tokens=answer.n_tokens,
         )
 
-    def _meta(self, system: System, model: Mapping[str, Any]) -> OutputsMeta:
-        return OutputsMeta(
-            generator=system.name,
-            instruction_set=self.instructions.name,
-            instruction_revision=self.instructions.revision,
-            model={**model, "product": f"rules:{system.preset.name}@{system.preset.sha256[:8]}"},
-            template={"name": self.template.name, "sha256": self.template.sha256},
-            generation=self.settings,
-        )
-
     def _setting(self) -> dict[str, Any]:
         """What all rows share and no signature says; no path of this machine, so that tables can be compared."""
         pretrained = self.lm.pretrained
@@ -249,19 +238,6 @@ class Ablation:
             "template": f"{self.template.name}@{self.template.sha256[:8]}",
             "generation": self.settings,
         }
-
-
-def _part(judgement: Judgement, part: slice) -> Judgement:
-    """The verdicts on some of the pairs."""
-    by_order = {order: array("d", values[part]) for order, values in judgement.by_order.items()}
-    slots = list(zip(*judgement.by_order.values(), strict=True))  # the missing verdicts are listed pair by pair
-    before, within = (sum(v != v for pair in slots[s] for v in pair) for s in (slice(part.start), part))
-    return dataclasses.replace(
-        judgement,
-        instruction_ids=judgement.instruction_ids[part],
-        by_order=by_order,
-        unjudged=judgement.unjudged[before : before + within],
-    )
 
 
 def _say(message: str) -> None:

@@ -53,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
     from implicit_if.harness.chat_templates import load_template
     from implicit_if.harness.instructions import load_instructions
     from implicit_if.harness.judging.cli import parse_options
+    from implicit_if.harness.judging.judged_run import find_reference
     from implicit_if.harness.judging.registry import get_judge
-    from implicit_if.harness.references import BASE, choose_reference, load_reference
     from implicit_if.model_wrappers.ablation.ablation import Ablation, alone_in, systems_of
     from implicit_if.model_wrappers.rules.presets import customise, load_preset
 
@@ -66,16 +66,15 @@ def run(args: argparse.Namespace) -> int:
     options = {key: value for key, value in arguments.items() if "." in key}
     systems_of(customise(load_preset(arguments["rules"]), arguments["drop"], options))  # refuses rules without rules
     base = str(arguments.get("pretrained", "embedded"))
-    name, because = choose_reference(args.reference, instructions, base, answers_as_base=True)
-    reference = None if name == BASE else load_reference(name, instructions)
-    if because is not None:
-        print(f"judged against {name} ({because}; --reference chooses another)", file=sys.stderr)
+    reference = find_reference(args.reference, instructions, base, answers_as_base=True)
+    if note := reference.note("--reference"):
+        print(note, file=sys.stderr)
     with alone_in(args.out):
         from implicit_if.model_wrappers.rules_poe import RulesPoE
 
         lm = RulesPoE(**arguments)
         generation = {} if args.max_gen_toks is None else {"max_gen_toks": args.max_gen_toks}
         ablation = Ablation(
-            lm, instructions, template, args.out, limit=args.limit, generation=generation, reference=reference
+            lm, instructions, template, args.out, limit=args.limit, generation=generation, reference=reference.outputs
         )
         return ablation.run(judge, tokens=args.tokens, max_cost=args.max_cost)

@@ -6,8 +6,7 @@ they are left out and shown as `n_judged` below `n_expected`, never counted as l
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,14 +23,7 @@ NOT_AVAILABLE = "N/A"
 
 
 def answer_metrics(
-    output: Output,
-    reference: Output,
-    preference: float | None,
-    tags: Iterable[str],
-    n_expected: int,
-    *,
-    judge: str,
-    instruction_set: str,
+    output: Output, reference: Output, preference: float | None, tags: Iterable[str], n_expected: int
 ) -> dict[str, Any]:
     """One answer's contributions, by metric.
 
@@ -41,11 +33,14 @@ def answer_metrics(
         preference: Of the judge for the system, in [0, 1]; None if unjudged.
         tags: Role tags of the chat template.
         n_expected: Instructions in the whole set.
-        judge: The judge's name, on which length control depends.
-        instruction_set: The instruction set's name, likewise.
     """
-    pair = pair_lengths(output, reference, preference) | {"judge": judge, "instruction_set": instruction_set}
     percent = None if preference is None else 100 * preference
+    pair = {
+        "instruction_id": output.instruction_id,
+        "preference": preference,
+        "system_length": len(output.output),  # characters, as alpaca-eval counts them
+        "reference_length": len(reference.output),
+    }
     form = {name: measure(output, tuple(tags)) for name, measure in answer_form.MEASURES.items()}
     return {
         "win_rate": percent,
@@ -59,59 +54,26 @@ def answer_metrics(
     }
 
 
-def pair_lengths(output: Output, reference: Output, preference: float | None) -> dict[str, Any]:
-    """What length control needs of one pair; lengths are characters, as alpaca-eval counts them."""
-    return {
-        "instruction_id": output.instruction_id,
-        "preference": preference,
-        "system_length": len(output.output),
-        "reference_length": len(reference.output),
-    }
+def win_rate_of(percents: Sequence[float | None]) -> Score:
+    """The win rate of every process's answers."""
+    known = np.array([v for v in percents if v is not None], dtype=float)
+    return stats.win_rate(known / 100, n_expected=len(percents))
 
 
-def length_controlled(pairs: Sequence[dict[str, Any]]) -> Score:
-    """The length-controlled win rate of judged pairs; the same for any order of the rows."""
-    keys = ("instruction_id", "preference", "system_length", "reference_length")
-    judged = sorted(tuple(pair[key] for key in keys) for pair in pairs if pair["preference"] is not None)
-    return _fit(tuple(judged), pairs[0]["judge"], pairs[0]["instruction_set"], len(pairs))
-
-
-@functools.lru_cache(maxsize=2)  # asked once for the value and once for its standard error
-def _fit(judged: tuple[tuple[Any, ...], ...], judge: str, instruction_set: str, n_expected: int) -> Score:
-    ids, preferences, lengths, reference_lengths = zip(*judged, strict=True) if judged else ((), (), (), ())
+def length_controlled_of(pairs: Sequence[Mapping[str, Any]], judge: str, instruction_set: str) -> Score:
+    """The length-controlled win rate of every process's answers, in whatever order they come."""
+    judged = [pair for pair in pairs if pair["preference"] is not None]
+    keys = ("preference", "system_length", "reference_length", "instruction_id")
+    preferences, lengths, reference_lengths, ids = ([pair[key] for pair in judged] for key in keys)
     return control_length(
-        np.array(preferences, dtype=float),
-        np.array(lengths, dtype=float),
-        np.array(reference_lengths, dtype=float),
+        preferences,
+        lengths,
+        reference_lengths,
         ids,
         judge_prior=length_prior(judge),
         instruction_set=instruction_set,
-        n_expected=n_expected,
+        n_expected=len(pairs),
     ).estimate
-
-
-def _judged(values: Iterable[float | None]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return np.array([v for v in values if v is not None], dtype=float)
-
-
-def _win_rate(values: list[float | None]) -> float | str:
-    return _or_na(stats.win_rate(_judged(values) / 100).value)
-
-
-def _win_rate_stderr(values: list[float | None]) -> float | str:
-    return _or_na(stats.win_rate(_judged(values) / 100).standard_error)
-
-
-def _length_controlled(pairs: list[dict[str, Any]]) -> float | str:
-    return _or_na(length_controlled(pairs).value)
-
-
-def _length_controlled_stderr(pairs: list[dict[str, Any]]) -> float | str:
-    return _or_na(length_controlled(pairs).standard_error)
-
-
-def _or_na(value: float | None) -> float | str:
-    return NOT_AVAILABLE if value is None else value
 
 
 def average(values: list[float]) -> float:
@@ -119,13 +81,28 @@ def average(values: list[float]) -> float:
     return float(np.mean(values))
 
 
-METRICS: list[tuple[str, Callable[[list[Any]], Any], bool]] = [
-    ("win_rate", _win_rate, True),
-    ("win_rate_stderr", _win_rate_stderr, False),
-    ("length_controlled_win_rate", _length_controlled, True),
-    ("length_controlled_win_rate_stderr", _length_controlled_stderr, False),
-    *((column.name, average, bool(column.higher_is_better)) for column in FORM),
-    ("n_judged", sum, True),
-    ("n_expected", max, True),
-]
-"""Metric, aggregation, whether higher is better. A standard error follows its metric: it fills lm-eval's ± column."""
+SCORES = ("win_rate", "length_controlled_win_rate")
+STDERR = "_stderr"
+"""A standard error is a metric of its own after its score: it fills lm-eval's ± column."""
+
+
+def metric_list(aggregate: Callable[[str, list[Any]], Score]) -> list[dict[str, Any]]:
+    """The task's metrics as lm-eval configures them.
+
+    Args:
+        aggregate: Gives a score from its name and every answer's contribution.
+    """
+
+    def value(name: str, attribute: str) -> Callable[[list[Any]], float | str]:
+        def aggregated(values: list[Any]) -> float | str:
+            found = getattr(aggregate(name, values), attribute)
+            return NOT_AVAILABLE if found is None else float(found)
+
+        return aggregated
+
+    metrics: list[tuple[str, Callable[[list[Any]], Any], bool]] = []
+    for name in SCORES:
+        metrics += [(name, value(name, "value"), True), (name + STDERR, value(name, "standard_error"), False)]
+    metrics += [(column.name, average, bool(column.higher_is_better)) for column in FORM]
+    metrics += [("n_judged", sum, True), ("n_expected", max, True)]
+    return [{"metric": name, "aggregation": a, "higher_is_better": higher} for name, a, higher in metrics]

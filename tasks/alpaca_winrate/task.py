@@ -14,15 +14,21 @@ from lm_eval.api.task import ConfigurableTask
 from implicit_if.harness.embedded_base import EMBEDDED
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions import to_documents
-from implicit_if.harness.judging.judgement import Judgement
-from implicit_if.harness.judging.pairs import Pair, make_pairs
+from implicit_if.harness.judging.judged_run import (
+    JudgedRun,
+    Reference,
+    find_reference,
+    judge_pairs,
+    save_answers,
+    sidecar,
+)
+from implicit_if.harness.judging.pairs import make_pairs
 from implicit_if.harness.judging.protocol import candidates
-from implicit_if.harness.judging.runner import annotate
-from implicit_if.harness.judging.scoring import score_judgement
-from implicit_if.harness.outputs import Output, OutputsMeta, save_outputs
-from implicit_if.harness.references import BASE, choose_reference, load_reference, reference_meta
-from implicit_if.harness.storage import cache_dir, write_json
-from implicit_if.tasks.alpaca_winrate.metrics import METRICS, answer_metrics
+from implicit_if.harness.outputs import Output, OutputsMeta
+from implicit_if.harness.references import BASE, reference_meta
+from implicit_if.harness.scores import Score
+from implicit_if.harness.storage import cache_dir
+from implicit_if.tasks.alpaca_winrate.metrics import answer_metrics, length_controlled_of, metric_list, win_rate_of
 from implicit_if.tasks.alpaca_winrate.settings import Settings
 from implicit_if.tasks.alpaca_winrate.summary import summary_table
 
@@ -49,17 +55,17 @@ class AlpacaWinrate(ConfigurableTask):
             UserError: On a bad `--metadata` argument.
         """
         config = {k: v for k, v in (config or {}).items() if k != "class"}
-        config["metric_list"] = [{"metric": m, "aggregation": a, "higher_is_better": h} for m, a, h in METRICS]
+        config["metric_list"] = metric_list(self._score)
         config["process_results"] = self._judged_elsewhere  # lm-eval looks metric names up unless this is callable
         super().__init__(config=config, **kwargs)
         self.settings = Settings.from_metadata(self.config.metadata or {})
         self.judge = self.settings.build_judge()
         self.template = self.settings.load_template()
         self.instructions = self.settings.load_instructions()
-        self._reference: dict[str, Output] = {}
-        self._reference_name = self.settings.reference
-        self._outputs: dict[str, Output] = {}
-        self._preferences: dict[str, float | None] = {}
+        self._reference = Reference(self.settings.reference, None, None)
+        self._judged: JudgedRun
+        self._gathered: dict[str, Score] = {}
+        self._answers: dict[str, tuple[Output, Output, float | None]] = {}
         self._model_template = False
         self._model: Any = None
 
@@ -86,7 +92,7 @@ class AlpacaWinrate(ConfigurableTask):
         generation = self.config.generation_kwargs
         if not generation.keys() & {"max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens"}:
             limit = model.max_gen_toks if model is not None else DEFAULT_MAX_GEN_TOKS
-            made = reference_meta(self._reference_name, self.instructions)
+            made = reference_meta(self._reference.name, self.instructions)
             if made is not None:  # answers are as long as the reference's may be
                 limit = made.generation.get("max_gen_toks", limit)
             self.set_config("generation_kwargs", {"max_gen_toks": limit}, update=True)
@@ -100,23 +106,17 @@ class AlpacaWinrate(ConfigurableTask):
         """
         model = self._model
         pretrained = (self.config.metadata or {}).get("pretrained")
-        self._reference_name, because = choose_reference(
-            self.settings.reference,
-            self.instructions,
-            EMBEDDED if pretrained is None and model is not None else str(pretrained),
-            answers_as_base=model is not None,
-        )
-        self.config.metadata["reference_chosen_because"] = because
-        if because is not None:
-            log.warning("reference: %s (%s; --metadata reference= chooses another)", self._reference_name, because)
-        if self._reference_name == BASE and model is None:
+        base = EMBEDDED if pretrained is None and model is not None else str(pretrained)
+        chosen = find_reference(self.settings.reference, self.instructions, base, answers_as_base=model is not None)
+        self.config.metadata["reference_chosen_because"] = chosen.because
+        if note := chosen.note("--metadata reference="):
+            log.warning("%s", note)
+        if chosen.outputs is None and model is None:
             raise UserError(
                 "reference=base: this model class cannot answer as its own base. Expected --model rules_poe "
                 "(rules=none is the plain model), or --metadata reference=<outputs file>."
             )
-        if self._reference_name != BASE:
-            outputs = load_reference(self._reference_name, self.instructions)
-            self._reference = {output.instruction_id: output for output in outputs}
+        self._reference = chosen
 
     def doc_to_text(self, doc: dict[str, Any], doc_to_text: Any = None) -> str:
         """The prompt; under `--apply_chat_template` the bare instruction, which the model's own template wraps."""
@@ -128,7 +128,7 @@ class AlpacaWinrate(ConfigurableTask):
         """The system's request and, for reference "base", the reference's."""
         bare = getattr(self._model, "wants_bare_instructions", False)  # a wrapper with a prompt format of its own
         own = super().construct_requests(doc, str(doc["instruction"]) if bare else ctx, **kwargs)
-        if self._reference_name != BASE or self._bypassed:
+        if self._reference.name != BASE or self._bypassed:
             return [own]
         generation = {**own.arguments[1], "rules": "none"}
         reference = Instance(
@@ -149,17 +149,28 @@ class AlpacaWinrate(ConfigurableTask):
         if self._bypassed or replica:  # a tensor-parallel replica's results are thrown away
             return
         name = next(iter(self.instances[0].filtered_resps))
+        made: tuple[list[Output], list[Output]] = ([], [])
         for instance in self.instances:
-            output = self._output(instance.doc, instance.filtered_resps[name], reference=instance.idx == 1)
-            target = self._reference if instance.idx == 1 else self._outputs
-            target[output.instruction_id] = output
-        system = list(self._outputs.values())
-        pairs = make_pairs(system, [self._reference[o.instruction_id] for o in system])
-        judgement = annotate(pairs, self.judge, self._store, progress=self._rank == 0)
-        self._preferences = {verdict.instruction_id: verdict.preference for verdict in judgement}
-        self._record(judgement, pairs)
+            made[instance.idx == 1].append(self._output(instance.doc, instance.filtered_resps[name], instance.idx == 1))
+        wanted = {output.instruction_id for output in made[0]}
+        reference = [o for o in self._reference.outputs or made[1] if o.instruction_id in wanted]
+        if self.settings.save:
+            save_answers(Path(self.settings.save), made[0], reference, self._meta(made[0][0]))
+        self._judged = judge_pairs(
+            make_pairs(made[0], reference),
+            self.judge,
+            self._store,
+            self.instructions.name,
+            self.instructions.revision,
+            progress=self._rank == 0,
+        )
+        self._answers = {
+            pair.instruction_id: (pair.system, pair.reference, verdict.preference)
+            for pair, verdict in zip(self._judged.pairs, self._judged.judgement, strict=True)
+        }
+        self._record()
 
-    def _output(self, doc: dict[str, Any], answer: str, *, reference: bool) -> Output:
+    def _output(self, doc: dict[str, Any], answer: str, reference: bool) -> Output:
         maker = getattr(answer, "maker", None)
         return Output(
             instruction_id=doc["instruction_id"],
@@ -178,68 +189,56 @@ class AlpacaWinrate(ConfigurableTask):
         files = [cache_dir() / "annotations" / f"{judge.fingerprint[:16]}.jsonl" for judge in candidates(self.judge)]
         return next((file for file in files if file.exists()), files[0])
 
-    def _record(self, judgement: Judgement, pairs: list[Pair]) -> None:
+    def _meta(self, output: Output) -> OutputsMeta:
+        model = {} if self._model is None else self._model.get_model_info()
+        template = None if self._model_template else self.template
+        return sidecar(output.generator, self.instructions, template, self.config.generation_kwargs, model)
+
+    def _record(self) -> None:
         """Puts what shaped the numbers into the results, and prints system and reference side by side."""
-        metadata = self.config.metadata
+        metadata, run = self.config.metadata, self._judged
         metadata |= {
             "instruction_set": self.instructions.signature,
             "instructions_chosen_because": self.instructions.chosen_because,
             "template": "model" if self._model_template else self.template.name,
             "bare_instructions": bool(getattr(self._model, "wants_bare_instructions", False)),
             "judge": self.judge.name,
-            "judge_fingerprint": judgement.fingerprint,
-            "reference": self._reference_name,
+            "judge_fingerprint": run.judgement.fingerprint,
+            "reference": self._reference.name,
         }
         if not self._model_template:  # lm-eval itself records the model's own template
             metadata["template_sha256"] = self.template.sha256
         if self._world_size > 1:  # each process holds a part: `implicit-if judge` scores and signs the logged samples
             return
-        system, reference = [p.system for p in pairs], [p.reference for p in pairs]
-        scores = score_judgement(
-            judgement, pairs, self.instructions.name, self.instructions.revision, reference[0].generator
-        )
-        metadata["signature"] = str(scores["length_controlled_win_rate"].signature)
+        metadata["signature"] = str(run.scores["length_controlled_win_rate"].signature)
         if self.settings.save:
-            self._save(Path(self.settings.save), system, reference)
-            write_json(
-                Path(self.settings.save) / "scores.json", {name: score.model_dump() for name, score in scores.items()}
-            )
-        table = summary_table(system, reference, scores, self.template.tags, len(self.instructions.items))
+            run.save_scores(Path(self.settings.save))
+        table = summary_table(run.outputs, run.reference, run.scores, self.template.tags, len(self.instructions.items))
         print(f"\n{table}\n{metadata['signature']}\n")
-
-    def _save(self, folder: Path, system: list[Output], reference: list[Output]) -> None:
-        model = self._model
-        meta = OutputsMeta(
-            generator=system[0].generator,
-            instruction_set=self.instructions.name,
-            instruction_revision=self.instructions.revision,
-            model=model.get_model_info() if model is not None else {},
-            template={k: v for k, v in self.config.metadata.items() if k in {"template", "template_sha256"}},
-            generation=dict(self.config.generation_kwargs),
-        )
-        save_outputs(folder / "outputs.json", system, meta)
-        save_outputs(folder / "reference.json", reference)
 
     # ------------------------------------------------------------------ scores
     def process_results(self, doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
         """One answer's metrics; notes finish reason and verdict in the logged document."""
         if self._bypassed:
             return dict(super().process_results(doc, results))
-        key = doc["instruction_id"]
-        output, preference = self._outputs[key], self._preferences[key]
+        output, reference, preference = self._answers[doc["instruction_id"]]
         noted = {"generator", "finish_reason", "n_tokens"}
         doc["output"] = output.model_dump(include=noted)
-        doc["reference"] = self._reference[key].model_dump(include=noted | {"output"})
+        doc["reference"] = reference.model_dump(include=noted | {"output"})
         doc["preference"] = preference
-        return answer_metrics(
-            output,
-            self._reference[key],
-            preference,
-            self.template.tags,
-            len(self.instructions.items),
-            judge=self.judge.name,
-            instruction_set=self.instructions.name,
-        )
+        return answer_metrics(output, reference, preference, self.template.tags, len(self.instructions.items))
+
+    def _score(self, metric: str, values: list[Any]) -> Score:
+        """A score of the run, fitted once; of several processes' answers where each holds a part."""
+        if self._world_size == 1:
+            return self._judged.scores[metric]
+        if metric not in self._gathered:
+            self._gathered[metric] = (
+                win_rate_of(values)
+                if metric == "win_rate"
+                else length_controlled_of(values, self.judge.name, self.instructions.name)
+            )
+        return self._gathered[metric]
 
     def aggregation(self) -> dict[str, Callable[[list[Any]], Any]]:
         """Aggregation by metric."""

@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 from lm_eval import simple_evaluate
 
+from implicit_if.harness import stats
 from implicit_if.harness.annotations import AnnotationStore
 from implicit_if.harness.chat_templates import load_template
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.outputs import instruction_id, load_outputs
+from implicit_if.harness.outputs import instruction_id, load_meta, load_outputs
 from implicit_if.harness.signature import Signature
+from implicit_if.harness.stats.length_control import offline_model
 from implicit_if.tasks.alpaca_winrate.preflight import check
 
 INSTRUCTIONS = ["Name three fruits.", "Say hello\nin two lines.", "¿Qué es el agua?", "List: a, b", "Why?"]
@@ -123,6 +125,24 @@ def test_save_writes_files_that_load_again(tiny_model_folder: str, instructions:
     assert {o.generator for o in load_outputs(folder / "reference.json")} == {"base"}
     annotations = list(AnnotationStore(folder / "annotations.jsonl").read().verdicts.values())
     assert {a.system_sha256 for a in annotations} == {o.sha256 for o in outputs}
+
+
+def test_scores_are_fitted_once_a_run_and_agree_everywhere(
+    tiny_model_folder: str, instructions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    real = offline_model.length_controlled_win_rate
+    monkeypatch.setattr(stats, "length_controlled_win_rate", lambda *a, **k: calls.append(1) or real(*a, **k))
+    found = scores(run(tiny_model_folder, instructions, {"save": str(tmp_path)}))
+    assert len(calls) == 1
+    saved = json.loads((tmp_path / "scores.json").read_text())
+    for metric in ("win_rate", "length_controlled_win_rate"):
+        assert found[metric] == saved[metric]["value"]
+        assert found[f"{metric}_stderr"] > 0
+    meta = load_meta(tmp_path / "outputs.json")
+    assert meta is not None
+    assert meta.template == {"name": "tulu", "sha256": load_template("tulu").sha256}
+    assert meta.versions["lm_eval"]
 
 
 def test_logged_samples_are_outputs(tiny_model_folder: str, instructions: Path, tmp_path: Path) -> None:

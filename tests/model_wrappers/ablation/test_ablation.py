@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,14 +20,13 @@ from lm_eval.api.instance import Instance
 from implicit_if.harness.chat_templates import load_template
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions import load_instructions
-from implicit_if.harness.judging.judgement import Judgement, Unjudged
 from implicit_if.harness.judging.protocol import Comparison, Estimate, Verdict
 from implicit_if.harness.judging.registry import get_judge
 from implicit_if.harness.outputs import Output, instruction_id, load_meta, load_outputs
 from implicit_if.harness.signature import Signature
 from implicit_if.harness.storage import locked
 from implicit_if.model_wrappers.ablation import cli
-from implicit_if.model_wrappers.ablation.ablation import Ablation, System, _part, alone_in, systems_of
+from implicit_if.model_wrappers.ablation.ablation import Ablation, System, alone_in, systems_of
 from implicit_if.model_wrappers.rules.presets import Preset, customise, load_preset
 from implicit_if.model_wrappers.rules_poe import RulesPoE
 
@@ -278,26 +276,6 @@ def test_missing_verdicts_are_shown_and_counted_for_their_system_only(
     for row, missing in zip(json.loads((tmp_path / "table.json").read_text())["rows"][1:], differs, strict=True):
         assert row["scores"]["win_rate"]["n_judged"] == 5 - missing
         assert row["scores"]["win_rate"]["n_expected"] == 5
-
-
-def test_a_part_of_a_judgement_has_its_own_missing_verdicts() -> None:
-    nan = float("nan")
-    first, second = [0.1, nan, 0.3, nan, 0.5, 0.6], [nan, 0.2, 0.3, nan, 0.5, nan]
-    missing = [(0, "reference_first"), (1, "system_first"), (3, "system_first"), (3, "reference_first")]
-    missing.append((5, "reference_first"))
-    whole = Judgement(
-        judge="j",
-        fingerprint="0",
-        orders=("system_first", "reference_first"),
-        instruction_ids=[f"i{n % 2}" for n in range(6)],
-        by_order={"system_first": array("d", first), "reference_first": array("d", second)},
-        unjudged=[Unjudged(f"i{row % 2}", order, f"pair {row}") for row, order in missing],  # type: ignore[arg-type]
-    )
-    for start, rows in ((0, ["pair 0", "pair 1"]), (2, ["pair 3", "pair 3"]), (4, ["pair 5"])):
-        part = _part(whole, slice(start, start + 2))
-        assert [u.error for u in part.unjudged] == rows
-        assert (part.n_expected, part.n_judged) == (2, 2 - len(set(rows)))
-        assert part.by_order["system_first"][0] == first[start]
 
 
 def test_a_second_process_is_kept_out(tmp_path: Path) -> None:

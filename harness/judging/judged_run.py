@@ -1,0 +1,203 @@
+"""A judged run: the reference chosen, answers saved, judged and scored once. Tasks, commands and Python share it.
+
+It knows nothing of how answers are generated.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from implicit_if.harness.chat_templates import ChatTemplate
+from implicit_if.harness.instructions import InstructionSet
+from implicit_if.harness.judging.judgement import Judgement
+from implicit_if.harness.judging.pairs import Pair
+from implicit_if.harness.judging.protocol import Judge
+from implicit_if.harness.judging.runner import annotate
+from implicit_if.harness.judging.scoring import control_judgement, score_judgement
+from implicit_if.harness.outputs import Output, OutputsMeta, save_outputs
+from implicit_if.harness.references import BASE, choose_reference, load_reference
+from implicit_if.harness.scores import Score
+from implicit_if.harness.storage import write_json
+
+if TYPE_CHECKING:
+    from implicit_if.harness.stats.length_control.estimator_choice import LengthControl, Method
+    from implicit_if.harness.stats.length_control.priors import LengthPrior
+
+_VERSIONS = ("implicit-if", "lm_eval", "torch", "transformers", "vllm")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a run is judged against.
+
+    Attributes:
+        name: "base", a named reference, or a path.
+        because: Why, if the user did not choose.
+        outputs: Its answers in the set's order; None for "base", whose answers the run generates.
+    """
+
+    name: str
+    because: str | None
+    outputs: list[Output] | None
+
+    def note(self, option: str) -> str | None:
+        """The line that says what was chosen and which option chooses another; None if the user chose."""
+        return (
+            None if self.because is None else f"judged against {self.name} ({self.because}; {option} chooses another)"
+        )
+
+
+def find_reference(spec: str, instructions: InstructionSet, base_model: str, *, answers_as_base: bool) -> Reference:
+    """The reference a spec stands for, loaded; arguments and errors as in `choose_reference` and `load_reference`."""
+    name, because = choose_reference(spec, instructions, base_model, answers_as_base=answers_as_base)
+    return Reference(name, because, None if name == BASE else load_reference(name, instructions))
+
+
+def sidecar(
+    generator: str,
+    instructions: InstructionSet,
+    template: ChatTemplate | None,
+    generation: Mapping[str, Any],
+    model: Mapping[str, Any],
+    **more: Any,
+) -> OutputsMeta:
+    """How a run's answers are made; no template is the model's own."""
+    named = {"name": "model"} if template is None else {"name": template.name, "sha256": template.sha256}
+    return OutputsMeta(
+        generator=generator,
+        instruction_set=instructions.name,
+        instruction_revision=instructions.revision,
+        model=dict(model),
+        template=named,
+        generation=dict(generation),
+        versions=installed_versions(),
+        **more,
+    )
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of this program and of what it generates with."""
+    found = {}
+    for name in _VERSIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def save_answers(folder: Path, system: Sequence[Output], reference: Sequence[Output], meta: OutputsMeta) -> None:
+    """Writes `outputs.json` with its sidecar, and `reference.json`."""
+    save_outputs(folder / "outputs.json", system, meta)
+    save_outputs(folder / "reference.json", reference)
+
+
+@dataclass(frozen=True)
+class JudgedRun:
+    """One system's answers with their verdicts; scores are computed when first asked for, and once.
+
+    Attributes:
+        pairs: The answers, with the reference's.
+        judgement: The verdicts, in the pairs' order.
+        instruction_set: Name of the instruction set.
+        instruction_revision: Its revision, if it has one.
+        reference_name: The reference's name; empty takes its answers' `generator`.
+        method: The length control asked for.
+        prior: Another prior for it than the judge's.
+    """
+
+    pairs: Sequence[Pair]
+    judgement: Judgement
+    instruction_set: str
+    instruction_revision: str | None
+    reference_name: str = ""
+    method: Method = "auto"
+    prior: LengthPrior | None = None
+
+    @cached_property
+    def control(self) -> LengthControl:
+        """The length control."""
+        return control_judgement(self.judgement, self.pairs, self.instruction_set, method=self.method, prior=self.prior)
+
+    @cached_property
+    def scores(self) -> dict[str, Score]:
+        """The scores by metric; see `score_judgement`."""
+        return score_judgement(
+            self.judgement,
+            self.pairs,
+            self.instruction_set,
+            self.instruction_revision,
+            self.reference_name or self.pairs[0].reference.generator,
+            control=self.control,
+        )
+
+    @property
+    def outputs(self) -> list[Output]:
+        """The system's answers."""
+        return [pair.system for pair in self.pairs]
+
+    @property
+    def reference(self) -> list[Output]:
+        """The reference's answers."""
+        return [pair.reference for pair in self.pairs]
+
+    def save_scores(self, folder: Path) -> None:
+        """Writes `scores.json`."""
+        write_json(folder / "scores.json", {name: score.model_dump() for name, score in self.scores.items()})
+
+
+def judge_systems(
+    systems: Sequence[Sequence[Pair]],
+    judge: Judge,
+    store: Path,
+    instruction_set: str,
+    instruction_revision: str | None,
+    **options: Any,
+) -> list[JudgedRun]:
+    """Judges several systems' answers in one run of the judge.
+
+    Args:
+        systems: Each system's pairs.
+        judge: The judge.
+        store: File of annotations.
+        instruction_set: Name of the instruction set.
+        instruction_revision: Its revision, if it has one.
+        **options: Further arguments of `annotate`.
+    """
+    judgement = annotate([pair for pairs in systems for pair in pairs], judge, store, **options)
+    runs, start = [], 0
+    for pairs in systems:
+        part = slice(start, start := start + len(pairs))
+        runs.append(JudgedRun(pairs, part_of(judgement, part), instruction_set, instruction_revision))
+    return runs
+
+
+def judge_pairs(
+    pairs: Sequence[Pair],
+    judge: Judge,
+    store: Path,
+    instruction_set: str,
+    instruction_revision: str | None,
+    **options: Any,
+) -> JudgedRun:
+    """Judges one system's answers; arguments as in `judge_systems`."""
+    return judge_systems([pairs], judge, store, instruction_set, instruction_revision, **options)[0]
+
+
+def part_of(judgement: Judgement, part: slice) -> Judgement:
+    """The verdicts on some of the pairs."""
+    by_order = {order: array("d", values[part]) for order, values in judgement.by_order.items()}
+    slots = list(zip(*judgement.by_order.values(), strict=True))  # the missing verdicts are listed pair by pair
+    before, within = (sum(v != v for pair in slots[s] for v in pair) for s in (slice(part.start), part))
+    return replace(
+        judgement,
+        instruction_ids=judgement.instruction_ids[part],
+        by_order=by_order,
+        unjudged=judgement.unjudged[before : before + within],
+    )
