@@ -51,8 +51,8 @@ class Annotation(BaseModel):
     fingerprint: str
     system_sha256: str
     reference_sha256: str
-    latency: float | None = None
-    cost: float | None = None
+    latency: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    cost: float | None = Field(default=None, ge=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _either_verdict_or_error(self) -> Annotation:

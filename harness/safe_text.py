@@ -127,22 +127,30 @@ def is_reserved(name: str) -> bool:
     return stem in {"con", "prn", "aux", "nul"} or bool(re.fullmatch(r"(com|lpt)[0-9]", stem))
 
 
-POLICY = "text:v1"
+POLICY = "text:v2"
 """Version of what `neutralise` and `cut` do: change it with any change of what a judge is shown."""
 
 _BREAK = "\u200b"  # a zero-width space: the text reads as before, but no tokenizer finds the special token in it
 
-_SPECIAL = re.compile(
-    r"""
-      <(?=[|\uff5c])                     # <|im_end|>, <|eot_id|>, <|user|> and their full-width twins, opening half
-    | [|\uff5c](?=>)                     # the same, closing half
+_HTML = (
+    "a|abbr|article|aside|b|blockquote|body|br|button|canvas|caption|code|dd|del|details|div|dl|dt|em|fieldset|figure|"
+    "footer|form|h[1-6]|head|header|hr|html|i|iframe|img|input|ins|kbd|label|li|link|main|mark|meta|nav|ol|option|p|"
+    "path|pre|q|script|section|select|small|span|strong|style|sub|summary|sup|svg|table|tbody|td|textarea|tfoot|th|"
+    "thead|title|tr|u|ul|var|video"
+)
+_SPECIAL = re.compile(  # by shape: every model has new names, few have new brackets
+    rf"""
+      [<\[](?=[|\uff5c])                 # <|im_end|>, [|assistant|] and full-width twins, opening half
+    | [|\uff5c](?=[>\]])                 # the same, closing half
     | <(?=</?SYS>>)                      # <<SYS>>
-    | <(?=/?(?:s|bos|eos|unk|pad|mask|cls|sep|sop|eop|think|tool_call|tool_response|start_of_turn|end_of_turn
-              |start_of_image|end_of_image|extra_id_\d+|unused\d+|fim_\w+|file_sep|repo_name|gmask)>)
-    | \[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|gMASK|sMASK|MASK|CLS|SEP|PAD
-              |UNK|BOS|EOS)\])
+    | <(?=/?(?!(?i:{_HTML})>)[\w\u2581][\w.:\u2581-]*>)         # <s>, <eoa>, <seed:eos>, <start_of_turn>, no HTML
+    | \[(?=/?(?:(?i:INST)|THINK|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_\w+|[gs]?MASK|CLS|SEP|PAD|UNK|BOS|EOS)\])
+    | (?<!\w)\[(?=/?[A-Z][A-Z0-9_]+\])                          # [IMG_END], but no index: x[INSTALL]
+    | \[(?=[a-z]+_\d+\])                                        # [control_8]
+    | \](?=~!?b[\[\]]) | \[(?=e~\[)                             # ]~b]
+    | \u25c1(?=/?\w+\u25b7)                                     # a name between white triangles
     """,
-    re.VERBOSE | re.IGNORECASE,
+    re.VERBOSE,
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CONTROLS = (
@@ -155,9 +163,9 @@ _CONTROLS = (
 def neutralise(text: str) -> str:
     """The text with nothing in it that a chat template, a tokenizer or a terminal would obey.
 
-    Special tokens and role markers (`<|im_end|>`, `</s>`, `[INST]`, `<start_of_turn>`) are broken by a zero-width
-    space, control characters but tab and line ends become their visible pictures (escape: U+241B), lone surrogates
-    become U+FFFD. Any other text is returned as it is.
+    What has the shape of a special token or role marker (`<|im_end|>`, `</s>`, `[INST]`, `<start_of_turn>`) is broken
+    by a zero-width space, control characters but tab and line ends become their visible pictures (escape: U+241B), lone
+    surrogates become U+FFFD. Any other text is returned as it is.
     """
     text = _SURROGATE.sub("\ufffd", text).translate(_CONTROLS)
     return _SPECIAL.sub(lambda match: match.group() + _BREAK, text)

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -38,12 +39,16 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
     r"""Opens a temporary file beside `path` that replaces it only if the block ends without an error.
 
     Args:
-        path: The file to write; its folder is created.
+        path: The file to write; its folder is created. A device or pipe is written to, not replaced.
         mode: "w" (UTF-8 text, `\n` line ends) or "wb".
     """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    target = Path(os.path.realpath(path))  # a link keeps pointing where it does
     text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    if os.path.exists(target) and not os.path.isfile(target) and not os.path.isdir(target):  # a device or a pipe
+        with open(target, mode, **text) as file:
+            yield file
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
     temporary = Path(name)
     try:
@@ -195,8 +200,18 @@ def locked(path: str | os.PathLike[str], timeout: float = -1) -> Iterator[None]:
 
     lock = Path(f"{os.fspath(path)}.lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(lock, timeout=timeout):
+    held = filelock.FileLock(lock)
+    try:
+        held.acquire(timeout=min(timeout, 2.0) if timeout >= 0 else 2.0)
+    except filelock.Timeout:
+        if 0 <= timeout <= 2.0:
+            raise
+        print(f"waiting for {path}, which another process holds ({lock})", file=sys.stderr)
+        held.acquire(timeout=timeout)
+    try:
         yield
+    finally:
+        held.release()
 
 
 def sha256_text(text: str) -> str:
@@ -225,7 +240,7 @@ def read_records(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
         UserError: If the file cannot be read, or a complete line is not a JSON object; names the file and the line.
     """
     file_path = Path(path)
-    if not file_path.exists():
+    if not os.path.exists(file_path):  # also where the name is too long to be one
         return
     try:
         opened = open(file_path, "rb")  # noqa: SIM115  only errors of opening are the file's
@@ -266,7 +281,7 @@ def append_records(path: str | os.PathLike[str], records: Iterable[dict[str, Any
     data = b"".join(json.dumps(r, sort_keys=True, allow_nan=False).encode("ascii") + b"\n" for r in records)
     file_path = Path(path)
     file_path.parent.mkdir(parents=True, exist_ok=True)
-    if file_path.exists() and not file_path.is_file():
+    if os.path.exists(file_path) and not os.path.isfile(file_path):
         raise UserError(f"{file_path}: not a regular file, so nothing can be kept in it. Name another file.")
     with locked(file_path), open(file_path, "ab+") as file:
         keep = _whole_lines(file, file_path, begins)

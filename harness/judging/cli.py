@@ -14,7 +14,6 @@ from implicit_if.harness.judging.cost_limit import show_dollars
 from implicit_if.harness.judging.human_sheet import SHEET, export_sheet, sheet_exists
 from implicit_if.harness.judging.judgement import Judgement
 from implicit_if.harness.judging.pairs import Pair, make_pairs
-from implicit_if.harness.judging.protocol import Comparison
 from implicit_if.harness.judging.registry import check_judge_spec, get_judge, known_judges
 from implicit_if.harness.judging.runner import annotate
 from implicit_if.harness.judging.scoring import control_judgement, score_judgement, write_report
@@ -99,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         n = sum(pair.system.output != pair.reference.output for pair in pairs)
         print(f"a sheet of {n} rows would be in {args.sheet}" if args.dry_run else write_sheet(pairs, args.sheet))
         return 0
-    judge = get_judge(spec, **options)
+    judge = get_judge(spec, dry_run=args.dry_run, **options)
     store = args.annotations or args.outputs.with_suffix(".annotations.jsonl")
     judgement = annotate(pairs, judge, store, max_cost=args.max_cost, dry_run=args.dry_run)
     if args.dry_run:
@@ -176,7 +175,7 @@ def judge_spec(args: argparse.Namespace) -> str:
 
 def write_sheet(pairs: Sequence[Pair], folder: Path) -> str:
     """Writes the sheet of the pairs, and says what to do with it."""
-    comparisons = (Comparison(p.instruction_id, p.instruction, p.system.output, p.reference.output) for p in pairs)
+    comparisons = (p.comparison(p.instruction_id, "none") for p in pairs)
     rows = export_sheet(comparisons, folder / SHEET, seed=0)
     page = (folder / SHEET).with_suffix(".html")
     return (

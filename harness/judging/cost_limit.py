@@ -26,7 +26,7 @@ def show_dollars(amount: float) -> str:
 
 def announce(judge: str, estimate: Estimate, n: int, rank: int, note: str = "") -> None:
     """Prints what judging `n` comparisons would take."""
-    cost = "cost unknown" if estimate.cost is None else f"estimated cost at most {show_dollars(estimate.cost)}"
+    cost = "cost unknown" if estimate.cost is None else f"estimated cost about {show_dollars(estimate.cost)}"
     process = f"rank {rank}: " if rank else ""
     print(f"{process}judge {judge}: {n} verdicts to obtain, {estimate.calls} calls, {cost}{note}", file=sys.stderr)
 

@@ -11,6 +11,7 @@ from implicit_if.harness.annotations import Annotation, Order
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.protocol import Comparison, Judge, Verdict
 from implicit_if.harness.outputs import Output
+from implicit_if.harness.thoughts import without_thoughts
 
 _SHOWN = 3
 
@@ -32,8 +33,8 @@ class Pair:
     reference: Output
 
     def comparison(self, key: str, order: Order) -> Comparison:
-        """The question to a judge in one presentation order."""
-        first, second = self.system.output, self.reference.output
+        """The question to a judge in one presentation order, without what the models thought before they answered."""
+        first, second = without_thoughts(self.system.output), without_thoughts(self.reference.output)
         if order == "reference_first":
             first, second = second, first
         return Comparison(key, self.instruction, first, second)
@@ -78,12 +79,24 @@ def make_pairs(
     reference = _by_id(reference_outputs, "reference")
     _check_match(system, reference, allow_missing)
     pairs = [Pair(i, _text(s, reference[i]), s, reference[i]) for i, s in system.items()]
+    for side, answers in (("system", system), ("reference", reference)):
+        _note_thoughts(side, answers)
     if pairs and all(p.system.output == p.reference.output for p in pairs):
         warnings.warn(
             "the system's answers are the reference's, so every comparison is a tie; give other outputs as reference",
             stacklevel=2,
         )
     return pairs
+
+
+def _note_thoughts(side: str, answers: dict[str, Output]) -> None:
+    shown = [rest for o in answers.values() if (rest := without_thoughts(o.output)) != o.output]
+    if shown:
+        warnings.warn(
+            f"{len(shown)} of the {side}'s {len(answers)} answers begin with the model's thoughts, which no judge is "
+            f"shown; {sum(not rest.strip() for rest in shown)} of them are nothing else and count as empty",
+            stacklevel=3,
+        )
 
 
 def _by_id(outputs: Sequence[Output], side: str) -> dict[str, Output]:
@@ -139,5 +152,5 @@ def _text(system: Output, reference: Output) -> str:
 
 
 def _finite(value: float | None) -> float | None:
-    """JSON holds no NaN; a judge that measured none must not cost the batch."""
-    return value if value is not None and math.isfinite(value) else None
+    """None for what is no time or cost, so that a judge that measured none does not lose the batch."""
+    return value if value is not None and 0 <= value < math.inf else None

@@ -57,7 +57,7 @@ class Estimate:
 
     Attributes:
         calls: Requests to a model.
-        cost: US dollars, an upper estimate; None if the judge's prices are not known.
+        cost: US dollars, an estimate and no bound (see `LLMJudge.estimate`); None if the judge's prices are not known.
     """
 
     calls: int
@@ -71,8 +71,9 @@ class JudgeError(UserError):
 class Judge(Protocol):
     """A judge.
 
-    Two kinds have more, which is found by name:
+    Some have more, which is found by name:
 
+    - One that needs a key has `check_ready()`, which raises a `UserError` where it is missing.
     - One whose verdicts may change where it reads them has `stands(comparison, prefers_first) -> bool`: whether a
       stored verdict is what it would say now, or it can say nothing about the comparison. Each run checks the stored
       ones: a changed verdict replaces the stored one, one that is gone is stored as taken back, and no failure is.

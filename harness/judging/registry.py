@@ -117,19 +117,23 @@ def length_prior(judge: str) -> LengthPrior:
     return WEAK
 
 
-def get_judge(spec: str, **options: Any) -> Judge:
-    """Builds a judge.
+def get_judge(spec: str, *, dry_run: bool = False, **options: Any) -> Judge:
+    """Builds a judge that may be asked at once.
 
     Args:
         spec: A backend's name, with its argument after a colon where it takes one; the name of a shipped
             configuration; or the path of a YAML file (`backend:`, `argument:`, every other key an option).
+        dry_run: True for a judge that is only to estimate, which needs no key.
         **options: Passed to the backend; they override the YAML's.
 
     Raises:
         UserError: If the spec, the YAML or the options are wrong, or an extra is missing.
     """
     found = resolve_spec(spec)
-    return cast(Judge, _load(found.backend, "build")(found.argument, {**found.options, **options}))
+    judge = cast(Judge, _load(found.backend, "build")(found.argument, {**found.options, **options}))
+    if not dry_run and (check := getattr(judge, "check_ready", None)) is not None:
+        check()
+    return judge
 
 
 def check_judge_spec(spec: str) -> None:

@@ -55,7 +55,8 @@ class Scorer:
         self._config = self._model.config.get_text_config()
         self._config.use_cache = False
         self._fixed_pad: int | None = self._config.pad_token_id
-        self._special = [t.content for t in self._tokenizer.added_tokens_decoder.values() if len(t.content) > 1]
+        added = self._tokenizer.added_tokens_decoder.values()  # not all are special: a blank line is none
+        self._special = [str(t) for t in added if t.special and len(str(t)) > 1]
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
         """Scores of (instruction, answer) pairs, in their order."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.api.faults import Transient, Unanswered, check_answer, parse_json
 from implicit_if.harness.judging.protocol import JudgeError
+from implicit_if.harness.safe_text import one_line
 
 if TYPE_CHECKING:
     import aiohttp
@@ -58,12 +59,22 @@ class Endpoint:
         headers: Sent with each request; they may hold a key and are never shown.
         secrets: Strings that must not appear in any message or result.
         key_source: Where the key comes from, for messages, e.g. "OPENAI_API_KEY".
+        lacks_key: True if there is none.
     """
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
     key_source: str = "the API key"
+    lacks_key: bool = False
+
+    def check_key(self) -> None:
+        """Raises `UserError` if there is no key and the server is not this machine's."""
+        if self.lacks_key and not self.is_local:
+            raise UserError(
+                f"no key for {self.host}: {self.key_source} is not set. Set it in the environment; if the server needs "
+                f"none, to any word."
+            )
 
     @property
     def host(self) -> str:
@@ -75,23 +86,38 @@ class Endpoint:
     @property
     def is_local(self) -> bool:
         """True if the URL points at this machine."""
+        import ipaddress
+
         from yarl import URL
 
         host = URL(self.url).host or ""
-        return host in ("localhost", "::1", "0.0.0.0") or host.startswith("127.")
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return host == "localhost"
+        return address.is_loopback or address.is_unspecified
 
     def redact(self, text: str) -> str:
-        """The text without the secrets."""
+        """The text without the secrets, also as JSON writes them."""
         for secret in self.secrets:
-            text = text.replace(secret, "[key]")
+            for form in (secret, json.dumps(secret)[1:-1]):
+                text = text.replace(form, "[key]")
         return text
+
+    def redact_json(self, value: Any) -> Any:
+        """A JSON value without the secrets in any of its texts."""
+        if isinstance(value, dict):
+            return {self.redact(key): self.redact_json(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.redact_json(item) for item in value]
+        return self.redact(value) if isinstance(value, str) else value
 
 
 def check_url(url: str, option: str) -> str:
     """The URL without trailing slashes.
 
     Raises:
-        UserError: If it is not an http(s) URL with a host, or holds credentials.
+        UserError: If it is not an http(s) URL with a host, holds credentials, or ends in a query or a fragment.
     """
     from yarl import URL
 
@@ -99,10 +125,16 @@ def check_url(url: str, option: str) -> str:
         parsed = URL(url)
     except ValueError:
         parsed = URL()
+    if "@" in url:
+        raise UserError(f"{option} holds credentials. Put the key into the environment and give the URL without them.")
+    address, mark, _ = url.partition("?" if "?" in url else "#")
+    if mark:
+        raise UserError(
+            f"{option} goes on after {address!r} with a {mark!r}, but a call's path is added to its end. Expected a "
+            f"URL such as http://localhost:8000/v1."
+        )
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise UserError(f"{option} is {url!r}, expected a URL such as http://localhost:8000/v1.")
-    if parsed.user or parsed.password:
-        raise UserError(f"{option} holds credentials. Put the key into the environment and give the URL without them.")
     return url.rstrip("/")
 
 
@@ -123,8 +155,10 @@ class ApiClient:
     """
 
     def __init__(self, endpoint: Endpoint, limits: Limits) -> None:
+        endpoint.check_key()
         self.endpoint, self.limits = endpoint, limits
         self.contacted = False
+        self.last_fault = ""
         self._session: aiohttp.ClientSession | None = None
         # With the request, not the session: aiohttp would send the session's headers to a proxy, the key among them.
         self._headers = {**endpoint.headers, "content-type": "application/json"}
@@ -171,8 +205,7 @@ class ApiClient:
         """
         data = json.dumps(body, ensure_ascii=True).encode("ascii")
         clock = asyncio.get_running_loop().time
-        await self._turn()
-        started = clock()
+        started = clock() + await self._turn(clock() + self.limits.deadline)
         attempts = 0
         while True:
             sent = clock()
@@ -183,13 +216,13 @@ class ApiClient:
                 return Answer(content, clock() - sent)
             except Transient as error:
                 fault = error
+            self.last_fault = str(fault)
             wait = self._wait(attempts, fault)
             if attempts > self._retries(fault) or clock() + wait - started > self.limits.deadline:
                 spent = f"{attempts} attempts in {clock() - started:.0f} s"
                 raise Unanswered(f"no answer from {self.endpoint.host} after {spent}; the last one ended in {fault}")
-            if fault.retry_after is None:
-                await self._sleep(wait)
-            await self._turn()
+            await self._sleep(wait if fault.retry_after is None else self._backoff(attempts))
+            started += await self._turn(started + self.limits.deadline)
 
     async def _send(self, data: bytes, seconds: float) -> dict[str, Any]:
         import aiohttp
@@ -217,6 +250,8 @@ class ApiClient:
 
     def _checked(self, status: int, headers: Mapping[str, str], raw: bytes) -> dict[str, Any]:
         content = parse_json(raw)
+        if self.endpoint.secrets:
+            content = self.endpoint.redact_json(content)
         fault = check_answer(status, headers, content, self._quote(raw.decode("utf-8", "replace")))
         if fault is None:
             assert isinstance(content, dict)
@@ -226,7 +261,7 @@ class ApiClient:
         raise fault
 
     def _quote(self, text: str) -> str:
-        return " ".join(self.endpoint.redact(text).split())[:400] or "nothing"
+        return one_line(" ".join(self.endpoint.redact(text).split()), 400) or "nothing"
 
     def _retries(self, fault: Transient) -> int:
         """A server that was never there is given up sooner: most likely the address is wrong."""
@@ -238,9 +273,9 @@ class ApiClient:
         Raises:
             JudgeError: If it asks for more than one comparison may take, as where a day's quota is used up.
         """
-        if fault.retry_after is None:
-            return min(_MAX_WAIT, self.limits.backoff * 2.0 ** min(attempts - 1, 16)) * random.uniform(0.5, 1.0)
         wait = fault.retry_after
+        if wait is None:
+            return self._backoff(attempts)
         if wait > self.limits.deadline:
             raise JudgeError(
                 f"{self.endpoint.host}: the server asks for a pause of {wait:.0f} s ({fault}), longer than "
@@ -249,20 +284,37 @@ class ApiClient:
         self._cooldown = max(self._cooldown, asyncio.get_running_loop().time() + wait)
         return wait
 
-    async def _turn(self) -> None:
-        """Waits for this request's turn: a pause the server asked for, then the rate limit."""
+    def _backoff(self, attempts: int) -> float:
+        return min(_MAX_WAIT, self.limits.backoff * 2.0 ** min(attempts - 1, 16)) * random.uniform(0.5, 1.0)
+
+    async def _turn(self, until: float) -> float:
+        """Waits for this request's turn: a pause the server asked for, then the rate limit.
+
+        Returns:
+            Seconds waited for the rate limit, which is ours and does not count against the deadline.
+
+        Raises:
+            Unanswered: If the server's pauses go on beyond `until`.
+        """
         clock = asyncio.get_running_loop().time
+        waited = 0.0
         while True:
             if (pause := self._cooldown - clock()) > 0:
+                if self._cooldown > until + waited:
+                    raise Unanswered(
+                        f"{self.endpoint.host} asks for one pause after another, beyond deadline="
+                        f"{self.limits.deadline:g}; the last answer was {self.last_fault}"
+                    )
                 await self._sleep(pause + random.uniform(0.0, min(1.0, pause)))
             if self.limits.rpm is not None:
                 turn = max(clock(), self._next_turn)
                 self._next_turn = turn + 60.0 / self.limits.rpm
+                waited += max(0.0, turn - clock())
                 await self._sleep(turn - clock())
             if self._stopped.is_set():
                 raise JudgeError("stopped")
             if clock() >= self._cooldown:
-                return
+                return waited
 
     async def _sleep(self, seconds: float) -> None:
         if seconds <= 0:
@@ -287,7 +339,15 @@ def _proxy_for(url: str) -> tuple[dict[str, Any], dict[str, str]]:
     given = getproxies().get(target.scheme)
     if not given or proxy_bypass(target.host or ""):
         return {}, {}
-    proxy = URL(given)
+    try:
+        proxy = URL(given if "://" in given else f"http://{given}")
+    except ValueError:
+        proxy = URL()
+    if proxy.scheme not in ("http", "https") or not proxy.host:
+        raise UserError(
+            f"{target.scheme}_proxy in the environment is not a proxy that can be used. Expected http://HOST:PORT; "
+            f"to go without, add {target.host} to no_proxy."
+        )
     login = base64.b64encode(f"{proxy.user}:{proxy.password or ''}".encode()).decode("ascii")
     return {"proxy": str(proxy.with_user(None))}, {"Proxy-Authorization": f"Basic {login}"} if proxy.user else {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
@@ -13,6 +14,8 @@ from implicit_if.harness.judging.api.client import ApiClient
 from implicit_if.harness.judging.protocol import Comparison, Verdict
 
 _DRAIN_SECONDS = 30.0
+_QUIET_SECONDS = 30.0
+"""Without a verdict, after which the user is told so."""
 
 T = TypeVar("T")
 
@@ -39,6 +42,7 @@ def stream(
         client = loop.run(open_client().__aenter__())
         try:
             waiting: set[asyncio.Task[Verdict]] = set()
+            quiet = 0.0
             while True:
                 while len(waiting) < concurrency and not (waiting and hold()):
                     if (comparison := next(source, None)) is None:
@@ -46,13 +50,19 @@ def stream(
                     waiting.add(loop.task(ask(client, comparison)))
                 if not waiting:
                     return
-                done, waiting = loop.run(asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED))
+                first = asyncio.wait(waiting, timeout=_QUIET_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                done, waiting = loop.run(first)
+                quiet = 0.0 if done else quiet + _QUIET_SECONDS
+                if quiet:
+                    fault = f"; the last fault: {client.last_fault}" if client.last_fault else ""
+                    where = f"{client.endpoint.host}, {len(waiting)} requests in flight{fault}"
+                    print(f"\nno verdict for {quiet:.0f} s from {where}", file=sys.stderr)
                 yield from (task.result() for task in done if task.exception() is None)
-                fault = next((error for task in done if (error := task.exception()) is not None), None)
-                if fault is not None:
+                ended = next((error for task in done if (error := task.exception()) is not None), None)
+                if ended is not None:
                     client.stop()
                     yield from _last_verdicts(loop, waiting)
-                    raise fault
+                    raise ended
         finally:
             loop.cancel_all()
             loop.run(client.__aexit__(None, None, None))

@@ -11,25 +11,28 @@ from typing import Any, Protocol
 
 from implicit_if.harness.judging.api.client import ApiClient, Endpoint, Limits
 from implicit_if.harness.judging.api.event_loop import run_alone, stream
-from implicit_if.harness.judging.api.faults import Rejected, Unanswered
+from implicit_if.harness.judging.api.faults import Malformed, Rejected, Unanswered
 from implicit_if.harness.judging.api.options import Prices
 from implicit_if.harness.judging.api.prompts import FIRST, SECOND
 from implicit_if.harness.judging.protocol import Comparison, Estimate, JudgeError, Verdict
 from implicit_if.harness.storage import sha256_json
+from implicit_if.harness.thoughts import after_thoughts
 
-PARSER = "verdict:v1"
-"""Version of `parse_text` and `weigh_letters`: part of the fingerprint of every judge that uses them."""
+PARSER = "verdict:v2"
+"""Version of `parse_text`, `weigh_letters` and `no_verdict`: part of the fingerprint of every judge that uses them."""
 
 TEXT_REMEDY = (
-    "Raise max_tokens if the answers end before their verdict (models that think need thousands), or mend the prompt: "
-    "an answer is the verdict alone, or ends in a line 'Verdict: m'."
+    "Raise max_tokens if the answers end before their verdict (models that think need thousands), or change the "
+    "prompt: an answer is the verdict alone, or ends in a line 'Verdict: m'."
 )
-"""What may mend text answers without a verdict."""
+"""What may help text answers without a verdict."""
 
+_CUT = frozenset({"length", "max_tokens", "model_context_window_exceeded"})
+_REFUSED = frozenset({"content_filter", "refusal", "safety", "error", "insufficient_system_resource", "pause_turn"})
 _HOPELESS = 8
 _RAW_CHARS = 20_000
 _VERDICT = re.compile(rf"[\"'`*_(\[]*({FIRST}|{SECOND})[\"'`*_)\]]*\.?")
-_VERDICT_LINE = re.compile(rf"[*_#>\s]*[Vv]erdict[*_]*\s*:\s*{_VERDICT.pattern}[*_]*\s*")
+_VERDICT_LINE = re.compile(rf"[*_#\s]*[Vv]erdict[*_]*\s*:\s*{_VERDICT.pattern}[*_]*\s*")
 
 
 @dataclass(frozen=True)
@@ -57,16 +60,12 @@ class Reading:
         prefers_first: Probability that the first answer is better; None if the answer holds no verdict.
         error: Why it holds none.
         raw: What the judge said, and what it said it with.
-        tokens_in: Tokens read, as the server counts; None if it does not say.
-        tokens_out: Tokens written.
         hopeless: True if the next answer will lack the same thing (logprobs): no use asking on.
     """
 
     prefers_first: float | None
     error: str | None
     raw: dict[str, Any]
-    tokens_in: float | None = None
-    tokens_out: float | None = None
     hopeless: bool = False
 
 
@@ -115,11 +114,15 @@ class LLMJudge:
         self.fingerprint = sha256_json(dict(self.identity))
         self.paid = not (self.prices.per_million_in == 0 and self.prices.per_million_out == 0)
 
+    def check_ready(self) -> None:
+        """Raises `UserError` if a key is missing; nothing is asked."""
+        self.endpoint.check_key()
+
     def judge(self, comparisons: Iterable[Comparison]) -> Iterator[Verdict]:
         """Yields verdicts as they come; at most `limits.concurrency` comparisons are read ahead.
 
         Raises:
-            JudgeError: If the server refuses every request or was never reached; says what to mend.
+            JudgeError: If the server refuses every request or was never reached; says what to change.
         """
         tally = _Tally(self.name)
 
@@ -132,7 +135,9 @@ class LLMJudge:
     def estimate(self, comparisons: Iterable[Comparison]) -> Estimate:
         """One call a comparison; a token is taken as 4 bytes of prompt, and every answer as long as it may be.
 
-        If the settings do not say how long that is, the cost is not known.
+        English prose has about that; digits, emoji and some scripts have more tokens, and an attempt that fails may be
+        charged, so the cost can be higher. `--max-cost` counts what answers report. If the settings do not say how
+        long an answer may be, the cost is not known.
         """
         calls, tokens_in = 0, 0.0
         tokens_out: int | None = 0
@@ -155,14 +160,14 @@ class LLMJudge:
     async def _ask(self, client: ApiClient, comparison: Comparison, tally: _Tally) -> Verdict:
         question = self.dialect.question(comparison)
         try:
-            answer = await client.post(question.body, self.dialect.reading)
+            answer = await client.post(question.body, self._reading)
         except Rejected as error:
             tally.refused(error)
             return Verdict(comparison.key, None, error=self._shown(str(error)))
         except Unanswered as error:
             tally.unanswered(error, client, self.limits.concurrency)
             return Verdict(comparison.key, None, error=self._shown(str(error)))
-        reading = answer.content
+        reading, cost = answer.content
         tally.answered(reading)
         raw = reading.raw | ({"cut": question.cut} if question.cut else {})
         return Verdict(
@@ -171,9 +176,22 @@ class LLMJudge:
             raw=self._shown(json.dumps(raw, ensure_ascii=False)),
             error=reading.error and self._shown(reading.error),
             latency=answer.latency,
-            cost=self.prices.cost(reading.tokens_in, reading.tokens_out),
+            cost=cost,
             remedy=self.dialect.remedy if reading.prefers_first is None else None,
         )
+
+    def _reading(self, content: dict[str, Any]) -> tuple[Reading, float | None]:
+        """What an answer says and what it cost.
+
+        One that is not what the API promises is asked again only if it was not charged.
+        """
+        tokens = token_counts(content)
+        try:
+            return self.dialect.reading(content), self.prices.cost(*tokens)
+        except Malformed as error:
+            if tokens == (None, None) or not self.paid:
+                raise
+            return Reading(None, f"a charged answer of the wrong form: {error}", {}), self.prices.cost(*tokens)
 
 
 class _Tally:
@@ -222,7 +240,7 @@ class _Tally:
     def _give_up(self) -> None:
         raise JudgeError(
             f"judge {self._judge}: none of {self._refused} requests was accepted, the last one: {self._last_refusal}. "
-            f"Mend the judge's options."
+            f"Change the judge's options."
         )
 
 
@@ -230,10 +248,12 @@ def parse_text(text: str) -> tuple[float | None, str | None]:
     """Reads a text verdict: 1.0 for the first answer, 0.0 for the second, or None and why.
 
     A verdict is the identifier alone (quotes, emphasis and a final full stop are permitted), or a last line
-    "Verdict: m". An answer that says two different verdicts, or anything else, holds none. What a model thought,
-    up to `</think>`, does not count.
+    "Verdict: m". An answer that says two different verdicts, or anything else, holds none. What a model thought does
+    not count, and a thought that does not end leaves no verdict.
     """
-    text = text.rpartition("</think>")[2]
+    text, thinking = after_thoughts(text)
+    if thinking:
+        return None, f"the judge's thought does not end: {_short(text)}"
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     if not lines:
         return None, "the judge said nothing"
@@ -246,6 +266,29 @@ def parse_text(text: str) -> tuple[float | None, str | None]:
     if not said or not _VERDICT_LINE.fullmatch(lines[-1]):
         return None, f"no verdict in: {_short(text)} (expected {FIRST} or {SECOND}, or a last line 'Verdict: {FIRST}')"
     return float(said[0] == FIRST), None
+
+
+def no_verdict(finish: Any, *, may_be_cut: bool = False) -> str | None:
+    """Why an answer that ended for this reason holds no verdict; None if it may hold one.
+
+    Args:
+        finish: The API's finish or stop reason.
+        may_be_cut: True where the first token decides, so that the rest may be missing.
+    """
+    if finish in _REFUSED or (finish in _CUT and not may_be_cut):
+        return f"the answer ended by {finish!r}, so what it says is no verdict"
+    return None
+
+
+def token_counts(content: dict[str, Any]) -> tuple[float | None, float | None]:
+    """Tokens read and written, as OpenAI's or Anthropic's usage counts them; None where it does not."""
+    usage = content.get("usage")
+    values = usage if isinstance(usage, dict) else {}
+    read, written = (
+        next((v for name in names if isinstance(v := values.get(name), int | float) and 0 <= v < math.inf), None)
+        for names in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
+    )
+    return read, written
 
 
 def weigh_letters(top_logprobs: Iterable[tuple[str, float]], min_mass: float) -> tuple[float | None, str | None]:
@@ -272,17 +315,17 @@ def weigh_letters(top_logprobs: Iterable[tuple[str, float]], min_mass: float) ->
     return mass[FIRST] / total, None
 
 
-def try_one(judge: LLMJudge, comparison: Comparison) -> Reading | Rejected:
-    """Asks one question as `judge` would: the answer as read, or the refusal.
+def try_one(judge: LLMJudge, comparison: Comparison) -> tuple[Reading, float | None] | Rejected:
+    """The answer to one question as `judge` would read it, with its cost, or the refusal.
 
     Raises:
         JudgeError: If the server refuses every request or does not answer.
     """
 
-    async def ask() -> Reading | Rejected:
+    async def ask() -> tuple[Reading, float | None] | Rejected:
         async with ApiClient(judge.endpoint, judge.limits) as client:
             try:
-                return (await client.post(judge.dialect.question(comparison).body, judge.dialect.reading)).content
+                return (await client.post(judge.dialect.question(comparison).body, judge._reading)).content
             except Rejected as error:
                 return error
             except Unanswered as error:

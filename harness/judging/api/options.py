@@ -83,7 +83,7 @@ def parse_options(model: type[M], judge: str, options: Mapping[str, Any]) -> M:
         return model.model_validate(dict(options))
     except ValidationError as error:
         detail = "; ".join(f"{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" for e in error.errors())
-        raise UserError(f"judge {judge!r}: {detail}. Mend the option.") from error
+        raise UserError(f"judge {judge!r}: {detail}. Change the option.") from error
 
 
 def make_endpoint(base_url: str, path: str, key: str | None, key_source: str, headers: Mapping[str, str]) -> Endpoint:
@@ -97,19 +97,13 @@ def make_endpoint(base_url: str, path: str, key: str | None, key_source: str, he
         headers: May hold "{key}", which is filled in; a header that does is left out without a key.
 
     Raises:
-        UserError: If there is no key and the server is not this machine's, or the key has characters no header holds.
+        UserError: If the key has characters no header holds.
     """
-    endpoint = Endpoint(base_url + path)
-    if not key and not endpoint.is_local:
-        raise UserError(
-            f"no key for {endpoint.host}: {key_source} is not set. Set it in the environment; if the server needs "
-            f"none, to any word."
-        )
     if key and not (key.isascii() and key.isprintable()):
-        raise UserError(f"{key_source} holds characters that no key has (a line end, a quote?). Set it anew.")
+        raise UserError(f"{key_source} holds characters that no key has (a line end, a quote?). Set it again.")
     filled = {name: value.replace("{key}", key or "") for name, value in headers.items() if key or "{key}" not in value}
     secrets = (key,) if key and len(key) >= _SHORTEST_SECRET else ()
-    return Endpoint(endpoint.url, filled, secrets, key_source)
+    return Endpoint(base_url + path, filled, secrets, key_source, lacks_key=not key)
 
 
 def read_key(variable: str) -> str | None:

@@ -22,7 +22,7 @@ from implicit_if.harness.judging.alpaca_eval_annotators import (
     load_annotator,
 )
 from implicit_if.harness.judging.api.client import Endpoint
-from implicit_if.harness.judging.api.llm_judge import LLMJudge, Question, Reading
+from implicit_if.harness.judging.api.llm_judge import LLMJudge, Question, Reading, no_verdict
 from implicit_if.harness.judging.api.options import (
     ApiOptions,
     Prices,
@@ -32,13 +32,14 @@ from implicit_if.harness.judging.api.options import (
     prices_for,
 )
 from implicit_if.harness.judging.backends.anthropic import anthropic_endpoint, as_messages, joined_text
-from implicit_if.harness.judging.backends.openai import first_choice, openai_endpoint, token_counts
+from implicit_if.harness.judging.backends.openai import first_choice, openai_endpoint
 from implicit_if.harness.judging.protocol import Comparison
 from implicit_if.harness.safe_text import POLICY, cut, neutralise
 from implicit_if.harness.storage import sha256_text
+from implicit_if.harness.thoughts import after_thoughts
 
-QUOTES = "quotes:v1"
-"""Version of `guard_quotes`; fingerprinted."""
+QUOTES = "quotes:v2"
+"""Version of `guard_quotes` and of what holds no verdict; fingerprinted."""
 
 _PATHS = {"chat": "/chat/completions", "completions": "/completions"}
 _PARSER_FAULTS: tuple[type[Exception], ...] = (
@@ -113,18 +114,19 @@ class AnnotatorDialect:
         """What an answer says, by alpaca-eval's parser."""
         if self._annotator.api == "messages":
             text = joined_text(content)
-            choice = {**content, "text": text}
-            tokens = token_counts(content, "input_tokens", "output_tokens")
+            choice = {**content, "text": text, "finish_reason": content.get("stop_reason")}
         else:
             choice = _as_alpaca_eval_reads(first_choice(content), content)
             text = str(choice["text"])
-            tokens = token_counts(content, "prompt_tokens", "completion_tokens")
-        raw = {"said": text, "model": content.get("model")}
+        raw = {"said": text, "finish_reason": choice["finish_reason"], "model": content.get("model")}
+        ended = no_verdict(choice["finish_reason"], may_be_cut=bool(self._settings.get("logprobs")))
+        if ended or after_thoughts(text)[1]:
+            return Reading(None, ended or f"the thought does not end in {text[-60:]!r}", raw)
         if self._settings.get("logprobs") and not choice.get("logprobs"):
             error = "the answer has no logprobs, which this annotator's parser needs. Use a server that gives them"
-            return Reading(None, error, raw, *tokens, hopeless=True)
+            return Reading(None, error, raw, hopeless=True)
         parsed = choice if self._annotator.completion_key == "completions_all" else text
-        return Reading(*self._parse(parsed, text), raw, *tokens)
+        return Reading(*self._parse(parsed, text), raw)
 
     def _asked(self, prompt: str) -> dict[str, Any]:
         if self._annotator.api == "completions":

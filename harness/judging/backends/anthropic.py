@@ -11,7 +11,15 @@ from pydantic import Field
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.api.client import Endpoint, check_url
 from implicit_if.harness.judging.api.faults import Malformed
-from implicit_if.harness.judging.api.llm_judge import PARSER, TEXT_REMEDY, LLMJudge, Question, Reading, parse_text
+from implicit_if.harness.judging.api.llm_judge import (
+    PARSER,
+    TEXT_REMEDY,
+    LLMJudge,
+    Question,
+    Reading,
+    no_verdict,
+    parse_text,
+)
 from implicit_if.harness.judging.api.options import (
     ApiOptions,
     make_endpoint,
@@ -22,7 +30,7 @@ from implicit_if.harness.judging.api.options import (
     read_key,
 )
 from implicit_if.harness.judging.api.prompts import Prompt, load_prompt
-from implicit_if.harness.judging.backends.openai import token_counts
+from implicit_if.harness.judging.backends.openai import text_parts
 from implicit_if.harness.judging.protocol import Comparison
 
 ANTHROPIC_URL = "https://api.anthropic.com"
@@ -75,9 +83,9 @@ class MessagesDialect:
     def reading(self, content: dict[str, Any]) -> Reading:
         """What an answer says."""
         text = joined_text(content)
-        prefers_first, error = parse_text(text)
         raw = {"said": text, "finish_reason": content.get("stop_reason"), "model": content.get("model")}
-        return Reading(prefers_first, error, raw, *token_counts(content, "input_tokens", "output_tokens"))
+        error = no_verdict(content.get("stop_reason"))
+        return Reading(None, error, raw) if error else Reading(*parse_text(text), raw)
 
 
 def build(argument: str | None, options: Mapping[str, Any]) -> LLMJudge:
@@ -125,4 +133,4 @@ def joined_text(content: dict[str, Any]) -> str:
     blocks = content.get("content")
     if not isinstance(blocks, list):
         raise Malformed("no content")
-    return "".join(str(b.get("text", "")) for b in blocks if isinstance(b, dict) and b.get("type") == "text")
+    return text_parts(blocks)

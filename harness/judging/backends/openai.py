@@ -23,6 +23,7 @@ from implicit_if.harness.judging.api.llm_judge import (
     LLMJudge,
     Question,
     Reading,
+    no_verdict,
     parse_text,
     try_one,
     weigh_letters,
@@ -108,17 +109,17 @@ class ChatDialect:
         """What an answer says."""
         choice = first_choice(content)
         text = choice["text"]
-        raw = {"said": text, "finish_reason": choice.get("finish_reason"), "model": content.get("model")}
-        tokens = token_counts(content, "prompt_tokens", "completion_tokens")
+        raw = {"said": text, "finish_reason": choice["finish_reason"], "model": content.get("model")}
+        if error := no_verdict(choice["finish_reason"], may_be_cut=self._mode == "logprobs"):
+            return Reading(None, error, raw)
         if self._mode == "text":
-            prefers_first, error = parse_text(text)
-            return Reading(prefers_first, error, raw, *tokens)
+            return Reading(*parse_text(text), raw)
         alternatives = first_alternatives(choice)
         if alternatives is None:
             error = "the answer has no logprobs. Use logprobs=text, or a server and model that give them"
-            return Reading(None, error, raw, *tokens, hopeless=True)
+            return Reading(None, error, raw, hopeless=True)
         prefers_first, error = weigh_letters(alternatives, self._options.min_mass)
-        return Reading(prefers_first, error, raw | {"top_logprobs": dict(alternatives[:5])}, *tokens)
+        return Reading(prefers_first, error, raw | {"top_logprobs": dict(alternatives[:5])})
 
 
 class AutoJudge:
@@ -142,6 +143,10 @@ class AutoJudge:
         """Both modes, or the one that was chosen."""
         return (self._weighted, self._text) if self._chosen is None else (self._chosen,)
 
+    def check_ready(self) -> None:
+        """See `LLMJudge.check_ready`."""
+        self._text.check_ready()
+
     def settle(self, candidate: Judge) -> None:
         """See `Judge`."""
         self._chosen = self._weighted if candidate is self._weighted else self._text
@@ -158,12 +163,13 @@ class AutoJudge:
             if isinstance(answer, Rejected):
                 obstacles.append(f"with logprobs={option} it {answer}")
                 continue
-            costs.append(judge.prices.cost(answer.tokens_in, answer.tokens_out))
-            if answer.prefers_first is not None:
+            reading, cost = answer
+            costs.append(cost)
+            if reading.prefers_first is not None:
                 self.settle(judge)
                 known = [cost for cost in costs if cost is not None]
                 return sum(known) if known else None
-            obstacles.append(f"with logprobs={option}, {answer.error}")
+            obstacles.append(f"with logprobs={option}, {reading.error}")
         raise JudgeError(
             f"judge {self.name}: the server gave no verdict on a trial question: {'; '.join(obstacles)}. Mend the "
             f"options (a larger max_tokens, another prompt), or set logprobs=text or required to ask all the same."
@@ -256,7 +262,9 @@ def _client_config(model: str) -> dict[str, str]:
 
 
 def first_choice(content: dict[str, Any]) -> dict[str, Any]:
-    """The first choice of a completion, with its text as `text`.
+    """The first choice of a completion, with its text as `text`; the texts of several parts are joined.
+
+    Its `finish_reason` is "refusal" where the message says so by a field of its own.
 
     Raises:
         Malformed: If there is none.
@@ -267,9 +275,18 @@ def first_choice(content: dict[str, Any]) -> dict[str, Any]:
         raise Malformed("no choices") from None
     message = choice.get("message")
     text = message.get("content") if isinstance(message, dict) else choice.get("text")
+    if isinstance(text, list):
+        text = text_parts(text)
     if not isinstance(text, str | None):
         raise Malformed("the choice's content is no text")
-    return choice | {"text": text or ""}
+    refused = isinstance(message, dict) and message.get("refusal") and not text
+    return choice | {"text": text or "", "finish_reason": "refusal" if refused else choice.get("finish_reason")}
+
+
+def text_parts(parts: list[Any]) -> str:
+    """The texts of an answer in several parts, joined; thoughts and calls are left out."""
+    texts = (p.get("text") for p in parts if isinstance(p, dict) and p.get("type") in ("text", "output_text"))
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 def first_alternatives(choice: dict[str, Any]) -> list[tuple[str, float]] | None:
@@ -280,11 +297,3 @@ def first_alternatives(choice: dict[str, Any]) -> list[tuple[str, float]] | None
         return [(str(t["token"]), float(t["logprob"])) for t in token["top_logprobs"]] or None
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         return None
-
-
-def token_counts(content: dict[str, Any], read: str, written: str) -> tuple[float | None, float | None]:
-    """Tokens read and written, as the server counts them; None where it does not."""
-    usage = content.get("usage")
-    values = [usage.get(name) if isinstance(usage, dict) else None for name in (read, written)]
-    counts = [float(v) if isinstance(v, int | float) and v >= 0 else None for v in values]
-    return counts[0], counts[1]

@@ -133,7 +133,7 @@ def _measure(args: argparse.Namespace, spec: str) -> Measured | None:
             raise UserError(f"--dry-run: {args.sheet} holds no sheet yet. People make no calls; leave --dry-run out.")
         print(write_sheet([pair for pairs in parts.values() for pair in pairs], args.sheet))
         return None
-    judge = get_judge(spec, **parse_options(args.option))
+    judge = get_judge(spec, dry_run=args.dry_run, **parse_options(args.option))
     if args.dry_run:
         for name, pairs in parts.items():
             print(f"{name}:")

@@ -177,7 +177,7 @@ def _api_rows(backend: str, argument: str | None, options: dict[str, Any]) -> li
         rows.append(
             (
                 "estimated price",
-                f"at most ${1000 * (estimate.cost or 0):.2f} for 1,000 comparisons of two answers of 1,000 characters, "
+                f"about ${1000 * (estimate.cost or 0):.2f} for 1,000 comparisons of two answers of 1,000 characters, "
                 f"both orders",
             )
         )

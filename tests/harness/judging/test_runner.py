@@ -251,7 +251,7 @@ def test_a_paid_judge_announces_calls_and_cost_and_a_free_one_does_not(
     paid = FakeJudge(lambda c: 0.5, version="paid", paid=True, price=0.25)
     pairs = [make_pair(1), make_pair(2), make_pair(2), make_pair(3, "x", "x")]
     result = annotate(pairs, paid, store, progress=False)
-    assert "4 calls, estimated cost at most $1.00" in capsys.readouterr().err
+    assert "4 calls, estimated cost about $1.00" in capsys.readouterr().err
     assert (result.cost, result.spent) == (1.0, 1.0)
     assert result.estimate is not None
     assert result.estimate.calls == 4
@@ -366,7 +366,7 @@ def test_dry_run_judges_and_writes_nothing(store: Path, capsys: pytest.CaptureFi
     assert not store.exists()
     assert (result.n_judged, result.n_expected) == (1, 2)
     assert {u.error for u in result.unjudged} == {"not judged yet"}
-    assert "2 calls, estimated cost at most $0.50" in capsys.readouterr().err
+    assert "2 calls, estimated cost about $0.50" in capsys.readouterr().err
 
 
 def test_progress_is_shown_by_rank_0_only(

@@ -11,6 +11,7 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.backends.anthropic import build
 from implicit_if.harness.judging.backends.openai import build as build_openai
 from implicit_if.harness.judging.protocol import Comparison, JudgeError
+from implicit_if.harness.judging.registry import get_judge
 
 
 def judge(server: FakeServer, **options: Any) -> Any:
@@ -97,4 +98,4 @@ def test_missing_key_and_wrong_options(monkeypatch: pytest.MonkeyPatch) -> None:
         build("claude", {"logprobs": "text"})
     monkeypatch.delenv("ANTHROPIC_API_KEY")
     with pytest.raises(UserError, match="ANTHROPIC_API_KEY is not set"):
-        build("claude", {})
+        get_judge("anthropic:claude")

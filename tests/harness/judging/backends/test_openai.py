@@ -18,6 +18,7 @@ from implicit_if.harness.judging.backends.openai import AutoJudge, build
 from implicit_if.harness.judging.cost_limit import CostLimitError
 from implicit_if.harness.judging.pairs import Pair, make_pairs
 from implicit_if.harness.judging.protocol import Comparison, JudgeError, Verdict
+from implicit_if.harness.judging.registry import get_judge
 from implicit_if.harness.judging.runner import annotate
 from implicit_if.harness.outputs import Output
 
@@ -232,7 +233,7 @@ def test_a_missing_key_is_an_error_only_elsewhere(server: FakeServer, monkeypatc
     assert next(judge(server).judge(comparisons(1))).prefers_first == 0.75
     assert "authorization" not in server.requests[0].headers
     with pytest.raises(UserError, match="OPENAI_API_KEY is not set"):
-        build("gpt-4.1-mini", {})
+        get_judge("openai:gpt-4.1-mini")
 
 
 def test_a_placeholder_for_a_key_is_no_secret(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,7 +368,7 @@ def test_the_cost_is_printed_and_the_limit_kept_before_auto_asks(
     with pytest.raises(CostLimitError, match=r"above the limit \$0\.0001; nothing was asked"):
         annotate(some_pairs(3), auto, tmp_path / "a.jsonl", progress=False, max_cost=0.0001)
     assert not server.requests
-    assert "6 verdicts to obtain, 6 calls, estimated cost at most $0.0" in capsys.readouterr().err
+    assert "6 verdicts to obtain, 6 calls, estimated cost about $0.0" in capsys.readouterr().err
 
     printed: list[str] = []
 
@@ -377,7 +378,7 @@ def test_the_cost_is_printed_and_the_limit_kept_before_auto_asks(
 
     server.respond = respond
     done = annotate(some_pairs(3), auto, tmp_path / "a.jsonl", progress=False, max_cost=1)
-    assert "6 calls, estimated cost at most $0.0" in printed[0]
+    assert "6 calls, estimated cost about $0.0" in printed[0]
     assert len(server.requests) == 7
     assert done.spent == pytest.approx(7 * (100 * 1 + 2 * 10) / 1e6), "the trial question is paid for too"
     assert done.cost == pytest.approx(6 * (100 * 1 + 2 * 10) / 1e6)
