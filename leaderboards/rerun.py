@@ -54,7 +54,7 @@ MODELS: Mapping[str, Mapping[str, str]] = {
     "proxy_tuned": {**_HF, **_RULES, "expert": _HUB, "anti_expert": _HUB, "alpha": _NUMBER},
 }
 """lm-eval's model classes that may be run, and the form each of their arguments must have."""
-_RULE_OPTION = re.compile(r"(eos|uniform|diversity)\.[A-Za-z_]{1,40}")
+_RULE_OPTION = re.compile(r"[a-z][a-z0-9_]{0,31}\.[A-Za-z_]{1,40}")
 _GENERATION = {"max_gen_toks": _NUMBER, "do_sample": _BOOL, "temperature": _NUMBER, "top_p": _NUMBER, "top_k": _NUMBER}
 _JUDGE_ARGUMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,150}")
 

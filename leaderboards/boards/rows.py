@@ -14,6 +14,9 @@ import numpy as np
 from implicit_if.harness import stats
 from implicit_if.harness.columns import FORM
 from implicit_if.harness.scores import Score
+from implicit_if.harness.stats.length_control.offline_model import length_model, method_name
+from implicit_if.harness.stats.length_control.priors import PRIORS
+from implicit_if.harness.stats.seeds import length_controlled_over_seeds
 from implicit_if.harness.stats.vectors import Floats
 from implicit_if.harness.storage import sha256_json
 from implicit_if.harness.system_kinds import SYSTEM_KINDS, Kind
@@ -168,15 +171,25 @@ def _over_seeds(row: Row, key: BoardKey) -> Row:
     preferences = np.stack([member.preferences for member in row.members])
     summary = stats.over_seeds(preferences, row.first.instruction_ids, n_expected=key.n)
     win_rate = _rounded(summary.estimate.signed(key.signature()))
+    lc, lc_sd = None, None
     controlled = [m.scores.get("length_controlled_win_rate") for m in row.members]
     values = [score.value for score in controlled if score is not None and score.value is not None]
-    lc, lc_sd = None, None
-    if len(values) == len(row.members):
-        # without the answers' lengths there is no interval over seeds, and one seed's would not be the mean's
+    prior = next((prior for prior in PRIORS.values() if method_name(prior) == key.lc), None)
+    if prior is not None:
+        models = [
+            length_model(m.preferences, m.lengths[0], m.lengths[1], ids=m.instruction_ids, prior=prior)
+            for m in row.members
+        ]
+        over = length_controlled_over_seeds(models, n_expected=key.n)
+        lc, lc_sd = _rounded(over.estimate.signed(key.signature(lc=True))), _round(over.sd)
+    elif len(values) == len(row.members):  # by an estimator that is not known here: there is no interval over seeds
         update = {"value": float(np.mean(values)), "interval": None, "signature": key.signature(lc=True)}
-        lc, lc_sd = _rounded(win_rate.model_copy(update=update)), round(float(np.std(values, ddof=1)), _DIGITS)
-    sd = None if summary.sd is None else round(summary.sd, _DIGITS)
-    return replace(row, win_rate=win_rate, win_rate_sd=sd, lc=lc, lc_sd=lc_sd, preferences=preferences)
+        lc, lc_sd = _rounded(win_rate.model_copy(update=update)), _round(float(np.std(values, ddof=1)))
+    return replace(row, win_rate=win_rate, win_rate_sd=_round(summary.sd), lc=lc, lc_sd=lc_sd, preferences=preferences)
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None else round(value, _DIGITS)
 
 
 def _rounded(score: Score) -> Score:
@@ -184,7 +197,7 @@ def _rounded(score: Score) -> Score:
     if interval is not None:
         ends = {"low": round(interval.low, _DIGITS), "high": round(interval.high, _DIGITS)}
         interval = interval.model_copy(update=ends)
-    return score.model_copy(update={"value": None if value is None else round(value, _DIGITS), "interval": interval})
+    return score.model_copy(update={"value": _round(value), "interval": interval})
 
 
 def _position(row: Row) -> tuple[bool, tuple[str, str], int, bool, float, str]:

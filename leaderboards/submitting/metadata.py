@@ -26,6 +26,9 @@ _RULES = re.compile(r"rules:(?P<preset>[^@,]*)")
 _EMBEDDED = {"name": HUB_NAME, "licence": LICENCE}
 
 
+_PLACEHOLDERS = ("your/model", "org/model", "your-org/your-model")
+
+
 class Draft(NamedTuple):
     """A submission's metadata but for `files`, and what the user should know about them.
 
@@ -51,23 +54,21 @@ def align(source: Source, instructions: InstructionSet | None) -> tuple[list[Out
         rest = [o for o in outputs if o.instruction is None and o.instruction_id not in texts]
         sides.append(sorted([*join_instructions(known, texts), *rest], key=lambda o: o.instruction_id))
     system, reference = sides
-    subsets = {o.instruction_id: o.dataset for o in system}  # not every kind of source notes it with the reference
-    reference = [o.model_copy(update={"dataset": subsets[o.instruction_id]}) for o in reference]
     for output in (*system, *reference):
         if not output.output.isascii() and any("\ud800" <= c <= "\udfff" for c in output.output):
             raise UserError(
                 f"the answer of {output.generator!r} to instruction {output.instruction_id} holds half of a surrogate "
                 f"pair, which is not text. Mend that answer and judge it again."
             )
-    wanted = {o.instruction_id for o in system}
-    reference = [o for o in reference if o.instruction_id in wanted]
-    if len(reference) != len(system):
-        missing = sorted(wanted - {o.instruction_id for o in reference})
-        raise UserError(
-            f"the reference does not answer {len(missing)} of {len(system)} instructions (first: {missing[0]}). "
-            f"Only complete results can be submitted."
-        )
-    return system, reference
+    subsets = {o.instruction_id: o.dataset for o in system}  # not every kind of source notes it with the reference
+    answered = {o.instruction_id for o in reference}
+    for name, theirs, mine in (("reference", subsets.keys(), answered), ("system", answered, subsets.keys())):
+        if missing := sorted(theirs - mine):
+            raise UserError(
+                f"the {name} does not answer {len(missing)} of {len(theirs)} instructions (first: {missing[0]}). "
+                f"Only complete results can be submitted: answer these, too, and judge them."
+            )
+    return system, [o.model_copy(update={"dataset": subsets[o.instruction_id]}) for o in reference]
 
 
 def draft(
@@ -89,6 +90,8 @@ def draft(
     Raises:
         UserError: Names the option for everything that is missing.
     """
+    if str(given["name"]).casefold() in _PLACEHOLDERS:
+        raise UserError(f"--name {given['name']}: is the example's. Give your own, e.g. --name my-org/my-model.")
     notes: list[str] = []
     provenance = load_provenance(str(source.model_args.get("pretrained") or "-"))
     kind = _system(source, provenance, given)
@@ -165,6 +168,8 @@ def _base_model(source: Source, provenance: Provenance | None, given: Mapping[st
         guess = dict(_EMBEDDED)
     if guess.get("name") and is_local(str(guess["name"])):
         guess = {}
+    if given.get("base_model") not in (None, guess.get("name")):
+        guess = {}  # what is known is about another model
     added = {"name": "base_model", "revision": "base_revision", "licence": "base_licence"}
     guess |= {key: given[option] for key, option in added.items() if given.get(option)}
     if kind == "control" and not guess.get("name"):

@@ -40,6 +40,7 @@ class Verified:
         instruction_ids: `[n]`, sorted; empty if self-reported.
         preferences: `[n]` in [0, 1], averaged over the orders; empty if self-reported.
         by_order: `[n]` in each presentation order.
+        lengths: `[2, n]` characters of the system's and the reference's answers.
         answers: `[n]` first 8 bytes of each answer's sha256; 0 for answers too short to tell systems apart.
         outputs_sha256: Hash over all answers; None if self-reported.
         sha256: Over the bytes of all files.
@@ -55,6 +56,7 @@ class Verified:
     instruction_ids: tuple[str, ...]
     preferences: Floats
     by_order: dict[Order, Floats]
+    lengths: NDArray[np.uint32]
     answers: NDArray[np.uint64]
     outputs_sha256: str | None
     sha256: str

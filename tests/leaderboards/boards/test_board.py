@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 from pathlib import Path
 from typing import Any
 
+import factory
 import numpy as np
 import pytest
 from board_samples import IDS, SHA, make_verified
+from factory import LongestJudge, make_submission
 
+from implicit_if.harness.comparing import cli as compare_command
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.judging import cli as judge_command
+from implicit_if.harness.outputs import save_outputs
 from implicit_if.leaderboards.boards.board import Board, make_boards
 from implicit_if.leaderboards.boards.board_key import load_families
 from implicit_if.leaderboards.verification.result import Verified
+from implicit_if.leaderboards.verification.verify import verify
 
 RNG = np.random.default_rng(3)
 
@@ -119,6 +126,42 @@ def test_seeds_become_one_row_with_mean_and_sd() -> None:
     assert row.lc_sd == pytest.approx(np.std(means / 2, ddof=1))
     assert row.lc.interval is None
     assert row.form["avg_length"] == 10
+
+
+def test_lc_over_seeds_has_the_interval_that_compare_gives(tmp_path: Path) -> None:
+    seeds = [
+        verify(
+            make_submission(
+                tmp_path / "submissions",
+                name="acme/tuned",
+                revision=f"s{seed}",
+                n=80,
+                seed=seed,
+                judge=LongestJudge(),
+                system={"kind": "response", "seed": seed},
+                words=(30, 60 + 60 * seed),
+            )
+        )
+        for seed in (1, 2, 3)
+    ]
+    (row,) = only_board(*seeds).rows
+    save_outputs(tmp_path / "base.json", factory.outputs("base", 80, factory.LOOKALIKE_SEED))
+    for seed in (1, 2, 3):
+        save_outputs(tmp_path / f"{seed}.json", factory.outputs("tuned", 80, seed, (30, 60 + 60 * seed)))
+        arguments = ("--reference", str(tmp_path / "base.json"), "--judge", "longest")
+        assert factory.run(judge_command, str(tmp_path / f"{seed}.json"), *arguments) == 0
+    stores, outputs = (
+        ",".join(str(tmp_path / f"{s}{end}.json{extra}") for s in (1, 2, 3))
+        for end, extra in ((".annotations", "l"), ("", ""))
+    )
+    arguments = ("--outputs", outputs, outputs, "--reference-outputs", str(tmp_path / "base.json"))
+    out = tmp_path / "compared.json"
+    assert factory.run(compare_command, f"a={stores}", f"b={stores}", *arguments, "--out", str(out)) == 0
+    expected = json.loads(out.read_text())["length_controlled"]["systems"]["a"]["estimate"]
+    assert row.lc is not None
+    assert row.lc.interval is not None
+    assert row.lc.value == pytest.approx(expected["value"], abs=1e-5)
+    assert (row.lc.interval.low, row.lc.interval.high) == pytest.approx(tuple(expected["interval"]), abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -422,3 +422,47 @@ def test_submit_verify_leaderboard_check(with_cache: Path, tmp_path: Path, capsy
     assert run(leaderboard_command, "--root", str(board), "--processes", "1") == 0
     assert "acme/tiny" in (board / "leaderboard.csv").read_text()
     assert run(leaderboard_command, "--root", str(board), "--processes", "1", "--check") == 0
+
+
+def test_a_rerun_passes_on_the_options_of_any_rule(runnable: Path) -> None:
+    given = {"pretrained": "a/b", "eos.weight": 2.0, "no_hello.weight": 1, "length.scale": 0.5}
+    metadata = metadata_with(runnable, model="rules_poe", model_args=given)
+    assert {n: v for n, v in rerun.check_arguments(metadata, {}).items() if "." in n} == {
+        "eos.weight": "2.0",
+        "no_hello.weight": "1",
+        "length.scale": "0.5",
+    }
+    for name, value in (("no_hello.weight", "1;x"), ("../x.weight", "1"), ("a b.weight", "1")):
+        with pytest.raises(UserError, match="not among those a rerun passes on"):
+            rerun.check_arguments(metadata_with(runnable, model="rules_poe", model_args={name: value}), {})
+
+
+@pytest.mark.parametrize("short", ["system", "reference"])
+def test_one_answer_too_few_is_a_sentence(tmp_path: Path, short: str) -> None:
+    cut = {"system": (79, 80), "reference": (80, 79)}[short]
+    save_outputs(tmp_path / "o.json", outputs("mine", 80, 4)[: cut[0]])
+    save_outputs(tmp_path / "r.json", outputs("base", 80, 5)[: cut[1]])
+    options = ("--reference", str(tmp_path / "r.json"), "--annotations", str(tmp_path / "r.json"))
+    with pytest.raises(UserError, match=f"the {short} does not answer 1 of 80 instructions"):
+        submitted(tmp_path, tmp_path / "o.json", *options, *TUNED)
+
+
+def test_another_base_model_has_no_revision_of_the_recorded_one(with_cache: Path) -> None:
+    own = sorted(outputs("mine", 12, 1), key=lambda o: o.instruction_id)
+    verdicts = judge_all(LongestJudge(), own, outputs("base", 12, 2))
+    arguments = {"pretrained": "acme/one"}
+    source = Source(own, own, [], model="rules_poe", model_args=arguments, revision="a" * 40)
+    given = {"name": "acme/x", "licence": "MIT"}
+    recorded = draft(source, own, own, verdicts, given).metadata["base_model"]
+    assert recorded == {"name": "acme/one", "revision": "a" * 40}
+    same = draft(source, own, own, verdicts, {**given, "base_model": "acme/one"}).metadata["base_model"]
+    assert same == recorded
+    other = draft(source, own, own, verdicts, {**given, "base_model": "acme/two"}).metadata["base_model"]
+    assert other == {"name": "acme/two"}
+
+
+@pytest.mark.parametrize("name", ["YOUR/MODEL", "your/model", "org/model"])
+def test_the_examples_name_is_not_submitted(name: str) -> None:
+    own = outputs("mine", 12, 1)
+    with pytest.raises(UserError, match="is the example's"):
+        draft(Source(own, own, []), own, own, judge_all(LongestJudge(), own, own), {"name": name, "licence": "MIT"})
