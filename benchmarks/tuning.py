@@ -121,8 +121,8 @@ def prepare(args: argparse.Namespace, folder: Path) -> Setting:
 
 def ours(setting: Setting) -> Run:
     """`implicit-if tune` without the saving."""
+    from implicit_if.harness.tuning.callbacks import Progress
     from implicit_if.harness.tuning.runner import build_trainer
-    from implicit_if.harness.tuning.trainer import Progress
 
     seed_everything(setting)
     with tempfile.TemporaryDirectory() as work:

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import yaml
+
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.provenance import load_provenance
 from implicit_if.harness.storage import locked, write_json
@@ -19,6 +21,9 @@ from implicit_if.harness.tuning.schema import Recipe
 
 Identity = dict[str, str]
 """What makes two runs the same: hashes of recipe, data and base."""
+
+_FORM = frozenset({"train.save_dtype", "train.lora.merge"})
+"""Keys that change the finished model alone."""
 
 
 def work_folder(target: Path) -> Path:
@@ -52,7 +57,15 @@ def only_run(work: Path) -> Iterator[None]:
         raise UserError(f"{work}: another process is tuning there. Wait for it, or choose another --out.") from error
 
 
-def finished(target: Path, identity: Identity) -> bool:
+def saved_recipe(folder: Path) -> Recipe | None:
+    """The recipe of an unfinished run or of a tuned model; None where there is none that can be read."""
+    try:
+        return Recipe.model_validate(yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8")))
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+
+
+def finished(target: Path, recipe: Recipe, identity: Identity) -> bool:
     """Whether the model is already there.
 
     Raises:
@@ -63,9 +76,8 @@ def finished(target: Path, identity: Identity) -> bool:
     found = load_provenance(target)
     if found is None:
         raise UserError(f"{target}: exists and is no tuned model of ours. Expected a new folder; choose another --out.")
-    if found.identity != identity:
-        another = _difference(found.identity, identity)
-        raise UserError(f"{target}: holds a model of another {another}. Choose another --out, or remove it.")
+    if other := _difference(target, found.identity, recipe, identity):
+        raise UserError(f"{target}: holds a model of another {other}. Choose another --out, or remove it.")
     return True
 
 
@@ -80,10 +92,10 @@ def open_work(work: Path, recipe: Recipe, identity: Identity) -> None:
     marker = work / "run.json"
     if marker.exists():
         found = json.loads(marker.read_text(encoding="utf-8"))
-        if found != identity:
+        if other := _difference(work, found, recipe, identity, _FORM):
             raise UserError(
-                f"{work}: holds an unfinished run of another {_difference(found, identity)}. "
-                f"Choose another --out, or remove that folder to start anew."
+                f"{work}: holds an unfinished run of another {other}. Choose another --out, or remove that folder to "
+                f"start anew."
             )
     for folder in work.glob("checkpoint-*"):
         if not _whole(folder):
@@ -97,6 +109,27 @@ def open_work(work: Path, recipe: Recipe, identity: Identity) -> None:
 def last_checkpoint(work: Path) -> Path | None:
     """The newest whole checkpoint, or None."""
     return max(filter(_whole, work.glob("checkpoint-*")), key=_step, default=None)
+
+
+def check_disk(work: Path, checkpoint: int, finished_model: int) -> str:
+    """What a run takes on the disk and what is free there, as a sentence.
+
+    While a checkpoint is written the one before it is still there; then the last one stays until the model is written.
+
+    Args:
+        work: The work folder; what stands in it already counts as free.
+        checkpoint: Bytes of a checkpoint.
+        finished_model: Bytes that are written after training.
+
+    Raises:
+        UserError: If it does not fit.
+    """
+    needed = checkpoint + max(checkpoint, finished_model)
+    free = shutil.disk_usage(work).free + sum(p.stat().st_size for p in work.rglob("*") if p.is_file())
+    takes = f"training takes up to {needed / 1e9:.2f} GB on the disk of {work}, where {free / 1e9:.2f} GB are free"
+    if needed > free:
+        raise UserError(f"{takes}. Make room, or choose another --out.")
+    return takes
 
 
 @contextlib.contextmanager
@@ -133,5 +166,17 @@ def _step(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("checkpoint-"))
 
 
-def _difference(found: Identity, identity: Identity) -> str:
-    return " and ".join(key for key in identity if found.get(key) != identity[key])
+def _difference(
+    folder: Path, found: Identity, recipe: Recipe, identity: Identity, ignored: frozenset[str] = frozenset()
+) -> str:
+    """In what the run that left `folder` differs from this one, naming the recipe's keys; empty if in nothing."""
+    others = [key for key in identity if found.get(key) != identity[key]]
+    before = saved_recipe(folder)
+    if "recipe" in others and before:
+        others.remove("recipe")
+        old, new = before.choices(), recipe.choices()
+        changed = sorted(key for key in {*old, *new} - ignored if old.get(key) != new.get(key))
+        if changed:
+            named = "; ".join(f"{key} was {old.get(key)}, is now {new.get(key)}" for key in changed)
+            others.insert(0, f"recipe ({named})")
+    return " and ".join(others)

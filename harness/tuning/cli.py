@@ -59,9 +59,13 @@ def run(arguments: argparse.Namespace) -> int:
 
         preview(prepare(recipe, resolve_base(recipe.base).path))
         return 0
-    from implicit_if.harness.tuning.runner import tune
+    from implicit_if.harness.tuning.runner import STOPPED, StoppedError, tune
 
-    tune(recipe, arguments.out or default_folder(recipe), keep_checkpoints=arguments.keep_checkpoints)
+    try:
+        tune(recipe, arguments.out or default_folder(recipe), keep_checkpoints=arguments.keep_checkpoints)
+    except StoppedError as stop:
+        print(f"implicit-if: {stop}", file=sys.stderr)
+        return STOPPED
     return 0
 
 

@@ -214,6 +214,8 @@ def _needed(train: Train) -> Iterator[tuple[str, str, str]]:
         yield "torchao", "torchao", f"train.optimizer={train.optimizer}"
     if train.optimizer in ("adamw_bnb_8bit", "paged_adamw_8bit"):
         yield "bitsandbytes", "bitsandbytes", f"train.optimizer={train.optimizer}"
+    if train.quantize:
+        yield "bitsandbytes", "bitsandbytes", f"train.quantize={train.quantize}"
     if train.attention == "flash_attention_2":
         yield "flash_attn", "flash-attn", f"train.attention={train.attention}"
     if (train.attention or "").startswith("kernels-community/"):

@@ -16,22 +16,33 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.tuning import saved_model
 from implicit_if.harness.tuning.base_model import hub_commit, resolve_base, weights_identity
 from implicit_if.harness.tuning.checkpoints import (
+    check_disk,
     clear_disk_errors,
     finished,
     last_checkpoint,
     only_run,
     open_work,
+    saved_recipe,
     work_folder,
 )
 from implicit_if.harness.tuning.data.prepare import Prepared, prepare
 from implicit_if.harness.tuning.data.rephrasing import Ask, save_decisions
+from implicit_if.harness.tuning.dtype_trial import faster_type
 from implicit_if.harness.tuning.preflight import check_train, fill_note, without_known_warnings
-from implicit_if.harness.tuning.schema import Recipe
+from implicit_if.harness.tuning.schema import Recipe, Train
 
 if TYPE_CHECKING:
     from trl.trainer.sft_config import SFTConfig
 
     from implicit_if.harness.tuning.trainer import RecipeTrainer
+
+
+class StoppedError(UserError):
+    """The process was asked to end (SIGTERM) and left a checkpoint; the command's exit status is `STOPPED`."""
+
+
+STOPPED = 75
+"""Exit status of a run that can be continued: EX_TEMPFAIL of sysexits.h."""
 
 
 @without_known_warnings()
@@ -52,6 +63,7 @@ def tune(recipe: Recipe, out: str | Path, *, ask: Ask | None = None, keep_checkp
     Raises:
         UserError: For bad data, a missing package, a folder that holds another run, a run that another process is
             working on, a full disk, or a loss that is no number.
+        StoppedError: If SIGTERM ended the training; a checkpoint was written.
     """
     import torch
     from accelerate import PartialState
@@ -67,6 +79,8 @@ def tune(recipe: Recipe, out: str | Path, *, ask: Ask | None = None, keep_checkp
         base = resolve_base(recipe.base)
     [commit] = broadcast_object_list([hub_commit(base, recipe.base_revision) if main else None])
     recipe = recipe.model_copy(update={"base_revision": commit})
+    # Decided by the first process: others might measure otherwise.
+    [(recipe, chosen)] = broadcast_object_list([_choose_type(recipe, work, target) if main else None])
     prepared = prepare(recipe, base.path, ask)
     _check_same_rows(prepared)
     [weights] = broadcast_object_list([weights_identity(base, commit) if main else None])
@@ -76,11 +90,12 @@ def tune(recipe: Recipe, out: str | Path, *, ask: Ask | None = None, keep_checkp
         "data": prepared.sha256,
         "base": weights,
     }
-    if finished(target, identity):
+    if finished(target, recipe, identity):
         _say(main, f"{target} is already tuned with this recipe, data and base")
         if work.exists() and not keep_checkpoints:
             _say(main, f"note: checkpoints of it are still in {work}; `rm -r {shlex.quote(str(work))}` removes them")
         return target
+    prepared.notes.extend(chosen)
     if note := fill_note(len(prepared.encoded), recipe.train, state.num_processes):
         prepared.notes.append(note)
     for note in prepared.notes:
@@ -92,6 +107,7 @@ def tune(recipe: Recipe, out: str | Path, *, ask: Ask | None = None, keep_checkp
         state.wait_for_everyone()
         with clear_disk_errors(work):
             trainer = build_trainer(prepared, base.path, work, state.num_processes)
+            _say(main, check_disk(work, *_bytes_on_disk(trainer, recipe)) if main else "")
             _train(trainer, work)
             saved_model.save(trainer, prepared, base, identity, work, target)
         if main and not keep_checkpoints:
@@ -105,7 +121,8 @@ def build_trainer(prepared: Prepared, model_path: str, work: Path, processes: in
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback
 
-    from implicit_if.harness.tuning.trainer import Progress, RecipeTrainer
+    from implicit_if.harness.tuning.callbacks import Progress
+    from implicit_if.harness.tuning.trainer import RecipeTrainer
 
     train = prepared.recipe.train
     rows = [{"input_ids": row.input_ids, "labels": row.labels} for row in prepared.encoded]
@@ -117,7 +134,8 @@ def build_trainer(prepared: Prepared, model_path: str, work: Path, processes: in
         train_dataset=Dataset.from_list(rows),
         processing_class=prepared.tokenizer,
         peft_config=peft_config(prepared.recipe),
-        callbacks=[Progress()],
+        quantization_config=quantization_config(train),
+        callbacks=[Progress(sum(len(row.input_ids) for row in prepared.encoded))],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -140,7 +158,7 @@ def sft_config(recipe: Recipe, work: Path, processes: int) -> SFTConfig:
         dataset_kwargs={"skip_prepare_dataset": train.packing != "packed"},
         max_length=recipe.encoding.max_length if train.packing == "packed" else None,
         packing=train.packing == "packed",
-        padding_free=train.packing == "padding_free",
+        padding_free=train.packing == "padding_free" and train.micro_batch > 1,
         num_train_epochs=train.epochs,
         max_steps=train.max_steps or -1,
         per_device_train_batch_size=train.micro_batch,
@@ -184,6 +202,46 @@ def peft_config(recipe: Recipe) -> Any:
     )
 
 
+def quantization_config(train: Train) -> Any:
+    """How the frozen weights are quantized, in bitsandbytes' words; None where they are not."""
+    if train.quantize is None:
+        return None
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True,
+        bnb_4bit_quant_type=train.quantize,
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=train.weights,
+    )
+
+
+def _choose_type(recipe: Recipe, work: Path, target: Path) -> tuple[Recipe, list[str]]:
+    """The recipe with `train.weights=auto` decided, and a note of it; a run that has begun keeps its type."""
+    if recipe.train.weights != "auto":
+        return recipe, []
+    if begun := saved_recipe(work) or saved_recipe(target):
+        weights, note = str(begun.train.weights), f"frozen weights are {begun.train.weights}, as when this run began"
+    else:
+        weights, note = faster_type()
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"weights": weights})}), [note]
+
+
+def _bytes_on_disk(trainer: RecipeTrainer, recipe: Recipe) -> tuple[int, int]:
+    """Of a checkpoint, and of all that is written after training: the trained weights, then the finished model."""
+    model: Any = trainer.model
+    trained = [p for p in model.parameters() if p.requires_grad]
+    moments = 2 * (1 if "8bit" in recipe.train.optimizer else 4)
+    # With ZeRO-3 a process holds a part of each.
+    numbers = [getattr(p, "ds_numel", p.numel()) for p in trained]
+    weights = sum(n * p.element_size() for n, p in zip(numbers, trained, strict=True))
+    lora = recipe.train.lora
+    whole = model.get_base_model() if lora else model
+    size = 2 if (recipe.train.save_dtype or recipe.train.weights) == "bfloat16" else 4
+    finished_model = weights if lora and not lora.merge else whole.num_parameters() * size
+    return weights + moments * sum(numbers), weights + finished_model
+
+
 def _check_same_rows(prepared: Prepared) -> None:
     """Refuses a launch whose processes would train on different rows, as where each has files or a cache of its own."""
     from accelerate.utils import gather_object
@@ -196,6 +254,8 @@ def _check_same_rows(prepared: Prepared) -> None:
 
 
 def _train(trainer: RecipeTrainer, work: Path) -> None:
+    from implicit_if.harness.tuning.callbacks import StopOnSignal
+
     checkpoint = last_checkpoint(work)
     main = trainer.is_world_process_zero()
     if checkpoint:
@@ -203,7 +263,15 @@ def _train(trainer: RecipeTrainer, work: Path) -> None:
         trainer.count_tokens_from(checkpoint)
     if trainer.head_on_loss_positions:
         _say(main, "no GPU: the head scores trained positions only")
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    stop = StopOnSignal()
+    trainer.add_callback(stop)
+    with stop.listening():
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if trainer.state.global_step < trainer.state.max_steps:
+        raise StoppedError(
+            f"SIGTERM: stopped after step {trainer.state.global_step} of {trainer.state.max_steps}, which is saved. "
+            f"Run the same command to continue."
+        )
 
 
 def _say(main: bool, text: str) -> None:

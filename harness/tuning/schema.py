@@ -75,12 +75,18 @@ class Encoding(_Part):
 
 
 class Lora(_Part):
-    """Low-rank adapters on the linear layers, merged into the weights at the end. `scale = alpha / r`."""
+    """Low-rank adapters on the linear layers. `scale = alpha / r`.
+
+    Attributes:
+        merge: Merge them into the weights at the end, so that any tool loads the model; else the adapters alone are
+            saved, which takes no memory for the whole model.
+    """
 
     r: int = Field(default=16, ge=1)
     alpha: int = Field(default=32, ge=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     targets: str | list[str] = "all-linear"
+    merge: bool = True
 
 
 class Train(_Part):
@@ -95,16 +101,19 @@ class Train(_Part):
         warmup: Share of the steps in which it rises.
         weight_decay: AdamW's.
         batch: Conversations per optimiser step, over all processes; with packing=packed, packs of them.
-        micro_batch: Conversations per forward pass and process.
+        micro_batch: Conversations per forward pass and process; with packing=packed, packs of them.
         clip: Largest norm of the gradient.
         loss_average: "example": the mean of each conversation's mean, as released; "token": every token the same.
-        weights: Type of the trained weights (with LoRA: of the frozen ones; adapters are float32).
+        weights: Type of the trained weights (with LoRA: of the frozen ones; adapters are float32). "auto", with LoRA,
+            takes bfloat16 where this machine multiplies it faster, else float32.
+        quantize: "nf4" keeps the frozen weights in 4 bits (QLoRA, by bitsandbytes), computing in the type of
+            `weights`; adapters are bfloat16.
         autocast: Compute in bfloat16 where the weights are float32; on a GPU.
         optimizer: AdamW, whole or in 8 bits (torchao or bitsandbytes).
         stochastic_rounding: For bfloat16 weights, with adamw_torch_8bit.
         gradient_checkpointing: Recompute activations: less memory, about a third more time.
         packing: "packed" joins rows up to max_length, "padding_free" joins the rows of a micro batch; no row sees
-            another. Both need loss_average=token.
+            another, and each weighs what `loss_average` says.
         attention: transformers' `attn_implementation`; None takes its default.
         lora: Adapters; None trains every weight.
         save_steps: Steps between checkpoints; None saves after each epoch.
@@ -123,7 +132,8 @@ class Train(_Part):
     micro_batch: int = Field(default=1, ge=1)
     clip: float = Field(default=1.0, gt=0)
     loss_average: Literal["example", "token"] = "example"
-    weights: Literal["float32", "bfloat16"] = "float32"
+    weights: Literal["auto", "float32", "bfloat16"] = "float32"
+    quantize: Literal["nf4"] | None = None
     autocast: bool = True
     optimizer: Optimizer = "adamw_torch"
     stochastic_rounding: bool = False
@@ -138,13 +148,9 @@ class Train(_Part):
 
     @model_validator(mode="after")
     def _agree(self) -> Train:
-        if self.loss_average == "example" and self.micro_batch != 1:
-            raise ValueError(
-                f"micro_batch is {self.micro_batch}, but loss_average=example needs 1, or long and short examples "
-                f"would not weigh the same; set train.micro_batch=1 or train.loss_average=token"
-            )
-        if self.packing != "none" and self.loss_average == "example":
-            raise ValueError(f"packing={self.packing} joins examples; it needs train.loss_average=token")
+        if self.lora is None and (self.weights == "auto" or self.quantize):
+            key = f"quantize={self.quantize}" if self.quantize else "weights=auto"
+            raise ValueError(f"{key} is for frozen weights; set train.lora.r=16")
         if self.stochastic_rounding and (self.optimizer != "adamw_torch_8bit" or self.weights != "bfloat16"):
             raise ValueError("stochastic_rounding needs train.optimizer=adamw_torch_8bit and train.weights=bfloat16")
         if self.weights == "bfloat16" and self.lora is None and not self.stochastic_rounding:
@@ -184,16 +190,28 @@ class Recipe(_Part):
 
     @property
     def fingerprint(self) -> str:
-        """Hex sha256 over every choice that shapes the tuned model, but for base, rows and seed.
+        """Hex sha256 over `choices`. Base, rows and seed have records of their own beside it."""
+        return sha256_json(self.choices())
 
-        These have records of their own beside it. Names, and what changes no weight, do not count.
+    def choices(self) -> dict[str, Any]:
+        """Every choice that shapes the tuned model, but for base, rows and seed, by dotted key.
+
+        Names, and what changes no weight, do not count.
         """
         values = self.model_dump(mode="json", include={"data", "encoding", "train"})
         for key in ("path", "licence"):
             del values["data"][key]
         for key in ("seed", "save_steps", "gradient_checkpointing", "report_to"):
             del values["train"][key]
-        return sha256_json(values)
+        return dict(_flat(values))
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def key_paths(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:

@@ -1,26 +1,24 @@
 """The one trainer: TRL's `SFTTrainer` on rows that are already encoded, with what this project adds.
 
-It averages the loss as the recipe says, scores only trained positions where there is no GPU, stops on a loss that is
-not a number, and says how fast it goes and how long it will take.
+It averages the loss as the recipe says, scores only trained positions where there is no GPU, and stops on a loss that
+is not a number.
 """
 
 from __future__ import annotations
 
 import math
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch  # noqa: TID253  (only the runner imports this module)
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments  # noqa: TID253
+from transformers import TrainerState  # noqa: TID253
 from transformers.trainer import TRAINER_STATE_NAME  # noqa: TID253
 from trl.trainer.sft_trainer import SFTTrainer  # noqa: TID253
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.tuning import cpu_loss
-from implicit_if.harness.tuning.data.encode import EncodedRow
+from implicit_if.harness.tuning import cpu_loss, row_attention
+from implicit_if.harness.tuning.data.encode import IGNORED, EncodedRow
 
 
 class NonFiniteLossError(UserError):
@@ -32,23 +30,38 @@ class RecipeTrainer(SFTTrainer):
 
     Args:
         rows: What `train_dataset` was made of, to name rows in errors.
-        per_example: Average over examples instead of tokens; needs one example per forward pass.
+        per_example: Average over examples instead of tokens.
         kwargs: `SFTTrainer`'s own.
     """
 
     def __init__(self, *, rows: Sequence[EncodedRow], per_example: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        model: Any = self.model
+        options: Any = self.args
+        if kwargs.get("quantization_config") is not None:
+            for weight in model.parameters():  # TRL made the adapters bfloat16, whose small steps round away
+                weight.data = weight.data.float() if weight.requires_grad else weight.data
         self._rows = rows
         self._latest: list[tuple[torch.Tensor, torch.Tensor]] = []
+        one_a_pass = options.per_device_train_batch_size == 1 and not options.packing
+        self.weighted = per_example and not one_a_pass
         # Without `num_items_in_batch` each forward pass is averaged by itself, and the passes of a step among each
         # other: with one example a pass, that is the mean over examples.
-        self.model_accepts_loss_kwargs = not per_example
-        model: Any = self.model
+        self.model_accepts_loss_kwargs = self.weighted or not per_example
+        if self.weighted and self.aux_loss_enabled:
+            raise UserError(
+                f"{type(model).__name__} has a loss of its router, which only counts with one row a pass. "
+                "Set train.micro_batch=1 and train.packing=none, or train.loss_average=token."
+            )
         if hasattr(model, "get_base_model"):
             model = model.get_base_model()  # without its adapters' wrapper
-        self.head_on_loss_positions = self.args.device.type == "cpu" and cpu_loss.can_patch(model)
+        on_cpu = options.device.type == "cpu"
+        self.head_on_loss_positions = on_cpu and cpu_loss.can_patch(model)
         if self.head_on_loss_positions:
             cpu_loss.patch(model)
+        chosen = "attn_implementation" in (options.model_init_kwargs or {})
+        if self.padding_free and on_cpu and not chosen and row_attention.can_use(model):
+            row_attention.use(model)
 
     def count_tokens_from(self, checkpoint: Path) -> None:
         """Goes on counting where a checkpoint's log ends; TRL would begin at 0 again."""
@@ -69,8 +82,8 @@ class RecipeTrainer(SFTTrainer):
             NonFiniteLossError: If it is not finite; names the rows.
         """
         self._remember(inputs)
-        if self.head_on_loss_positions and not return_outputs and model.training:
-            loss = self._loss_on_positions(model, inputs, num_items_in_batch)
+        if (self.head_on_loss_positions or self.weighted) and not return_outputs and model.training:
+            loss = self._own_loss(model, inputs, num_items_in_batch)
         else:
             loss = super().compute_loss(  # type: ignore[no-untyped-call]
                 model, inputs, return_outputs, num_items_in_batch
@@ -81,7 +94,7 @@ class RecipeTrainer(SFTTrainer):
         return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Logs a step, unless its gradient is no number.
+        """Logs a step, unless its gradient is no number; the final `train_loss` is the mean over all steps.
 
         Raises:
             NonFiniteLossError: If the gradient's norm is not finite; names the rows of the step.
@@ -89,13 +102,21 @@ class RecipeTrainer(SFTTrainer):
         norm = logs.get("grad_norm", 0.0)
         if not math.isfinite(norm):
             self._stop(self.state.global_step, f"the gradient's norm is {norm}", self._latest)
+        if "train_loss" in logs:  # transformers' own leaves out the steps before a resume
+            losses = [entry["loss"] for entry in self.state.log_history if "loss" in entry]
+            logs["train_loss"] = sum(losses) / len(losses)
         super().log(logs, start_time)
 
-    def _loss_on_positions(
+    def _own_loss(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None
     ) -> torch.Tensor:
-        summed: tuple[torch.Tensor, torch.Tensor] = model(**inputs, summed_nll=True)
-        nll, positions = summed
+        weights = example_weights(inputs) if self.weighted else None
+        if self.head_on_loss_positions:
+            summed: tuple[torch.Tensor, torch.Tensor] = model(**inputs, position_weights=weights, summed_nll=True)
+            nll, positions = summed
+        else:
+            log_probs = model(**inputs, fused_lm_head=True).log_probs  # TRL's, 0 where nothing is trained
+            nll, positions = -(log_probs * weights[:, 1:]).sum(), weights.sum()  # type: ignore[index,union-attr]
         seen = self._mask(inputs).sum()
         self._total_train_tokens += int(self.accelerator.gather_for_metrics(seen).sum())
         self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
@@ -103,8 +124,16 @@ class RecipeTrainer(SFTTrainer):
             return nll / positions.clamp(min=1)
         loss = nll / num_items_in_batch
         if self.args.average_tokens_across_devices:
-            loss = loss * self.accelerator.num_processes  # they are the tokens of all processes, gradients are averaged
+            loss = loss * self.accelerator.num_processes  # the items are those of all processes, gradients are averaged
         return loss
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> Any:
+        """What a step's loss is divided by: its trained positions, or its examples."""
+        if self.weighted:
+            # Counted as the positions are, so that the sum over processes is theirs too.
+            counted = [torch.where(_starts(batch), 0, IGNORED) for batch in batch_samples]
+            batch_samples = [{"labels": rows, "shift_labels": rows} for rows in counted]
+        return super()._get_num_items_in_batch(batch_samples, device)
 
     def _remember(self, inputs: dict[str, Any]) -> None:
         self._latest.append((inputs["input_ids"], self._mask(inputs)))
@@ -126,66 +155,30 @@ class RecipeTrainer(SFTTrainer):
         )
 
 
+def example_weights(inputs: dict[str, Any]) -> torch.Tensor:
+    """`[b, s]`: one over the trained positions of the row that a position belongs to; 0 where nothing is trained.
+
+    So the weighted sum of the losses is the sum of the rows' means, whether rows share a sequence or not.
+    """
+    starts = _starts(inputs).flatten()
+    trained = (inputs["labels"].flatten() != IGNORED) & ~starts
+    row = starts.cumsum(0) - 1
+    counts = torch.bincount(row[trained], minlength=int(row[-1]) + 1)
+    weights = torch.where(trained, 1.0 / counts[row].clamp(min=1), 0.0)
+    return weights.view_as(inputs["labels"])
+
+
+def _starts(inputs: dict[str, Any]) -> torch.Tensor:
+    """`[b, s]`, true at the first token of each row. No label of it is trained: nothing predicts it."""
+    if "position_ids" in inputs:
+        return inputs["position_ids"] == 0  # type: ignore[no-any-return]
+    starts = torch.zeros_like(inputs["input_ids"], dtype=torch.bool)
+    starts[:, 0] = True
+    return starts
+
+
 def _holds(ids: list[int], row: list[int]) -> bool:
     """Whether a forward pass's tokens are, or contain (packed), those of a row."""
     if len(ids) <= len(row):
         return ids == row
     return any(ids[n : n + len(row)] == row for n in range(len(ids) - len(row) + 1) if ids[n] == row[0])
-
-
-class Progress(TrainerCallback):
-    """Prints loss, speed and time left to standard error: every step at first, then about every `every` seconds."""
-
-    def __init__(self, every: float = 10.0) -> None:
-        self.every = every
-        self._started = self._printed = 0.0
-        self._first_step = 0
-        self._tokens: float | None = None
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        self._started = time.monotonic()
-        self._first_step = state.global_step
-        warms_up = args.lr_scheduler_type != "constant" and args.get_warmup_steps(state.max_steps) > 0
-        if state.is_world_process_zero and state.max_steps == 1 and warms_up:
-            print(
-                "note: the only step is the first of the warm-up, whose learning rate is 0: no weight will change. "
-                "Set train.warmup=0, or train more steps.",
-                file=sys.stderr,
-            )
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        if not state.is_world_process_zero or not logs or "loss" not in logs:
-            return
-        now = time.monotonic()
-        done = state.global_step - self._first_step
-        tokens = logs.get("num_tokens", 0.0)
-        first = self._tokens is None
-        if first:
-            self._tokens, self._timed_from, self._timed_step = tokens, now, state.global_step
-        if done > 3 and now - self._printed < self.every and state.global_step < state.max_steps:
-            return
-        self._printed = now
-        line = (
-            f"step {state.global_step}/{state.max_steps}  epoch {logs.get('epoch', 0.0):.2f}  loss {logs['loss']:.4f}"
-        )
-        line += f"  lr {logs.get('learning_rate', 0.0):.2e}"
-        if not first:
-            seconds = max(now - self._timed_from, 1e-9)
-            left = (state.max_steps - state.global_step) * seconds / (state.global_step - self._timed_step)
-            line += f"  {(tokens - (self._tokens or 0.0)) / seconds:.0f} tokens/s  {_clock(left)} left"
-        print(line, file=sys.stderr, flush=True)
-
-
-def _clock(seconds: float) -> str:
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02d}:{second:02d}"

@@ -15,10 +15,17 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from implicit_if.harness.tuning import cpu_loss
 
 
-def plain(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor) -> Any:
+def plain(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    targets: torch.Tensor,
+    weights: torch.Tensor | None = None,
+) -> Any:
     """Summed cross-entropy and its gradients by autograd, in float64."""
     leaves = [t.detach().double().requires_grad_() for t in (hidden, weight, bias) if t is not None]
-    loss = F.cross_entropy(F.linear(*leaves), targets, reduction="sum")
+    each = F.cross_entropy(F.linear(*leaves), targets, reduction="none")
+    loss = (each if weights is None else each * weights.double()).sum()
     (3 * loss).backward()
     return loss.detach(), [leaf.grad for leaf in leaves]
 
@@ -27,20 +34,27 @@ def plain(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None,
 @given(
     n=st.integers(1, 300),
     v=st.integers(2, 70),
+    block=st.sampled_from([3, 16, 4096]),
+    weighted=st.booleans(),
     d=st.integers(1, 9),
     scale=st.sampled_from([0.1, 1.0, 30.0]),
     biased=st.booleans(),
     seed=st.integers(0, 1000),
 )
-def test_equals_the_plain_computation(n: int, v: int, d: int, scale: float, biased: bool, seed: int) -> None:
+def test_equals_the_plain_computation(
+    n: int, v: int, d: int, block: int, weighted: bool, scale: float, biased: bool, seed: int
+) -> None:
     random = torch.Generator().manual_seed(seed)
     hidden = scale * torch.randn(n, d, generator=random)
     weight = torch.randn(v, d, generator=random)
     bias = torch.randn(v, generator=random) if biased else None
     targets = torch.randint(v, (n,), generator=random)
-    expected, gradients = plain(hidden, weight, bias, targets)
+    weights = torch.rand(n, generator=random) if weighted else None
+    expected, gradients = plain(hidden, weight, bias, targets, weights)
     leaves = [None if t is None else t.clone().requires_grad_() for t in (hidden, weight, bias)]
-    loss = cpu_loss.SummedNll.apply(*leaves, targets)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu_loss, "BLOCK", block)
+        loss = cpu_loss.SummedNll.apply(*leaves, targets, weights)
     (3 * loss).backward()
     torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-4)
     for leaf, gradient in zip([leaf for leaf in leaves if leaf is not None], gradients, strict=True):

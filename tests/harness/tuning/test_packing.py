@@ -19,13 +19,14 @@ from transformers import (
     MambaConfig,
     MambaForCausalLM,
 )
-from tuning_runs import gradient_by_hand, gradient_of_last_step
+from tuning_runs import gradient_by_hand, gradient_of_last_step, losses, weights
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.tuning import row_attention
 from implicit_if.harness.tuning.data.prepare import prepare
 from implicit_if.harness.tuning.dry_run import preview
 from implicit_if.harness.tuning.preflight import check_model
-from implicit_if.harness.tuning.runner import build_trainer
+from implicit_if.harness.tuning.runner import build_trainer, tune
 from implicit_if.harness.tuning.schema import Recipe
 
 MakeRecipe = Callable[..., Recipe]
@@ -56,11 +57,12 @@ def gemma(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def whole_set(make_recipe: MakeRecipe, **train: Any) -> Recipe:
+def whole_set(make_recipe: MakeRecipe, loss_average: str = "token", **train: Any) -> Recipe:
     """Every row in one step."""
-    return make_recipe(epochs=1, batch=8, loss_average="token", clip=1e9, **train)
+    return make_recipe(epochs=1, batch=8, loss_average=loss_average, clip=1e9, **train)
 
 
+@pytest.mark.parametrize("average", ["token", "example"])
 @pytest.mark.parametrize("attention", [None, "sdpa", "eager"])
 @pytest.mark.parametrize("fast", [True, False])
 @pytest.mark.parametrize(("packing", "micro_batch"), WAYS)
@@ -72,19 +74,63 @@ def test_rows_do_not_see_each_other(
     micro_batch: int,
     fast: bool,
     attention: str | None,
+    average: str,
 ) -> None:
     monkeypatch.setattr("implicit_if.harness.tuning.cpu_loss.can_patch", lambda _: fast)
-    recipe = whole_set(make_recipe, packing=packing, micro_batch=micro_batch, attention=attention)
+    recipe = whole_set(make_recipe, average, packing=packing, micro_batch=micro_batch, attention=attention)
     prepared = prepare(recipe, recipe.base)
     trainer = build_trainer(prepared, recipe.base, tmp_path)
+    assert (trainer.model.config._attn_implementation == row_attention.NAME) == (attention is None)
     batches = list(trainer.get_train_dataloader())
     assert len(batches) < len(prepared.encoded)  # rows were joined
     assert all(len(batch["input_ids"]) == 1 for batch in batches)
     trained = sum(int((batch["labels"][:, 1:] != -100).sum()) for batch in batches)
     assert trained == sum(row.loss_tokens for row in prepared.encoded)
     gradient = gradient_of_last_step(trainer)
-    for name, expected in gradient_by_hand(recipe, per_example=False).items():
+    for name, expected in gradient_by_hand(recipe, per_example=average == "example").items():
         torch.testing.assert_close(gradient[name].double(), expected, rtol=1e-4, atol=1e-7, msg=name)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("micro_batch", [2, 8])
+def test_padded_rows_keep_their_weight(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, micro_batch: int, fast: bool
+) -> None:
+    monkeypatch.setattr("implicit_if.harness.tuning.cpu_loss.can_patch", lambda _: fast)
+    recipe = whole_set(make_recipe, "example", micro_batch=micro_batch)
+    gradient = gradient_of_last_step(build_trainer(prepare(recipe, recipe.base), recipe.base, tmp_path))
+    for name, expected in gradient_by_hand(recipe, per_example=True).items():
+        torch.testing.assert_close(gradient[name].double(), expected, rtol=1e-4, atol=1e-7, msg=name)
+
+
+def test_joined_rows_train_the_same_model_step_by_step(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    # Steps of 3 rows, of which the last of an epoch has 2, in passes of 2 and 1.
+    apart = tune(make_recipe(epochs=3, batch=3), tmp_path / "apart")
+    joined = tune(make_recipe(epochs=3, batch=3, micro_batch=3, packing="padding_free"), tmp_path / "joined")
+    assert losses(joined) == pytest.approx(losses(apart), rel=2e-5)
+    for name, tensor in weights(joined).items():
+        torch.testing.assert_close(tensor, weights(apart)[name], rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("window", [None, 3, 5, 100])
+@pytest.mark.parametrize("heads", [(4, 4), (4, 2)])
+def test_attention_by_row_equals_a_softmax_over_what_may_be_seen(window: int | None, heads: tuple[int, int]) -> None:
+    random = torch.Generator().manual_seed(3)
+    ends, (queries, keys), d = [0, 1, 8, 12], heads, 6
+    q, k, v = (torch.randn(1, n, ends[-1], d, generator=random, dtype=torch.float64) for n in (queries, keys, keys))
+    layer = torch.nn.Module()
+    layer.num_key_value_groups = queries // keys
+    found, _ = row_attention.attend(
+        layer, q, k, v, None, cu_seq_lens_q=torch.tensor(ends), sliding_window=window, scaling=0.5
+    )
+    for head in range(queries):
+        for n in range(ends[-1]):
+            start = max(end for end in ends if end <= n)
+            seen = range(max(start, n + 1 - (window or n + 1)), n + 1)
+            keyed = head // layer.num_key_value_groups
+            scores = torch.stack([0.5 * q[0, head, n] @ k[0, keyed, m] for m in seen]).softmax(0)
+            expected = sum(p * v[0, keyed, m] for p, m in zip(scores, seen, strict=True))
+            torch.testing.assert_close(found[0, n, head], expected)
 
 
 @pytest.mark.parametrize(("packing", "micro_batch"), WAYS)

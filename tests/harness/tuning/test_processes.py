@@ -25,9 +25,9 @@ MakeRecipe = Callable[..., Recipe]
 # Runs the recipe file argv[1] into argv[2]; slow enough to be killed in the middle of an epoch.
 SCRIPT = """
 import sys, time
+from implicit_if.harness.tuning.callbacks import Progress
 from implicit_if.harness.tuning.recipe import load_recipe
 from implicit_if.harness.tuning.runner import tune
-from implicit_if.harness.tuning.trainer import Progress
 Progress.on_step_end = lambda self, *_, **__: time.sleep(float(sys.argv[3]))
 tune(load_recipe(sys.argv[1]), sys.argv[2])
 """

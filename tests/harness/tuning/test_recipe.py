@@ -247,9 +247,15 @@ def test_every_choice_is_in_the_fingerprint() -> None:
         ({"overrides": ["train.schedule=linaer"]}, "train.schedule: Input should be 'linear'"),
         ({"overrides": ["train.learning_rate=.inf"]}, "train.learning_rate: Input should be a finite number"),
         ({"overrides": ["train=5"]}, "train: Input should be"),
-        ({"overrides": ["train.micro_batch=2"]}, "loss_average=example needs 1"),
-        ({"overrides": ["train.packing=packed"]}, "needs train.loss_average=token"),
-        ({"overrides": ["train.lora=null"]}, "plain bfloat16 weights hardly move"),
+        (
+            {"overrides": ["train.weights=auto", "train.lora=null"]},
+            "weights=auto is for frozen weights; set train.lora.r=16",
+        ),
+        (
+            {"overrides": ["train.quantize=nf4", "train.lora=null"]},
+            "quantize=nf4 is for frozen weights; set train.lora.r=16",
+        ),
+        ({"overrides": ["train.lora=null", "train.weights=bfloat16"]}, "plain bfloat16 weights hardly move"),
         ({"overrides": ["train.stochastic_rounding=true"]}, "needs train.optimizer=adamw_torch_8bit"),
     ],
 )

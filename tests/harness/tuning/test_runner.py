@@ -92,14 +92,14 @@ def test_a_loss_that_is_no_number_stops_and_names_the_row(
     poisoned = prepared.encoded[5].input_ids
     from implicit_if.harness.tuning.trainer import RecipeTrainer
 
-    original = RecipeTrainer._loss_on_positions
+    original = RecipeTrainer._own_loss
 
     def poison(self: RecipeTrainer, model: Any, inputs: Any, items: Any) -> torch.Tensor:
         loss = original(self, model, inputs, items)
         bad = self.state.global_step >= 2 and inputs["input_ids"][0].tolist() == poisoned
         return loss * float("nan") if bad else loss
 
-    monkeypatch.setattr(RecipeTrainer, "_loss_on_positions", poison)
+    monkeypatch.setattr(RecipeTrainer, "_own_loss", poison)
     with pytest.raises(NonFiniteLossError, match=r"step [34]: the loss is nan.* line 6\. Nothing of this"):
         tune(recipe, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -219,7 +219,11 @@ def test_every_shipped_recipe_runs_one_step(name: str, tiny: Path, tmp_path: Pat
     }
     for profile in ("llama2-7b/reference", "llama2-7b/paper", "gemma-3-270m/embedded"):
         overrides = ["train.max_steps=1", "train.epochs=1", "train.batch=1", "train.autocast=false"]
-        overrides += ["train.warmup=0", "train.save_dtype=float32"]  # a warm-up's first step changes nothing
+        overrides += [
+            "train.warmup=0",
+            "train.save_dtype=float32",
+            "train.micro_batch=1",
+        ]  # a warm-up's first step changes nothing
         if name not in ("response", "instruction") and profile.startswith("llama2"):
             continue  # the profiles are the same for all recipes; two of them are enough
         recipe = load_recipe(name, overrides, base=str(tiny), profile=profile)
@@ -229,7 +233,8 @@ def test_every_shipped_recipe_runs_one_step(name: str, tiny: Path, tmp_path: Pat
         out = tune(recipe, tmp_path / profile.replace("/", "-"))
         assert len(losses(out)) == 1
         assert math.isfinite(losses(out)[0])
-        before = {name: t.to(getattr(torch, recipe.train.weights)).float() for name, t in weights(tiny).items()}
+        kind = getattr(torch, load_recipe(out / "recipe.yaml").train.weights)
+        before = {name: t.to(kind).float() for name, t in weights(tiny).items()}
         assert any(not torch.equal(before[name], tensor) for name, tensor in weights(out).items())
         assert (out / "rephrasing.jsonl").exists() == (name == "response_no_rephrasing")
 

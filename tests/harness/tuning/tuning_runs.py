@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM
 
+from implicit_if.harness.tuning.callbacks import Progress
 from implicit_if.harness.tuning.data.prepare import prepare
 from implicit_if.harness.tuning.schema import Recipe
-from implicit_if.harness.tuning.trainer import Progress, RecipeTrainer
+from implicit_if.harness.tuning.trainer import RecipeTrainer
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -58,7 +59,7 @@ def gradient_of_last_step(trainer: RecipeTrainer) -> dict[str, torch.Tensor]:
         def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
             caught.update({name: p.grad.clone() for name, p in model.named_parameters()})
 
-    trainer.add_callback(Catch())
+    trainer.add_callback(Catch(tokens=1))
     trainer.train()
     return caught
 
