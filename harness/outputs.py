@@ -7,6 +7,8 @@ shipping them; `join_instructions` puts them back.
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, mo
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.storage import read_json, read_rows, sha256_text, write_json
+
+_PACKAGES = ("implicit-if", "lm_eval", "torch", "transformers", "vllm")
 
 FinishReason = Literal["eos", "length", "stop"]
 
@@ -65,7 +69,17 @@ class Output(BaseModel):
 
 
 class OutputsMeta(BaseModel):
-    """The sidecar: how the answers were made. Unknown keys are kept."""
+    """The sidecar: how the answers were made. Unknown keys are kept.
+
+    Attributes:
+        generator: The system's name.
+        instruction_set: Name of the instructions; None if not known.
+        instruction_revision: Their revision.
+        model: What the model class tells about itself.
+        template: `name` and `sha256` of the chat template.
+        generation: Generation arguments.
+        versions: Of the packages that made the answers; `save_outputs` fills them in.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -77,20 +91,28 @@ class OutputsMeta(BaseModel):
     generation: dict[str, Any] = {}
     versions: dict[str, str] = {}
 
-    @field_validator("template", mode="before")
+    @field_validator("template")
     @classmethod
-    def _one_shape(cls, value: Any) -> Any:
+    def _one_shape(cls, value: dict[str, str]) -> dict[str, str]:
         """Version 0.1's task wrote `template` and `template_sha256`."""
-        if isinstance(value, dict) and "template" in value:
-            return {key.removeprefix("template_").replace("template", "name"): v for key, v in value.items()}
-        return value
+        return {{"template": "name", "template_sha256": "sha256"}.get(key, key): text for key, text in value.items()}
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of this package and of what it runs on, as far as they are installed."""
+    found = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def save_outputs(path: str | Path, outputs: Sequence[Output], meta: OutputsMeta | None = None) -> None:
     """Writes an outputs file, and its sidecar if given, each atomically, the sidecar first."""
     target = Path(path)
     if meta is not None:
-        write_json(target.with_suffix(".meta.json"), meta.model_dump())
+        whole = meta.model_copy(update={"versions": meta.versions or package_versions()})
+        write_json(target.with_suffix(".meta.json"), whole.model_dump())
     write_json(target, [o.model_dump() for o in outputs])
 
 

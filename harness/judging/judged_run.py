@@ -5,7 +5,6 @@ It knows nothing of how answers are generated.
 
 from __future__ import annotations
 
-import importlib.metadata
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,8 +27,6 @@ from implicit_if.harness.storage import write_json
 if TYPE_CHECKING:
     from implicit_if.harness.stats.length_control.estimator_choice import LengthControl, Method
     from implicit_if.harness.stats.length_control.priors import LengthPrior
-
-_VERSIONS = ("implicit-if", "lm_eval", "torch", "transformers", "vllm")
 
 
 @dataclass(frozen=True)
@@ -76,20 +73,8 @@ def sidecar(
         model=dict(model),
         template=named,
         generation=dict(generation),
-        versions=installed_versions(),
         **more,
     )
-
-
-def installed_versions() -> dict[str, str]:
-    """Versions of this program and of what it generates with."""
-    found = {}
-    for name in _VERSIONS:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def save_answers(folder: Path, system: Sequence[Output], reference: Sequence[Output], meta: OutputsMeta) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from implicit_if import __version__
+from implicit_if.harness import outputs as outputs_module
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.outputs import load_outputs
+from implicit_if.harness.outputs import Output, OutputsMeta, load_meta, load_outputs, save_outputs
 
 
 def sample(n: int, resps: list[Any], filtered: list[Any] | None) -> dict[str, Any]:
@@ -63,3 +66,30 @@ def test_a_torn_line_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"line 13: .* column {column}\b") as caught:
         load_outputs(path)
     assert "line 1 " not in str(caught.value)
+
+
+def test_a_sidecar_has_one_shape_and_says_what_made_the_answers(tmp_path: Path) -> None:
+    answers = [Output(instruction="a", output="b", generator="g")]
+    named = OutputsMeta(generator="g", template={"name": "tulu", "sha256": "0" * 64})
+    old = OutputsMeta(generator="g", template={"template": "tulu", "template_sha256": "0" * 64})  # version 0.1's task
+    assert named == old
+    save_outputs(tmp_path / "a.json", answers, old)
+    found = load_meta(tmp_path / "a.json")
+    assert found is not None
+    assert found.template == {"name": "tulu", "sha256": "0" * 64}
+    assert found.versions["transformers"] == importlib.metadata.version("transformers")
+    assert {"implicit-if", "lm_eval", "torch"} < found.versions.keys()
+
+
+def test_recorded_versions_stay_and_a_file_without_them_gets_none(tmp_path: Path) -> None:
+    save_outputs(tmp_path / "a.json", [], OutputsMeta(generator="g", versions={"torch": "1.0"}))
+    assert (load_meta(tmp_path / "a.json") or OutputsMeta(generator="")).versions == {"torch": "1.0"}
+    (tmp_path / "b.meta.json").write_text('{"generator": "g", "mine": 1}')
+    found = load_meta(tmp_path / "b.json")
+    assert found is not None
+    assert (found.versions, found.template, found.model_extra) == ({}, {}, {"mine": 1})
+
+
+def test_versions_of_what_is_not_installed_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outputs_module, "_PACKAGES", ("implicit-if", "no-such-package"))
+    assert outputs_module.package_versions() == {"implicit-if": __version__}

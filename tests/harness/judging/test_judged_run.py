@@ -13,7 +13,7 @@ from implicit_if import __version__
 from implicit_if.harness.chat_templates import load_template
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions import load_instructions
-from implicit_if.harness.judging import judged_run, scoring
+from implicit_if.harness.judging import scoring
 from implicit_if.harness.judging.judged_run import (
     find_reference,
     judge_pairs,
@@ -121,8 +121,3 @@ def test_a_sidecar_has_one_shape_and_versions(tmp_path: Path) -> None:
 )
 def test_sidecars_of_version_0_1_are_read(stored: dict[str, Any], read: dict[str, Any]) -> None:
     assert OutputsMeta(generator="x", template=stored).template == read
-
-
-def test_versions_of_what_is_not_installed_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judged_run, "_VERSIONS", ("implicit-if", "no-such-package"))
-    assert judged_run.installed_versions() == {"implicit-if": __version__}
