@@ -11,7 +11,7 @@ from implicit_if.harness.comparing.loading import System, Table, length_models, 
 from implicit_if.harness.comparing.report import as_json, make_report, most_different, render, render_answers
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions.identify import identify_set, system_name
-from implicit_if.harness.judging.scoring import write_report
+from implicit_if.harness.judging.scoring import check_report, write_report
 from implicit_if.harness.outputs import Output, join_instructions, load_outputs
 from implicit_if.harness.stats.length_control.offline_model import LengthModel
 from implicit_if.harness.stats.length_control.priors import parse_prior
@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--show needs the answers: give each system's outputs with --outputs A.json B.json.")
     if args.length_prior and not (args.outputs and args.reference_outputs):
         raise UserError("--length-prior needs the answers: give --outputs and --reference-outputs.")
+    check_report(args.out, {"signature", "systems"})
     parsed = [parse_system(spec) for spec in args.systems]
     n_seeds = [len(paths) for _, paths in parsed]
     outputs = _outputs(args.outputs, n_seeds)

@@ -16,7 +16,7 @@ from implicit_if.harness.judging.judgement import Judgement
 from implicit_if.harness.judging.pairs import Pair, make_pairs
 from implicit_if.harness.judging.registry import check_judge_spec, get_judge, known_judges
 from implicit_if.harness.judging.runner import annotate
-from implicit_if.harness.judging.scoring import control_judgement, score_judgement, write_report
+from implicit_if.harness.judging.scoring import check_report, control_judgement, score_judgement, write_report
 from implicit_if.harness.outputs import join_instructions, load_outputs
 from implicit_if.harness.references import stored_answers
 from implicit_if.harness.safe_text import one_line
@@ -81,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
     """
     spec = judge_spec(args)
     check_judge_spec(spec)
+    check_report(args.out, {"judge", "scores"})
     prior = None if args.length_prior is None else parse_prior(args.length_prior)
     options = parse_options(args.option)
     given = _load_set(args.instructions)

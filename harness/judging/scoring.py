@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -95,6 +97,26 @@ def control_judgement(
         prior=prior,
         seed=seed,
     )
+
+
+def check_report(path: Path | None, keys: set[str]) -> None:
+    """Checks, before anything is judged, that `--out` replaces nothing but an earlier report.
+
+    Args:
+        path: The file; None if none was asked for.
+        keys: Some of what a report of this command holds.
+
+    Raises:
+        UserError: If there is a file that holds something else.
+    """
+    if path is None or not os.path.isfile(path) or not path.stat().st_size:
+        return
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not keys <= found.keys():
+        raise UserError(f"--out {path}: holds something else than a report, and would be replaced. Give another name.")
 
 
 def write_report(path: Path, content: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -75,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
         UserError: On wrong arguments or files, a permanent fault of the judge, or the cost limit.
     """
     measuring = bool(args.labelled or args.answers)
+    if args.out is not None and os.path.isfile(args.out) and not args.out.read_bytes().startswith(b"# Judge card"):
+        raise UserError(f"--out {args.out}: holds no card, and would be replaced. Give another name.")
     if (args.dry_run or args.sheet) and not measuring:
         raise UserError(
             f"{'--dry-run' if args.dry_run else '--sheet'}: nothing to judge. Give what is to be measured: "

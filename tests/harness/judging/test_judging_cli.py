@@ -80,6 +80,45 @@ def test_it_judges_prints_and_writes(judge_command: Run, folder: Path, capsys: p
     assert len(list(AnnotationStore(folder / "sys.annotations.jsonl"))) == 5
 
 
+@pytest.mark.parametrize("option", ["--out", "--annotations"])
+@pytest.mark.parametrize("content", ['[{"instruction": "mine"}]', '{"judge": "of my own"}', "notes", '"text"'])
+def test_a_file_of_the_users_is_left_alone(judge_command: Run, folder: Path, option: str, content: str) -> None:
+    mine = folder / "mine.json"
+    mine.write_text(content)
+    with pytest.raises(UserError, match=r"mine\.json"):
+        judge_command(option, str(mine))
+    assert mine.read_text() == content
+
+
+def test_an_earlier_report_and_an_empty_file_are_replaced(judge_command: Run, folder: Path) -> None:
+    out = folder / "scores.json"
+    out.touch()
+    assert judge_command("--out", str(out)) == 0
+    first = out.read_bytes()
+    assert judge_command("--out", str(out)) == 0
+    assert out.read_bytes() == first
+    with pytest.raises(UserError, match=r"sys\.json: holds something else"):
+        judge_command("--out", str(folder / "sys.json"))
+
+
+def test_annotations_are_kept_in_no_device(judge_command: Run) -> None:
+    with pytest.raises(UserError, match="/dev/null: not a regular file"):
+        judge_command("--annotations", "/dev/null")
+
+
+@pytest.mark.parametrize("judge", ["openai:gpt-4.1-mini", "anthropic:claude-sonnet-4-5", "alpaca-eval-2"])
+def test_a_dry_run_needs_no_key(
+    judge_command: Run, folder: Path, judge: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    monkeypatch.delenv("ANTHROPIC_API_KEY")
+    assert judge_command("--dry-run", judge=judge) == 0
+    assert "10 calls, estimated cost about $0.0" in capsys.readouterr().err
+    with pytest.raises(UserError, match="_API_KEY is not set"):
+        judge_command(judge=judge)
+    assert not (folder / "sys.annotations.jsonl").exists()
+
+
 def test_the_same_verdicts_give_the_same_bytes(judge_command: Run, folder: Path) -> None:
     one, other = folder / "1.json", folder / "2.json"
     judge_command("--out", str(one))

@@ -85,3 +85,13 @@ def test_a_system_judged_against_itself_is_warned_of() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         make_pairs(outputs(["a"]), outputs(["a"], "ref"))
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_answers_with_thoughts_are_counted(side: int) -> None:
+    texts = ["<think>a</think>b", "<think>a", "b", "the tag </think> is closed"]
+    sides = [[Output(instruction=f"i{i}", output=f"{g}{i}", generator=g) for i in range(4)] for g in "sr"]
+    sides[side] = [o.model_copy(update={"output": text}) for o, text in zip(sides[side], texts, strict=True)]
+    name = ("system", "reference")[side]
+    with pytest.warns(UserWarning, match=f"^2 of the {name}'s 4 answers .*; 1 of them are nothing else"):
+        make_pairs(*sides)

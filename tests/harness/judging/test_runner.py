@@ -4,9 +4,13 @@ import errno
 import itertools
 import json
 import math
+import re
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import filelock
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -241,6 +245,119 @@ def test_a_slow_judges_verdicts_are_written_as_they_come(store: Path) -> None:
 
     annotate([make_pair(i) for i in range(2)], FakeJudge(watch), store, progress=False, flush_seconds=0)
     assert written == [0, 1, 2, 3]
+
+
+def test_verdicts_are_written_while_nothing_more_arrives(store: Path) -> None:
+    written = []
+
+    def stalls(c: Comparison) -> float:
+        if c.instruction == make_pair(2).instruction and shown_first(c) == "system":
+            end = time.monotonic() + 10
+            while time.monotonic() < end and (not store.exists() or len(lines(store)) < 4):
+                time.sleep(0.02)
+            written.append(len(lines(store)))
+        return 0.5
+
+    annotate([make_pair(i) for i in range(3)], FakeJudge(stalls), store, progress=False, flush_seconds=0.1)
+    assert written == [4]
+
+
+def test_the_lock_is_tried_before_anything_is_asked_and_waiting_says_so(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = filelock.FileLock(f"{store}.lock")
+    held.acquire()
+    judge = FakeJudge(lambda c: 0.5, paid=True, price=0.1)
+    asking = threading.Thread(target=lambda: annotate([make_pair(1)], judge, store, progress=False))
+    asking.start()
+    time.sleep(2.5)
+    assert judge.asked == []
+    assert f"waiting for {store}" in capsys.readouterr().err
+    held.release()
+    asking.join(20)
+    assert len(lines(store)) == 2
+
+
+def test_a_full_disk_is_found_by_the_timer_too(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    judge = FakeJudge(lambda c: 0.5, delay=0.15)
+    with pytest.raises(UserError, match="No space left on device"):
+        annotate([make_pair(i) for i in range(50)], judge, store, progress=False, flush_seconds=0.1, flush_every=999)
+    assert len(judge.asked) < 20
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"a": "settings of mine"}',
+        "my notes",
+        '[{"cost": 1}]',
+        '{"cost": 3, "mine": true}\n{"cost',
+        "\x00\x01\x02",
+        '{"instruction": "one row of mine"}\n{"instruction": "and a torn one',
+    ],
+)
+@pytest.mark.parametrize("judged", ["pairs", "ties only"])
+def test_a_file_that_is_no_store_is_left_alone(store: Path, content: str, judged: str) -> None:
+    store.write_text(content)
+    judge = FakeJudge(lambda c: 0.5)
+    pair = make_pair(1) if judged == "pairs" else make_pair(1, "x", "x")
+    with pytest.raises(UserError, match=re.escape(str(store))):
+        annotate([pair], judge, store, progress=False)
+    assert store.read_text() == content
+    assert judge.asked == []
+
+
+def test_a_torn_line_of_ours_is_cut_off(store: Path) -> None:
+    annotate([make_pair(1)], FakeJudge(lambda c: 0.5), store, progress=False)
+    whole = store.read_text()
+    for torn in ("{", '{"cost": ', '{"cost": null, "err', whole.splitlines()[0]):
+        store.write_text(whole + torn)
+        annotate([make_pair(1), make_pair(1000 + len(torn))], FakeJudge(lambda c: 0.5), store, progress=False)
+        assert len(lines(store)) == 4
+
+
+@pytest.mark.parametrize("field", ["cost", "latency"])
+@pytest.mark.parametrize("value", ["Infinity", "NaN", "-1"])
+def test_a_stored_cost_or_time_that_is_none_is_named(store: Path, field: str, value: str) -> None:
+    annotate([make_pair(1)], FakeJudge(lambda c: Verdict(c.key, 0.5)), store, progress=False)
+    store.write_text(store.read_text().replace(f'"{field}": null', f'"{field}": {value}'))
+    with pytest.raises(UserError, match="line 1: not an annotation"):
+        annotate([make_pair(1)], FakeJudge(lambda c: 0.5), store, progress=False)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "ü" * 150, "x" * 255])
+def test_a_name_that_is_too_long_is_a_sentence(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="cannot be written"):
+        annotate([make_pair(1)], FakeJudge(lambda c: 0.5), tmp_path / name, progress=False)
+
+
+def test_a_store_line_nested_deep_is_named(store: Path) -> None:
+    store.write_text("[" * 200_000 + "]" * 200_000 + "\n")
+    with pytest.raises(UserError, match="line 1: not JSON"):
+        annotate([make_pair(1)], FakeJudge(lambda c: 0.5), store, progress=False)
+
+
+def test_reused_verdicts_are_spoken_of(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    annotate([make_pair(i) for i in range(25)], FakeJudge(lambda c: 0.5), store, progress=False)
+    assert "reused" not in capsys.readouterr().err
+    annotate([make_pair(i) for i in range(25)], FakeJudge(lambda c: 0.5), store, progress=False)
+    assert f"judge fake: reused 50 verdicts of {store}, asked 0\n" in capsys.readouterr().err
+    annotate([make_pair(i) for i in range(24, 26)], FakeJudge(lambda c: 0.5), store, progress=False)
+    assert "reused 2 verdicts" in (told := capsys.readouterr().err)
+    assert "asked 2\n" in told
+
+
+@pytest.mark.filterwarnings("ignore:.*begin with the model's thoughts")
+def test_what_a_model_thought_is_not_shown_to_a_judge(store: Path) -> None:
+    judge = FakeJudge(lambda c: 0.5)
+    pair = make_pair(1, system="<think>The judge likes me.</think>\nHello.", reference="<think>and so on")
+    annotate([pair], judge, store, progress=False)
+    assert [(c.first, c.second) for c in judge.asked] == [("Hello.", ""), ("", "Hello.")]
+    assert lines(store)[0]["system_sha256"] == pair.system.sha256, "it is of the answer as it stands"
 
 
 def test_a_paid_judge_announces_calls_and_cost_and_a_free_one_does_not(

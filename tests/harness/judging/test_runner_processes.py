@@ -38,6 +38,17 @@ def wait_for(condition, seconds: float = 30) -> None:
         time.sleep(0.01)
 
 
+def test_sigterm_writes_what_was_judged(store: Path) -> None:
+    process = start(store, 0, N, 0.05)
+    wait_for(lambda: store.exists() and len(store.read_bytes().splitlines()) >= BATCH)
+    time.sleep(0.12)  # some more, which are less than a batch
+    process.terminate()
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM
+    told = int(error.decode().split("interrupted. ")[1].split()[0])
+    assert told == len(AnnotationStore(store).read().verdicts) > BATCH
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_run_resumes_and_loses_at_most_one_batch(store: Path, how: signal.Signals) -> None:
     process = start(store, 0, N, 0.02)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import itertools
+import json
 import logging
 import time
 from collections.abc import Iterable, Iterator
@@ -14,6 +16,7 @@ import pytest
 from fake_server import FakeServer, Reply, Request, chat, error
 from judge_samples import KEY, comparisons
 
+from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.api.client import ApiClient, Endpoint, Limits
 from implicit_if.harness.judging.api.faults import Transient
 from implicit_if.harness.judging.backends.openai import build
@@ -245,6 +248,50 @@ def test_the_deadline_bounds_a_comparison(server: FakeServer) -> None:
     assert verdicts["1"].prefers_first == 1.0
 
 
+@pytest.mark.parametrize("pause", ["0.4", "0.3", "0.2"])
+def test_the_deadline_bounds_a_comparison_under_one_pause_after_another(server: FakeServer, pause: str) -> None:
+    server.respond = lambda _: error(429, "slow down", retry_after=pause)
+    started = time.monotonic()
+    (verdict,) = judge(server, retries=1000, deadline=1.0).judge(comparisons(1))
+    assert time.monotonic() - started < 3
+    assert verdict.prefers_first is None
+    assert "429" in (verdict.error or "")
+
+
+def test_pauses_that_others_prolong_end_a_comparison_too(server: FakeServer) -> None:
+    server.respond = lambda _: error(503, retry_after="0.5")
+    started = time.monotonic()
+    verdicts = list(judge(server, retries=1000, deadline=1.0, concurrency=4).judge(comparisons(7)))
+    assert time.monotonic() - started < 8
+    assert [v.prefers_first for v in verdicts] == [None] * 7
+
+
+@pytest.mark.parametrize("pause", ["0", "Thu, 01 Jan 1970 00:00:00 GMT", "0.0001"])
+def test_a_pause_of_nothing_leaves_the_backoff(server: FakeServer, pause: str) -> None:
+    times: list[float] = []
+
+    def respond(_: Request) -> Reply:
+        times.append(time.monotonic())
+        return error(429, retry_after=pause) if len(times) < 4 else chat("m", {"m": 1.0, "M": 0.0})
+
+    server.respond = respond
+    list(judge(server, backoff=0.1).judge(comparisons(1)))
+    assert [b - a >= least for (a, b), least in zip(itertools.pairwise(times), (0.05, 0.1, 0.2), strict=True)] == [
+        True
+    ] * 3
+
+
+@pytest.mark.parametrize("reply", [Reply(fault="hang"), error(500), Reply(b"x", delay=0.2)])
+def test_a_silent_server_is_spoken_of(
+    server: FakeServer, reply: Reply, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("implicit_if.harness.judging.api.event_loop._QUIET_SECONDS", 0.1)
+    server.respond = lambda _: reply
+    with contextlib.suppress(JudgeError):
+        list(judge(server, timeout=1.0, retries=2, backoff=0.2).judge(comparisons(1)))
+    assert f"from 127.0.0.1:{server.port}, 1 requests in flight" in capsys.readouterr().err
+
+
 # The stream
 
 
@@ -327,3 +374,81 @@ def test_a_proxy_never_sees_the_key(server: FakeServer, monkeypatch: pytest.Monk
     assert tunnel.path == "judge.example:443"
     assert tunnel.headers["proxy-authorization"] == "Basic dXNlcjp3b3Jk"
     assert not any(KEY in value for value in tunnel.headers.values())
+
+
+@pytest.mark.parametrize("proxy", ["127.0.0.1:{port}", "http://127.0.0.1:{port}", "http://127.0.0.1:{port}/"])
+def test_a_proxy_may_lack_its_scheme(server: FakeServer, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("http_proxy", proxy.format(port=server.port))
+    far = build("fake", {"base_url": "http://judge.example/v1", "logprobs": "required"})
+    assert [v.prefers_first for v in far.judge(comparisons(1))] == [0.75]
+
+
+@pytest.mark.parametrize("proxy", ["socks5://user:word@127.0.0.1:1", "http://user:word@127.0.0.1:abc", "http://"])
+def test_a_proxy_that_cannot_be_used_is_a_sentence(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    far = build("fake", {"base_url": "http://judge.example/v1", "logprobs": "required"})
+    with pytest.raises(UserError, match="http_proxy") as caught:
+        list(far.judge(comparisons(1)))
+    assert "word" not in str(caught.value)
+
+
+# Keys
+
+KEYS = [KEY, 'sk-"quoted"-0123456789', "sk-back\\slash-0123456789", "sk-a/b<c>&'0123456789"]
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("escape", [False, True])
+@pytest.mark.parametrize("shape", ["text", "long text", "error", "not JSON"])
+def test_a_key_that_a_server_repeats_is_nowhere(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, key: str, escape: bool, shape: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    said = {"text": f"no: {key}", "long text": f"{'x' * 40} {key} {'y' * 90}", "error": "", "not JSON": ""}[shape]
+    body = chat(said).body.decode() if said else error(400, f"bad key {key}").body.decode()
+    if escape:  # as some servers write them
+        body = body.replace(json.dumps(key)[1:-1], "".join(f"\\u{ord(c):04x}" for c in key))
+    status = 400 if shape == "error" else 200
+    server.respond = lambda _: Reply(f"<{key}".encode() if shape == "not JSON" else body.encode(), status)
+    try:
+        (verdict,) = judge(server, logprobs="text", retries=0).judge(comparisons(1))
+        found = repr(verdict)
+    except JudgeError as fault:
+        found = str(fault)
+    forms = (key, json.dumps(key)[1:-1], key[:12], key[-12:])
+    assert not any(form in found.replace("\\\\", "\\") for form in forms), found
+
+
+def test_control_characters_of_a_server_do_not_reach_the_terminal(server: FakeServer) -> None:
+    server.respond = lambda _: Reply(b"\x1b[2J\x9b1m\x07 gone", 401)
+    with pytest.raises(JudgeError) as caught:
+        list(judge(server).judge(comparisons(1)))
+    assert not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in str(caught.value))
+
+
+@pytest.mark.parametrize("host", ["127.evil.example", "localhost.evil.example", "0.0.0.0.evil.example", "10.0.0.1"])
+def test_only_this_machine_is_local(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(UserError, match="no key for"):
+        list(build("fake", {"base_url": f"http://{host}/v1", "logprobs": "text"}).judge(comparisons(1)))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "localhost", "[::1]", "0.0.0.0"])
+def test_this_machine_is_local(host: str) -> None:
+    assert Endpoint(f"http://{host}:8000/v1").is_local
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http//user:sk-very-secret@host/v1",
+        "htp://user:sk-very-secret@host:port/v1",
+        "http://host/v1?key=sk-very-secret",
+        "http://host/v1#sk-very-secret",
+        "http://user:sk-very-secret@[::1/v1",
+    ],
+)
+def test_a_wrong_address_is_refused_without_its_secrets(url: str) -> None:
+    with pytest.raises(UserError, match="base_url") as caught:
+        build("fake", {"base_url": url})
+    assert "sk-very-secret" not in str(caught.value)

@@ -19,7 +19,9 @@ from implicit_if.harness.safe_text import cut, neutralise
 SPECIAL = (
     "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|user|>", "<\uff5cUser\uff5c>", "<s>", "</s>",
     "<bos>", "<start_of_turn>", "<end_of_turn>", "[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "<think>", "</think>",
-    "<tool_call>", "[gMASK]", "<pad>", "<unused42>", "<extra_id_7>",
+    "<tool_call>", "[gMASK]", "<pad>", "<unused42>", "<extra_id_7>", "[|assistant|]", "[THINK]", "[/THINK]",
+    "<seed:eos>", "]~b]", "]~!b[", "[e~[", "<eoa>", "<0x0A>", "[control_8]", "[IMG_END]", "◁think▷", "<｜Assistant｜>",
+    "<reserved_106>", "<|START_OF_TURN_TOKEN|>", "<SPECIAL_12>", "<s_iitcdip>", "<nextturn>",
 )  # fmt: skip
 
 
@@ -84,7 +86,18 @@ def test_special_tokens_are_broken_and_stay_readable(token: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a < b > c | d", "x[INSTALL]", "<b>bold</b>", "if a|b: pass", "{output_1}", "naïve ☃ 漢字 🎉"]
+    "text",
+    [
+        "a < b > c | d",
+        "x[INSTALL]",
+        "see [1] and [A]",
+        "<b>bold</b>",
+        "if a|b: pass",
+        "{output_1}",
+        "<p>Hi <br></p><h1>",
+        "[a](http://b)",
+        "naïve ☃ 漢字 🎉",
+    ],
 )
 def test_other_text_is_left_alone(text: str) -> None:
     assert neutralise(text) == text

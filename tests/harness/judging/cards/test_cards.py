@@ -199,6 +199,14 @@ def test_a_control_that_beats_a_system_is_named(card: Run, answers: list[str], t
     )
 
 
+def test_a_page_that_is_no_card_is_left_alone(card: Run, tmp_path: Path) -> None:
+    page = tmp_path / "notes.md"
+    page.write_text("# Notes\n")
+    with pytest.raises(UserError, match="holds no card"):
+        card("longest", "--out", str(page))
+    assert page.read_text() == "# Notes\n"
+
+
 def test_a_dry_run_asks_nothing(
     card: Run,
     labelled: Path,
