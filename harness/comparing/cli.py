@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from implicit_if.harness.cli import level, not_negative
-from implicit_if.harness.comparing.loading import System, Table, length_models, load_seed, make_table, parse_system
+from implicit_if.harness.comparing.loading import (
+    JudgedSystem,
+    PreferenceTable,
+    length_models,
+    load_seed,
+    make_table,
+    parse_system,
+)
 from implicit_if.harness.comparing.report import as_json, make_report, most_different, render, render_answers
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions.identify import identify_set, system_name
@@ -72,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     outputs = _outputs(args.outputs, n_seeds)
     references, reference = _references(args.reference_outputs, n_seeds)
     systems = [
-        System(name, [load_seed(p, args.judge, o, r) for p, o, r in zip(paths, *answers, strict=True)])
+        JudgedSystem(name, [load_seed(p, args.judge, o, r) for p, o, r in zip(paths, *answers, strict=True)])
         for (name, paths), *answers in zip(parsed, outputs, references, strict=True)
     ]
     table = make_table(systems)
@@ -134,7 +141,7 @@ def _references(spec: str | None, n_seeds: Sequence[int]) -> tuple[list[list[dic
 
 
 def _models(
-    table: Table,
+    table: PreferenceTable,
     outputs: Sequence[Sequence[dict[str, Output] | None]],
     references: Sequence[Sequence[dict[str, Output] | None]],
     prior: str | None,
@@ -148,7 +155,9 @@ def _models(
     return length_models(table, systems, reference, None if prior is None else parse_prior(prior))
 
 
-def _answers(table: Table, outputs: Sequence[dict[str, Output] | None], count: int, texts: dict[str, str]) -> str:
+def _answers(
+    table: PreferenceTable, outputs: Sequence[dict[str, Output] | None], count: int, texts: dict[str, str]
+) -> str:
     parts = []
     for instruction_id in most_different(table, count):
         answers = [by_id[instruction_id] for by_id in outputs if by_id is not None]

@@ -47,7 +47,7 @@ class Seed:
 
 
 @dataclass(frozen=True)
-class System:
+class JudgedSystem:
     """A named system with one file a seed."""
 
     name: str
@@ -55,7 +55,7 @@ class System:
 
 
 @dataclass(frozen=True)
-class Table:
+class PreferenceTable:
     """Systems on the instructions judged for all of them.
 
     Attributes:
@@ -65,7 +65,7 @@ class Table:
         preferences: By system's name, `[s, n]`.
     """
 
-    systems: list[System]
+    systems: list[JudgedSystem]
     ids: list[str]
     expected_ids: frozenset[str]
     preferences: dict[str, Floats]
@@ -155,7 +155,7 @@ def load_seed(
     )
 
 
-def make_table(systems: Sequence[System]) -> Table:
+def make_table(systems: Sequence[JudgedSystem]) -> PreferenceTable:
     """Aligns systems on the instructions all have verdicts for.
 
     Raises:
@@ -185,11 +185,11 @@ def make_table(systems: Sequence[System]) -> Table:
     preferences = {
         system.name: np.array([[seed.preferences[i] for i in ids] for seed in system.seeds]) for system in systems
     }
-    return Table(list(systems), ids, frozenset.union(*(seed.expected for seed in seeds)), preferences)
+    return PreferenceTable(list(systems), ids, frozenset.union(*(seed.expected for seed in seeds)), preferences)
 
 
 def length_models(
-    table: Table,
+    table: PreferenceTable,
     outputs: Sequence[Sequence[Mapping[str, Output]]],
     references: Sequence[Sequence[Mapping[str, Output]]],
     prior: LengthPrior | None = None,
@@ -264,7 +264,7 @@ def _of_one_judge(lines: list[Annotation], path: Path, judge: str | None) -> lis
     return [a for a in lines if (a.judge, a.fingerprint) == chosen[0]]
 
 
-def _references(system: System, instruction_id: str) -> set[str]:
+def _references(system: JudgedSystem, instruction_id: str) -> set[str]:
     return {seed.references[instruction_id] for seed in system.seeds}
 
 

@@ -8,14 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from implicit_if.harness.comparing.loading import Table
+from implicit_if.harness.comparing.loading import PreferenceTable
 from implicit_if.harness.instructions.identify import identify_set
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.safe_text import one_line, printable
 from implicit_if.harness.scores import Score
 from implicit_if.harness.signature import Signature, make_signature
-from implicit_if.harness.stats.comparison import Comparison, compare, holm
+from implicit_if.harness.stats.comparison import PairedDifference, compare, holm
 from implicit_if.harness.stats.length_control.comparison import compare_controlled
+from implicit_if.harness.stats.length_control.estimator_choice import departure
 from implicit_if.harness.stats.length_control.offline_model import LengthModel, method_name
 from implicit_if.harness.stats.seeds import SeedSummary, length_controlled_over_seeds, over_seeds
 from implicit_if.harness.stats.tie_groups import Sample, tie_groups
@@ -32,7 +33,7 @@ class ControlledPart:
     """The length-controlled half of a report; attributes as in `Report`."""
 
     summaries: dict[str, SeedSummary]
-    comparisons: dict[tuple[str, str], Comparison]
+    comparisons: dict[tuple[str, str], PairedDifference]
     adjusted: dict[tuple[str, str], float | None]
     signature: str
 
@@ -52,9 +53,9 @@ class Report:
         controlled: The same at equal lengths; None if lengths are not known.
     """
 
-    table: Table
+    table: PreferenceTable
     summaries: dict[str, SeedSummary]
-    comparisons: dict[tuple[str, str], Comparison]
+    comparisons: dict[tuple[str, str], PairedDifference]
     adjusted: dict[tuple[str, str], float | None]
     groups: list[list[str]]
     level: float
@@ -63,7 +64,7 @@ class Report:
 
 
 def make_report(
-    table: Table,
+    table: PreferenceTable,
     models: Mapping[str, Sequence[LengthModel]] | None = None,
     *,
     level: float = 0.95,
@@ -152,6 +153,7 @@ def render(report: Report) -> str:
             *(line for table in tables for line in (table, "")),
             f"n: {n} instructions judged for every system, of {expected}",
             *_missing(report.table),
+            *_departures(report),
             "group: systems of one group do not differ significantly from its best; detectable: true difference that "
             "this design finds with 80 % power",
             f"signature: {report.signature}",
@@ -163,7 +165,7 @@ def render(report: Report) -> str:
 def _pairs_table(
     title: str,
     interval: str,
-    comparisons: dict[tuple[str, str], Comparison],
+    comparisons: dict[tuple[str, str], PairedDifference],
     adjusted: dict[tuple[str, str], float | None],
 ) -> str:
     from tabulate import tabulate
@@ -202,7 +204,7 @@ def as_json(report: Report) -> dict[str, Any]:
 
 def _part_as_json(
     summaries: dict[str, SeedSummary],
-    comparisons: dict[tuple[str, str], Comparison],
+    comparisons: dict[tuple[str, str], PairedDifference],
     adjusted: dict[tuple[str, str], float | None],
 ) -> dict[str, Any]:
     return {
@@ -237,14 +239,14 @@ def _as_json(score: Score) -> dict[str, Any]:
     }
 
 
-def most_different(table: Table, count: int) -> list[str]:
+def most_different(table: PreferenceTable, count: int) -> list[str]:
     """The instructions with the widest spread of preferences (mean over seeds) between systems, widest first."""
     means = [values.mean(axis=0) for values in table.preferences.values()]
     spread = {i: max(m[k] for m in means) - min(m[k] for m in means) for k, i in enumerate(table.ids)}
     return sorted(table.ids, key=lambda i: (-spread[i], i))[:count]
 
 
-def render_answers(table: Table, instruction_id: str, answers: Sequence[Output], limit: int = 1000) -> str:
+def render_answers(table: PreferenceTable, instruction_id: str, answers: Sequence[Output], limit: int = 1000) -> str:
     """One instruction with every system's answer and preference, side by side for two systems, else stacked.
 
     Args:
@@ -282,7 +284,7 @@ def _side_by_side(left: str, right: str, width: int) -> str:
     return "\n".join(f"{a:<{width}} | {b}".rstrip() for a, b in rows)
 
 
-def _signature(table: Table, reference: str, instructions: tuple[str, str | None] | None) -> Signature:
+def _signature(table: PreferenceTable, reference: str, instructions: tuple[str, str | None] | None) -> Signature:
     """As `implicit-if judge` signs the same verdicts; with several seeds the hash is over all their references."""
     first = table.systems[0].seeds
     hashes = [sha256_json(sorted([i, h] for i, h in seed.references.items())) for seed in first]
@@ -300,7 +302,13 @@ def _signature(table: Table, reference: str, instructions: tuple[str, str | None
     )
 
 
-def _missing(table: Table) -> list[str]:
+def _departures(report: Report) -> list[str]:
+    part = {} if report.controlled is None else report.controlled.summaries
+    notes = ((name, departure(report.summaries[name].estimate.value, s.estimate)) for name, s in part.items())
+    return [f"note: {one_line(name)}: {note}." for name, note in notes if note]
+
+
+def _missing(table: PreferenceTable) -> list[str]:
     lines = []
     for system in table.systems:
         for seed in system.seeds:

@@ -1,7 +1,7 @@
 """Statistics of judged pairs: estimates with intervals, comparisons, length control. NumPy, vectorised, seeded."""
 
 from implicit_if.harness.stats.agreement import Agreement, agreement, spearman
-from implicit_if.harness.stats.comparison import Comparison, compare, holm
+from implicit_if.harness.stats.comparison import PairedDifference, compare, holm
 from implicit_if.harness.stats.length_control.offline_model import length_controlled_win_rate, prior_sensitivity
 from implicit_if.harness.stats.length_control.priors import LengthPrior
 from implicit_if.harness.stats.seeds import SeedSummary, over_seeds
@@ -10,8 +10,8 @@ from implicit_if.harness.stats.win_rate import counts, discrete_win_rate, positi
 
 __all__ = [
     "Agreement",
-    "Comparison",
     "LengthPrior",
+    "PairedDifference",
     "SeedSummary",
     "agreement",
     "compare",

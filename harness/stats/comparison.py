@@ -31,7 +31,7 @@ _WHOLE = 100.0
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedDifference:
     """How much better one system is than another.
 
     Attributes:
@@ -56,7 +56,7 @@ def compare(
     level: float = 0.95,
     n_permutations: int = 9999,
     seed: int = 0,
-) -> Comparison:
+) -> PairedDifference:
     """Paired comparison of two systems' preferences.
 
     With one seed each, the p-value is a sign-flip permutation test on the differences (all sign patterns where at
@@ -76,7 +76,7 @@ def compare(
         seed: Seed of the drawing.
 
     Returns:
-        See `Comparison`. Equal systems give difference 0, p 1 and an interval that says how many instructions
+        See `PairedDifference`. Equal systems give difference 0, p 1 and an interval that says how many instructions
         they are equal on.
 
     Raises:
@@ -93,7 +93,7 @@ def compare(
     differences = 100 * (a.mean(axis=0) - b.mean(axis=0))
     if n < 2:
         only = float(differences[0]) if n else None
-        return Comparison(Score.estimate(only, "paired", n, expected), None, None)
+        return PairedDifference(Score.estimate(only, "paired", n, expected), None, None)
     mean = float(differences.mean())
     variance = float(differences.var(ddof=1) / n + added_variance(differences))
     parts = [Part(variance, variance, n - 1), *(seed_part(100 * x) for x in (a, b) if len(x) > 1)]
@@ -114,7 +114,7 @@ def compared(
     vary: bool,
     p_value: float | None = None,
     seed: int | None = None,
-) -> Comparison:
+) -> PairedDifference:
     """The comparison of a mean of `n` differences.
 
     Args:
@@ -133,7 +133,7 @@ def compared(
     if p_value is None:
         p_value = float(student_p(mean, error, degrees, n))
     difference = Score.estimate(mean, method, n, n_expected, error, ends, level, seed)
-    return Comparison(difference, p_value, detectable_difference(error, level) if vary else None)
+    return PairedDifference(difference, p_value, detectable_difference(error, level) if vary else None)
 
 
 def sign_flip_p(differences: Floats, n_permutations: int = 9999, seed: int = 0) -> float:

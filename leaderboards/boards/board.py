@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.registry import backend_of
+from implicit_if.harness.stats.length_control.estimator_choice import departure
 from implicit_if.harness.stats.tie_groups import Sample, tie_groups
 from implicit_if.leaderboards.boards.board_key import BoardKey, Family, key_of
 from implicit_if.leaderboards.boards.rows import Row, rows_of
@@ -78,6 +79,8 @@ def _board(key: BoardKey, rows: Sequence[Row]) -> Board:
     warnings = control_warnings(rows)
     if (backend := backend_of(key.judge)) is not None and backend.caution:
         warnings.insert(0, backend.caution)
+    lc_notes = ((row.id, row.lc and departure(row.win_rate.value, row.lc)) for row in rows)
+    warnings += [f"{name}: {note}." for name, note in lc_notes if note]
     warnings += [f"{member.id}: {note}" for row in rows for member in row.members for note in member.notes]
     if any(row.badge == "self-reported" for row in rows):
         warnings.append("self-reported rows were not recomputed: they have no tie group.")

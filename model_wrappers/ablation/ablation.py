@@ -27,13 +27,13 @@ from implicit_if.harness.judging.protocol import Judge
 from implicit_if.harness.outputs import Output, save_outputs
 from implicit_if.harness.references import BASE
 from implicit_if.harness.storage import locked
-from implicit_if.model_wrappers.ablation.table import Row, Table
+from implicit_if.model_wrappers.ablation.table import AblationRow, AblationTable
 from implicit_if.model_wrappers.answer_cache import AnswerMemory
 from implicit_if.model_wrappers.rules.presets import Preset, Rule, customise, load_preset
 
 
 @dataclass(frozen=True)
-class System:
+class Variant:
     """One row of the table.
 
     Attributes:
@@ -51,7 +51,7 @@ class System:
         return f"{kind}-{quote(what, safe='')}" if what else kind
 
 
-def systems_of(preset: Preset, *, tokens: bool = False, missing: Sequence[str] = ()) -> list[System]:
+def systems_of(preset: Preset, *, tokens: bool = False, missing: Sequence[str] = ()) -> list[Variant]:
     """Base, all rules, each rule left out, each rule alone, and with `tokens` each string of a token list left out.
 
     A system with the rules of an earlier one is not repeated: with two rules, "only" the one is "without" the other.
@@ -67,18 +67,18 @@ def systems_of(preset: Preset, *, tokens: bool = False, missing: Sequence[str] =
     if not preset.rules:
         raise UserError(f"rules={preset.name}: no rules, so there is none to leave out. Expected e.g. rules=paper.")
     names = [rule.name for rule in preset.rules]
-    systems = [System(BASE, load_preset("none")), System("rules", preset)]
-    systems += [System(f"without {name}", customise(preset, name)) for name in names]
-    systems += [System(f"only {name}", customise(preset, "+".join(n for n in names if n != name))) for name in names]
+    systems = [Variant(BASE, load_preset("none")), Variant("rules", preset)]
+    systems += [Variant(f"without {name}", customise(preset, name)) for name in names]
+    systems += [Variant(f"only {name}", customise(preset, "+".join(n for n in names if n != name))) for name in names]
     if tokens:
         systems += [s for rule in preset.rules for s in _without_strings(preset, rule, missing)]
-    unique: dict[str, System] = {}
+    unique: dict[str, Variant] = {}
     for system in systems:
         unique.setdefault(system.preset.sha256, system)
     return list(unique.values())
 
 
-def _without_strings(preset: Preset, rule: Rule, missing: Sequence[str]) -> Iterator[System]:
+def _without_strings(preset: Preset, rule: Rule, missing: Sequence[str]) -> Iterator[Variant]:
     for option, weights in rule.options.items():
         if not isinstance(weights, tuple):
             continue
@@ -88,7 +88,7 @@ def _without_strings(preset: Preset, rule: Rule, missing: Sequence[str]) -> Iter
             shown = json.dumps(string, ensure_ascii=False)
             changed = replace(rule, options=rule.options | {option: tuple(w for w in weights if w[0] != string)})
             rules = tuple(changed if r is rule else r for r in preset.rules)
-            yield System(f"without {shown}", replace(preset, name=f"{preset.name}-{rule.name}.{shown}", rules=rules))
+            yield Variant(f"without {shown}", replace(preset, name=f"{preset.name}-{rule.name}.{shown}", rules=rules))
 
 
 @contextlib.contextmanager
@@ -160,7 +160,7 @@ class Ablation:
         print(table.as_text())
         return 0 if table.complete else 1
 
-    def generate(self, systems: Sequence[System]) -> list[list[Output]]:
+    def generate(self, systems: Sequence[Variant]) -> list[list[Output]]:
         """Every system's answers in the instructions' order, also written to `outputs/<system>.json`."""
         memories = [self._memory(system) for system in systems]
         tokens: int = self.settings["max_gen_toks"]
@@ -179,11 +179,11 @@ class Ablation:
 
     def judge(
         self,
-        systems: Sequence[System],
+        systems: Sequence[Variant],
         outputs: Sequence[Sequence[Output]],
         judge: Judge,
         max_cost: float | None = None,
-    ) -> Table:
+    ) -> AblationTable:
         """Judges the systems in one run of the judge, and makes the table."""
         reference = self.reference or outputs[0]
         judged = range(len(systems)) if self.reference else range(1, len(systems))
@@ -203,19 +203,26 @@ class Ablation:
             max_cost=max_cost,
         )
         scores = {number: run.scores for number, run in zip(judged, runs, strict=True)}
+        for number, run in zip(judged, runs, strict=True):
+            for note in run.control.notes:
+                _say(f"{systems[number].name}: {note}")
         rows = [
-            Row(system.name, system.preset, form_of(outputs[number], self.template.tags), scores.get(number, {}))
+            AblationRow(
+                system.name, system.preset, form_of(outputs[number], self.template.tags), scores.get(number, {})
+            )
             for number, system in enumerate(systems)
         ]
-        return Table(rows, self._setting() | {"reference": reference[0].generator}, len(self.instructions.items))
+        return AblationTable(
+            rows, self._setting() | {"reference": reference[0].generator}, len(self.instructions.items)
+        )
 
-    def _memory(self, system: System) -> AnswerMemory:
+    def _memory(self, system: Variant) -> AnswerMemory:
         memory: AnswerMemory = self.lm.memory(
             self.folder / "answers" / f"{system.file}.jsonl", system.preset, self.settings
         )
         return memory
 
-    def _output(self, item: Instruction, answer: Any, system: System) -> Output:
+    def _output(self, item: Instruction, answer: Any, system: Variant) -> Output:
         return Output(
             instruction_id=item.id,
             instruction=item.text,

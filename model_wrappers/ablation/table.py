@@ -21,7 +21,7 @@ _HEAD = ("system", *(column.label for column in (*SCORES, *FORM)), "judged")
 
 
 @dataclass(frozen=True)
-class Row:
+class AblationRow:
     """One system.
 
     Attributes:
@@ -38,7 +38,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class AblationTable:
     """The ablation.
 
     Attributes:
@@ -47,7 +47,7 @@ class Table:
         n_expected: Instructions in the whole set, also where only the first of them were answered.
     """
 
-    rows: Sequence[Row]
+    rows: Sequence[AblationRow]
     setting: Mapping[str, Any]
     n_expected: int
 

@@ -214,7 +214,8 @@ class AlpacaWinrate(ConfigurableTask):
         if self.settings.save:
             run.save_scores(Path(self.settings.save))
         table = summary_table(run.outputs, run.reference, run.scores, self.template.tags, len(self.instructions.items))
-        print(f"\n{table}\n{metadata['signature']}\n")
+        notes = "".join(f"note: {note}\n" for note in run.control.notes)
+        print(f"\n{table}\n{metadata['signature']}\n{notes}")
 
     # ------------------------------------------------------------------ scores
     def process_results(self, doc: dict[str, Any], results: list[str]) -> dict[str, Any]:

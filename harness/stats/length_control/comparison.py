@@ -9,7 +9,7 @@ import numpy as np
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.scores import Score
 from implicit_if.harness.stats.bootstrap import replicates
-from implicit_if.harness.stats.comparison import Comparison, added_variance, compared
+from implicit_if.harness.stats.comparison import PairedDifference, added_variance, compared
 from implicit_if.harness.stats.length_control.offline_model import LengthModel
 from implicit_if.harness.stats.seeds import Part, seed_part
 from implicit_if.harness.stats.vectors import Floats, check_expected, check_level
@@ -23,7 +23,7 @@ def compare_controlled(
     level: float = 0.95,
     n_resamples: int = 1000,
     seed: int = 0,
-) -> Comparison:
+) -> PairedDifference:
     """Difference of two systems' offline length-controlled win rates.
 
     With one seed each, instructions are resampled for both systems together, and both are fitted anew with one draw of
@@ -57,7 +57,7 @@ def compare_controlled(
     n = len(models[0].outcomes)
     expected = check_expected(n, n_expected)
     if n < 2:
-        return Comparison(Score.estimate(None, "paired lc", n, expected), None, None)
+        return PairedDifference(Score.estimate(None, "paired lc", n, expected), None, None)
     difference = 100 * float(np.mean([m.value() for m in first]) - np.mean([m.value() for m in second]))
     outcomes = [np.mean([model.outcomes for model in part], axis=0) for part in (first, second)]
     added = float(added_variance(100 * (outcomes[0] - outcomes[1])))

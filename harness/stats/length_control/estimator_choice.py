@@ -33,12 +33,14 @@ class LengthControl:
         prior: The offline estimator's prior; None for alpaca-eval's.
         sensitivity: The value with the prior's mean one standard deviation lower and higher; None for alpaca-eval's,
             and without verdicts.
+        notes: What a reader of the number must know, a sentence each.
     """
 
     estimate: Score
     reason: str
     prior: LengthPrior | None = None
     sensitivity: tuple[float, float] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def method(self) -> str:
@@ -52,15 +54,16 @@ class LengthControl:
             "reason": self.reason,
             "prior": None if self.prior is None else asdict(self.prior),
             "prior_sensitivity": None if self.sensitivity is None else list(self.sensitivity),
+            "notes": list(self.notes),
         }
 
     def render(self) -> str:
-        """One line for people."""
+        """One line for people, and one a note."""
         line = f"length control: {self.method}, {self.reason}"
-        if self.sensitivity is None:
-            return line
-        low, high = sorted(self.sensitivity)
-        return f"{line}; {low:.1f} to {high:.1f} if the prior's mean moves by one sd"
+        if self.sensitivity is not None:
+            low, high = sorted(self.sensitivity)
+            line += f"; {low:.1f} to {high:.1f} if the prior's mean moves by one sd"
+        return "\n".join([line, *(f"note: {note}" for note in self.notes)])
 
 
 def control_length(
@@ -108,10 +111,65 @@ def control_length(
     if gamed is not None:
         positions = glm.positions_of(ids, official_ids())
         estimate = glm.alpaca_eval_length_controlled(*data, positions, gamed, n_expected=n_expected, seed=seed)
-        return LengthControl(estimate, f"with {glm.FILE} of AlpacaEval's hub dataset")
+        notes = [departure(stats.win_rate(preferences).value, estimate)]
+        return LengthControl(
+            estimate, f"with {glm.FILE} of AlpacaEval's hub dataset", notes=tuple(note for note in notes if note)
+        )
     prior = prior or judge_prior
     estimate = stats.length_controlled_win_rate(*data, ids=ids, n_expected=n_expected, seed=seed, prior=prior)
-    return LengthControl(estimate, reason, prior, stats.prior_sensitivity(*data, ids=ids, prior=prior))
+    notes = [_far_answers(system_lengths, reference_lengths, ids), _prior_decides(estimate, *data, ids, prior)]
+    sensitivity = stats.prior_sensitivity(*data, ids=ids, prior=prior)
+    return LengthControl(estimate, reason, prior, sensitivity, tuple(note for note in notes if note))
+
+
+def departure(win_rate: float | None, controlled: Score) -> str | None:
+    """A sentence where a length-controlled win rate lies further from the win rate than its own interval, else None."""
+    if win_rate is None or controlled.value is None or controlled.interval is None:
+        return None
+    low, high = controlled.interval.ends
+    if low <= win_rate <= high:
+        return None
+    return (
+        f"LC {controlled.value:.1f} differs from the win rate {win_rate:.1f} by more than its interval "
+        f"[{low:.1f}, {high:.1f}]"
+    )
+
+
+def _prior_decides(
+    estimate: Score,
+    preferences: ArrayLike,
+    system_lengths: ArrayLike,
+    reference_lengths: ArrayLike,
+    ids: Sequence[str],
+    prior: LengthPrior,
+) -> str | None:
+    from implicit_if.harness import stats
+    from implicit_if.harness.stats.length_control.priors import WEAK
+
+    if estimate.value is None or estimate.interval is None:
+        return None
+    far = departure(stats.win_rate(preferences).value, estimate)
+    data = (preferences, system_lengths, reference_lengths)
+    alone = stats.length_controlled_win_rate(*data, ids=ids, n_resamples=0, prior=WEAK).value
+    low, high = estimate.interval.ends
+    if alone is not None and 2 * abs(estimate.value - alone) > high - low:
+        what = f"the prior {prior.name} decides: these verdicts alone give {alone:.1f}"
+        return f"{far}; {what}." if far else f"{what}, not {estimate.value:.1f}."
+    return None if far is None else f"{far}: these verdicts go with the answers' lengths."
+
+
+def _far_answers(system_lengths: ArrayLike, reference_lengths: ArrayLike, ids: Sequence[str]) -> str | None:
+    import numpy as np
+
+    from implicit_if.harness.stats.length_control.offline_model import far_lengths
+
+    system, reference = (np.asarray(lengths, dtype=float) for lengths in (system_lengths, reference_lengths))
+    far = np.flatnonzero(far_lengths(system, reference))
+    if not far.size:
+        return None
+    shown = ", ".join(f"{ids[i]} ({system[i]:.0f} characters, the reference's {reference[i]:.0f})" for i in far[:3])
+    more = f" and {far.size - 3} more" if far.size > 3 else ""
+    return f"far from usual lengths, and left out of the scale of length differences: {shown}{more}."
 
 
 def check_length_control(

@@ -1,7 +1,8 @@
 """Length-controlled win rate without hub data: what the win rate would be if both answers were equally long.
 
 Judges prefer longer answers. As in alpaca-eval's GLM (Dubois et al. 2024, arXiv 2404.04475), a logistic regression
-explains the preferences by `tanh(length difference / sd)` and is then asked at difference 0. Where theirs has the
+explains the preferences by `tanh(length difference / sd)` and is then asked at difference 0. The sd leaves runaway
+answers out (`far_lengths`), which would else change every answer's weight. Where theirs has the
 hub's difficulty of each instruction, this one has the log length of the reference's answer; where theirs regularises
 on judged length-gamed baselines, this one has a normal prior on the length coefficient, the judge's (`priors`). `glm`
 is the exact one.
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.scores import Score
@@ -34,6 +35,7 @@ from implicit_if.harness.stats.vectors import (
 
 METHOD = "offline"
 _COVARIATE_SD = 0.3
+_FAR, _FEWEST_FAR = 3.0, 10
 _INTERCEPT_SD = 100.0  # as good as flat, yet finite: it keeps the fit of an all-lost replicate from diverging
 
 
@@ -46,7 +48,7 @@ class LengthModel:
             share of orders in which the system was shown first minus 0.5, standardised log length of the
             reference's answer, 1.
         outcomes: `[n]` preferences for the system.
-        lengths: `[n, 2]` characters of the system's and the reference's answers.
+        lengths: `[n, 2]` characters of the system's and the reference's answers; 0 where they are far off.
         prior: Of the length coefficient.
     """
 
@@ -56,13 +58,18 @@ class LengthModel:
     prior: LengthPrior
 
     def value(self) -> float:
-        """The estimate, as a fraction: only losses give 0 and only wins 1, whatever the lengths."""
-        return float(self.outcomes[0] if self.is_one_sided else self.controlled(np.ones((1, len(self.outcomes))))[0])
+        """The estimate, as a fraction: equal verdicts (only losses, wins or ties) give theirs, whatever the lengths."""
+        return float(self.outcomes[0] if self.is_constant else self.controlled(np.ones((1, len(self.outcomes))))[0])
+
+    @property
+    def is_constant(self) -> bool:
+        """True if all verdicts are equal."""
+        return bool(self.outcomes.min() == self.outcomes.max())
 
     @property
     def is_one_sided(self) -> bool:
         """True if there are only losses or only wins."""
-        return bool(self.outcomes.min() == self.outcomes.max() and self.outcomes[0] in (0, 1))
+        return self.is_constant and self.outcomes[0] in (0, 1)
 
     @property
     def spreads(self) -> Floats:
@@ -164,8 +171,8 @@ def length_controlled_win_rate(
     value = model.value()
     if n < 2 or not n_resamples:
         return Score.estimate(100 * value, method, n, expected)
-    if model.is_one_sided:
-        error, (low, high) = 0.0, _one_sided_interval(model, value, level)
+    if model.is_constant:
+        error, (low, high) = 0.0, _constant_interval(model, value, level)
     else:
         error = _bootstrap_error(model, n_resamples, seed)
         low, high = score_interval(value, error, n, level)
@@ -192,7 +199,7 @@ def prior_sensitivity(
     n = len(model.outcomes)
     if not n:
         return None
-    if model.is_one_sided:
+    if model.is_constant:
         return 100 * float(model.outcomes[0]), 100 * float(model.outcomes[0])
     low, high = 100 * model.controlled(np.ones((2, n)), np.array([-prior.sd, prior.sd]))
     return float(low), float(high)
@@ -224,16 +231,31 @@ def length_model(
         raise UserError("lengths: found a negative one. Expected characters of each answer, 0 or more.")
     order = canonical_order(ids, y, system, reference, shown)
     y, system, reference, shown = y[order], system[order], reference[order], shown[order]
-    log_reference = np.log1p(reference)
+    log_reference, delta = np.log1p(reference), reference - system
+    usual = ~far_lengths(system, reference)
     features = np.column_stack(
         [
-            np.tanh(_over_spread(reference - system)),
+            np.tanh(_over_spread(delta, usual)),
             shown - 0.5,
             _over_spread(log_reference - log_reference.mean()) if y.size else y,
             np.ones(y.size),
         ]
     )
-    return LengthModel(features, y, np.column_stack([system, reference]), prior)
+    return LengthModel(features, y, np.column_stack([system, reference]) * usual[:, None], prior)
+
+
+def far_lengths(system_lengths: Floats, reference_lengths: Floats) -> NDArray[np.bool_]:
+    """`[n]`: which answers are so much longer or shorter than usual that they may not set the scale for the others.
+
+    Far is more than 3 times as far from the median difference of lengths as all but a twentieth of the answers are
+    (of normal differences one in 10 million is). Below 10 answers nobody can tell.
+    """
+    delta = reference_lengths - system_lengths
+    if delta.size < _FEWEST_FAR:
+        return np.zeros(delta.size, dtype=bool)
+    distance = np.abs(delta - np.median(delta))
+    usual = np.quantile(distance, 0.95, method="lower")
+    return np.asarray((distance > _FAR * usual) & (usual > 0))
 
 
 def _bootstrap_error(model: LengthModel, n_resamples: int, seed: int) -> float:
@@ -245,17 +267,20 @@ def _bootstrap_error(model: LengthModel, n_resamples: int, seed: int) -> float:
     return float(replicates(statistic, len(model.outcomes), n_resamples, seed).std(ddof=1))
 
 
-def _one_sided_interval(model: LengthModel, value: float, level: float) -> tuple[float, float]:
-    """For only losses or only wins: the win rate's interval, its open end moved to equal lengths by the prior."""
+def _constant_interval(model: LengthModel, value: float, level: float) -> tuple[float, float]:
+    """The win rate's interval; for only losses or only wins its open end is moved to equal lengths by the prior."""
     n = len(model.outcomes)
-    ends = np.array(score_interval(value, 0.0, n, level))
+    ends = score_interval(value, 0.0, n, level)
+    if not model.is_one_sided:
+        return ends
     bound = replace(model, outcomes=np.full(n, ends[0] if value else ends[1]))
     moved = float(bound.controlled(np.ones((1, n)))[0])
     return (moved, 1.0) if value else (0.0, moved)
 
 
-def _over_spread(values: Floats) -> Floats:
-    spread = float(values.std(ddof=1)) if values.size > 1 else 0.0
+def _over_spread(values: Floats, of: NDArray[np.bool_] | slice = slice(None)) -> Floats:
+    """The values over the standard deviation of some of them."""
+    spread = float(values[of].std(ddof=1)) if values[of].size > 1 else 0.0
     return values / spread if spread > 1e-12 * np.abs(values).max(initial=0) else np.zeros_like(values)
 
 

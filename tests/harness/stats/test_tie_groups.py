@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from implicit_if.harness import stats
-from implicit_if.harness.comparing.loading import Seed, System, Table
+from implicit_if.harness.comparing.loading import JudgedSystem, PreferenceTable, Seed
 from implicit_if.harness.comparing.report import make_report
 from implicit_if.harness.stats.seeds import Part, seed_part
 from implicit_if.harness.stats.tie_groups import Sample, paired_p, tie_groups
@@ -141,12 +141,12 @@ def test_pairs_of_many_systems_keep_small_p_values() -> None:
     assert report.groups[0] == ["s00"]
 
 
-def table_of(values: dict[str, np.ndarray]) -> Table:
+def table_of(values: dict[str, np.ndarray]) -> PreferenceTable:
     n = len(next(iter(values.values())))
     ids = [f"{i:016x}" for i in range(n)]
     seed = Seed(Path("x"), "longest", "0" * 64, ("none",), {}, frozenset(ids), dict.fromkeys(ids, "0" * 64))
-    systems = [System(name, [seed]) for name in values]
-    return Table(systems, ids, frozenset(ids), {name: np.atleast_2d(v) for name, v in values.items()})
+    systems = [JudgedSystem(name, [seed]) for name in values]
+    return PreferenceTable(systems, ids, frozenset(ids), {name: np.atleast_2d(v) for name, v in values.items()})
 
 
 def test_a_thousand_systems_take_seconds() -> None:

@@ -26,7 +26,7 @@ from implicit_if.harness.outputs import Output, instruction_id, load_meta, load_
 from implicit_if.harness.signature import Signature
 from implicit_if.harness.storage import locked
 from implicit_if.model_wrappers.ablation import cli
-from implicit_if.model_wrappers.ablation.ablation import Ablation, System, alone_in, systems_of
+from implicit_if.model_wrappers.ablation.ablation import Ablation, Variant, alone_in, systems_of
 from implicit_if.model_wrappers.rules.presets import Preset, customise, load_preset
 from implicit_if.model_wrappers.rules_poe import RulesPoE
 
@@ -100,7 +100,7 @@ def test_without_rules_there_is_nothing_to_leave_out() -> None:
 
 def test_file_names_are_safe_and_different() -> None:
     names = ["base", "without eos", 'without " <"', 'without "/"', 'without "../x"', "without a b", "without a-b"]
-    files = [System(name, Preset(name, "", ())).file for name in names]
+    files = [Variant(name, Preset(name, "", ())).file for name in names]
     assert len(set(files)) == len(names)
     assert not any(set(file) & set("/ \\<>\"'") for file in files)
 
@@ -144,7 +144,7 @@ def test_the_tables_say_what_the_outputs_say(outputs: Path) -> None:
     finished = set()
     for row, entry in zip(rows, table["rows"], strict=True):
         assert row["system"] == entry["system"]
-        own = load_outputs(outputs / f"{System(row['system'], load_preset('none')).file}.json")
+        own = load_outputs(outputs / f"{Variant(row['system'], load_preset('none')).file}.json")
         assert {o.generator for o in own} == {row["system"]}
         finished.add(float(row["finish_rate"]))
         assert float(row["finish_rate"]) == 20 * sum(o.finish_reason == "eos" for o in own)
@@ -169,7 +169,7 @@ def test_against_a_given_reference_the_base_has_a_win_rate_too(lm: RulesPoE, ins
     rows = list(csv.DictReader((tmp_path / "table.csv").read_text(encoding="utf-8").splitlines()))
     assert rows[0]["system"] == "base"
     for row in rows:
-        own = load_outputs(tmp_path / "outputs" / f"{System(row['system'], load_preset('none')).file}.json")
+        own = load_outputs(tmp_path / "outputs" / f"{Variant(row['system'], load_preset('none')).file}.json")
         lengths = [len(o.output) for o in own]
         assert float(row["win_rate"]) == pytest.approx(20 * sum((n > 30) + (n == 30) / 2 for n in lengths))
         assert Signature.parse(row["win_rate_signature"]).reference == "thirty"

@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 from implicit_if.harness import stats
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.stats.length_control.logistic import sigmoid
-from implicit_if.harness.stats.length_control.offline_model import length_model
+from implicit_if.harness.stats.length_control.offline_model import far_lengths, length_model
 from implicit_if.harness.stats.length_control.priors import GPT4_TURBO, LLM, WEAK, LengthPrior
 
 Floats = NDArray[np.float64]
@@ -145,8 +145,7 @@ def test_few_instructions() -> None:
 def test_all_ties() -> None:
     _, system, reference, _ = case()
     estimate = stats.length_controlled_win_rate(np.full(120, 0.5), system, reference)
-    assert estimate.value is not None
-    assert 50 < estimate.value < 85  # the prior holds that ties at shorter length are worth more at equal length
+    assert estimate.value == 50  # they say nothing of length: the prior must not make a win of them
 
 
 def test_equal_seeds_equal_results() -> None:
@@ -218,3 +217,49 @@ def test_bad_input_is_refused() -> None:
         stats.length_controlled_win_rate([0.5, 0.5], [3, 3], [4, 4], ids=["a", "a"])
     with pytest.raises(UserError, match="1 of 2 values are missing"):
         stats.length_controlled_win_rate([0.5, 0.5], [3, float("nan")], [4, 4])
+
+
+# ---------------------------------------------------------------------- runaway answers
+def drawn(seed: int, n: int = 80, rate: float = 0.3) -> tuple[Floats, Floats, Floats]:
+    rng = np.random.default_rng(seed)
+    reference, system = rng.lognormal(6.8, 0.5, n), rng.lognormal(6.5, 0.5, n)
+    return (rng.random(n) < rate).astype(float), system.round(), reference.round()
+
+
+@pytest.mark.parametrize("prior", [GPT4_TURBO, LLM, WEAK], ids=lambda prior: prior.name)
+@pytest.mark.parametrize(("where", "length"), [("system", 100_000.0), ("system", 30_000.0), ("reference", 100_000.0)])
+def test_one_runaway_answer_moves_little_and_narrows_nothing(where: str, length: float, prior: LengthPrior) -> None:
+    y, system, reference = drawn(1)
+    before = stats.length_controlled_win_rate(y, system, reference, prior=prior)
+    (system if where == "system" else reference)[7] = length
+    after = stats.length_controlled_win_rate(y, system, reference, prior=prior)
+    assert abs(after.value - before.value) < 2
+    assert after.standard_error > 0.95 * before.standard_error
+    assert far_lengths(system, reference).nonzero()[0].tolist() == [7]
+
+
+def test_usual_lengths_are_never_far_and_few_answers_tell_nothing() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        assert not far_lengths(rng.normal(900, 300, 805), rng.normal(1200, 300, 805)).any()
+    assert not far_lengths(np.array([5.0] * 8 + [1e5]), np.full(9, 7.0)).any()
+    assert not far_lengths(np.array([5.0] * 79 + [1e5]), np.full(80, 5.0)).any(), "all but one are equal: no scale"
+    assert far_lengths(np.array([5.0, 6.0] * 10 + [1e5]), np.full(21, 5.0)).sum() == 1
+
+
+def test_the_scale_without_runaways_is_the_standard_deviation() -> None:
+    y, system, reference = drawn(2)
+    model = length_model(y, system, reference, ids=[f"{i:02}" for i in range(80)])
+    delta = reference - system
+    assert model.features[:, 0] == pytest.approx(np.tanh(delta / delta.std(ddof=1)))
+
+
+@pytest.mark.parametrize("n", [2, 25, 80])
+@pytest.mark.parametrize("verdict", [0.5, 0.25, 0.0, 1.0])
+def test_equal_verdicts_are_their_own_lc(n: int, verdict: float) -> None:
+    _, system, reference = drawn(3, n)
+    for prior in (GPT4_TURBO, LLM, WEAK):
+        found = stats.length_controlled_win_rate([verdict] * n, system, reference, prior=prior)
+        assert found.value == 100 * verdict
+        assert found.interval.low <= found.value <= found.interval.high
+        assert found.interval.low < found.interval.high
