@@ -9,7 +9,7 @@ import pytest
 from judge_samples import fill_in
 
 from implicit_if.harness.annotations import AnnotationStore
-from implicit_if.harness.comparing.loading import System, load_seed, make_table
+from implicit_if.harness.comparing.loading import JudgedSystem, load_seed, make_table
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.backends.human import build
 from implicit_if.harness.judging.human_sheet import export_sheet
@@ -109,7 +109,7 @@ def test_two_systems_on_two_sheets_can_be_compared(tmp_path: Path) -> None:
         rate(sheet, store, name, rater="anna")
         fill_in(sheet, said)
         rate(sheet, store, name, rater="anna")
-        systems.append(System(name, [load_seed(store)]))
+        systems.append(JudgedSystem(name, [load_seed(store)]))
     assert make_table(systems).preferences["answer"].tolist() == [[1.0] * 6]
     assert make_table(systems).preferences["other"].tolist() == [[0.5] * 6]
     assert systems[0].seeds[0].judge == "human:anna"
