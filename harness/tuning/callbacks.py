@@ -100,6 +100,8 @@ class Progress(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
+        if state.is_world_process_zero and logs and "eval_loss" in logs:
+            print(f"held-out loss after epoch {logs.get('epoch', 0.0):.2f}: {logs['eval_loss']:.4f}", file=sys.stderr)
         if not state.is_world_process_zero or not logs or "loss" not in logs:
             return
         now, tokens = time.monotonic(), logs.get("num_tokens", 0.0)

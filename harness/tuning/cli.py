@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep-checkpoints", action="store_true", help="keep DIR.work when the model is finished")
     add_recipe_arguments(parser)
     parser.add_argument("--seed", type=int, help="order of the rows; systems are compared at the same seed")
+    parser.add_argument("--seeds", metavar="N,N", help="several models, one a seed, in DIR-<seed>; continues like one")
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,22 +52,51 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.recipe is None:
         raise UserError(f"no recipe given. Expected one of: {', '.join(recipe_names())}; or a YAML file.")
-    recipe = recipe_from(arguments, arguments.seed)
+    if arguments.seeds is None:
+        return _run(arguments, arguments.seed, arguments.out)
+    if arguments.seed is not None:
+        raise UserError("--seed and --seeds are both given, expected one of them.")
+    statuses = (
+        _run(arguments, seed, arguments.out and f"{arguments.out}-{seed}")
+        for seed in numbers("--seeds", arguments.seeds, 0)
+    )
+    return next((status for status in statuses if status), 0)
+
+
+def _run(arguments: argparse.Namespace, seed: int | None, out: str | None) -> int:
+    recipe = recipe_from(arguments, seed)
     print(f"recipe {recipe.name}, base {recipe.base}, profile {recipe.profile or 'none'}", file=sys.stderr)
     if arguments.dry_run:
+        from implicit_if.harness.tuning.data.conversations import load_rows
         from implicit_if.harness.tuning.data.prepare import prepare
         from implicit_if.harness.tuning.dry_run import preview
 
-        preview(prepare(recipe, resolve_base(recipe.base).path))
+        rows = load_rows(recipe.data)  # before the base model is fetched
+        preview(prepare(recipe, resolve_base(recipe.base).path, rows=rows))
         return 0
     from implicit_if.harness.tuning.runner import STOPPED, StoppedError, tune
 
     try:
-        tune(recipe, arguments.out or default_folder(recipe), keep_checkpoints=arguments.keep_checkpoints)
+        tune(recipe, out or default_folder(recipe), keep_checkpoints=arguments.keep_checkpoints)
     except StoppedError as stop:
         print(f"implicit-if: {stop}", file=sys.stderr)
         return STOPPED
     return 0
+
+
+def numbers(option: str, text: str, least: int) -> list[int]:
+    """The integers of a list such as "5,7,10", each at least `least`, sorted and once.
+
+    Raises:
+        UserError: For anything else.
+    """
+    try:
+        found = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        found = []
+    if not found or found[0] < least:
+        raise UserError(f"{option} is {text!r}, expected numbers from {least} on, such as 5,7,10.")
+    return found
 
 
 def recipe_from(arguments: argparse.Namespace, seed: int | None = None) -> Recipe:

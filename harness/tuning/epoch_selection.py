@@ -11,7 +11,7 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from implicit_if.harness.provenance import PROVENANCE
 from implicit_if.harness.references import BASE, choose_reference, load_reference
 from implicit_if.harness.scores import Score, StoredScore
 from implicit_if.harness.storage import sha256_json, write_json
-from implicit_if.harness.tuning.cli import add_recipe_arguments, recipe_from
+from implicit_if.harness.tuning.cli import add_recipe_arguments, numbers, recipe_from
 from implicit_if.harness.tuning.data.encode import prompt_template
 from implicit_if.harness.tuning.recipe import save_recipe
 from implicit_if.harness.tuning.schema import Recipe
@@ -68,7 +68,8 @@ Evaluate = Callable[[Path], Score]
 def select(recipe: Recipe, out: str | Path, evaluate: Evaluate, train: Train, epochs: Sequence[int] = EPOCHS) -> Cell:
     """Trains and judges every number of epochs and writes the choice to `<out>/selection.json`.
 
-    What an earlier call finished is not done again. Of equal scores the fewest epochs win.
+    What an earlier call finished is not done again. Of equal scores the fewest epochs are taken; that, and intervals
+    that overlap the chosen one's, is said and recorded.
 
     Args:
         recipe: The resolved recipe; its own epochs do not matter.
@@ -78,8 +79,14 @@ def select(recipe: Recipe, out: str | Path, evaluate: Evaluate, train: Train, ep
         epochs: The sweep.
 
     Raises:
-        UserError: If a model was not judged on every instruction, or two were not judged in the same way.
+        UserError: If a model was not judged on every instruction, two were not judged in the same way, all scores are
+            equal, or `train.max_steps` ends every run alike.
     """
+    if recipe.train.max_steps is not None:
+        raise UserError(
+            f"train.max_steps is {recipe.train.max_steps}: it ends training whatever the epochs, so that all models of "
+            f"the sweep would be equal. Remove it."
+        )
     folder = Path(out)
     cells = []
     for count in sorted(set(epochs)):
@@ -89,9 +96,28 @@ def select(recipe: Recipe, out: str | Path, evaluate: Evaluate, train: Train, ep
         print(f"{count} epochs: {METRIC} {cells[-1].score.render()}", file=sys.stderr, flush=True)
     _check(cells, folder)
     best = max(cells, key=lambda cell: (cell.value, -cell.epochs))
-    write_json(folder / "selection.json", _record(recipe, cells, best))
+    notes = list(_doubts(cells, best))
+    write_json(folder / "selection.json", {**_record(recipe, cells, best), "notes": notes})
     print_table(cells, best)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
     return best
+
+
+def _doubts(cells: Sequence[Cell], best: Cell) -> Iterator[str]:
+    """Why the choice may be another one: scores equal to the best, and intervals that overlap its own."""
+    others = [cell for cell in cells if cell is not best]
+    if equal := [str(cell.epochs) for cell in others if cell.value == best.value]:
+        yield f"{best.epochs} and {', '.join(equal)} epochs have equal scores; the fewest were taken, not the better"
+    mine = best.score.interval
+    overlapping = [
+        str(cell.epochs) for cell in others if mine and cell.score.interval and cell.score.interval.high >= mine.low
+    ]
+    if overlapping:
+        yield (
+            f"the interval of {best.epochs} epochs overlaps those of {', '.join(overlapping)} epochs; other validation "
+            f"instructions may choose another number"
+        )
 
 
 def command_trainer(launcher: Sequence[str]) -> Train:
@@ -186,6 +212,11 @@ def print_table(cells: Sequence[Cell], best: Cell) -> None:
 
 
 def _check(cells: Sequence[Cell], folder: Path) -> None:
+    if len(cells) > 1 and len({cell.value for cell in cells}) == 1 and cells[0].score.complete:
+        raise UserError(
+            f"{folder}: all {len(cells)} models score {cells[0].score.render()}, so there is no choice. Judge on "
+            f"more instructions, or try other numbers of epochs."
+        )
     for cell in cells:
         if not cell.score.complete or cell.score.value is None:
             raise UserError(
@@ -233,7 +264,7 @@ def run(arguments: argparse.Namespace) -> int:
         UserError: See `select`; for epochs that are no numbers, and for all of the judging's settings that cannot be
             used, before anything trains.
     """
-    epochs = _epochs(arguments.epochs)
+    epochs = numbers("--epochs", arguments.epochs, 1)
     for override in arguments.overrides:
         key = override.partition("=")[0]
         if key in ("train.seed", "train.epochs"):
@@ -252,16 +283,6 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"recipe {recipe.name}, base {recipe.base}, seed {recipe.train.seed}, epochs {epochs}", file=sys.stderr)
     select(recipe, arguments.out, evaluate, train, epochs)
     return 0
-
-
-def _epochs(text: str) -> list[int]:
-    try:
-        epochs = [int(part) for part in text.split(",")]
-    except ValueError:
-        epochs = []
-    if not epochs or min(epochs) < 1:
-        raise UserError(f"--epochs is {text!r}, expected numbers from 1 on, such as 5,7,10.")
-    return epochs
 
 
 def _reference(spec: str, instructions: InstructionSet, base: str) -> str:

@@ -95,6 +95,16 @@ def choose_profile(name: str | None, own: dict[str, Any]) -> Profile | None:
     raise unknown_name("profile", name, known)
 
 
+def profile_note(name: str | None, base: str) -> str | None:
+    """What to tell of a recipe's profile that is not its base model's own; None where it is."""
+    profile = profiles().get(name or "")
+    if profile is None or (profile.base and profile.fits(base)):
+        return None
+    if profile.base:
+        return f"profile {name} is meant for {profile.base}, the base model is {Path(base).name}"
+    return f"no profile is known for {Path(base).name}; learning rate and epochs are assumptions of {name}"
+
+
 def merge(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
     """`lower` overlaid with `upper`, mapping by mapping; neither is changed."""
     merged = dict(lower)

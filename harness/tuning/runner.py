@@ -6,6 +6,7 @@ A run that was interrupted continues from its last whole checkpoint when the sam
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import shutil
 import sys
@@ -25,6 +26,7 @@ from implicit_if.harness.tuning.checkpoints import (
     saved_recipe,
     work_folder,
 )
+from implicit_if.harness.tuning.data.conversations import load_rows
 from implicit_if.harness.tuning.data.prepare import Prepared, prepare
 from implicit_if.harness.tuning.data.rephrasing import Ask, save_decisions
 from implicit_if.harness.tuning.dtype_trial import faster_type
@@ -65,23 +67,26 @@ def tune(recipe: Recipe, out: str | Path, *, ask: Ask | None = None, keep_checkp
             working on, a full disk, or a loss that is no number.
         StoppedError: If SIGTERM ended the training; a checkpoint was written.
     """
+    target = Path(out)
+    work = work_folder(target)
+    # What needs no model comes before the libraries, which take seconds to load.
+    check_train(recipe.train, int(os.environ.get("WORLD_SIZE", "1")))
+    rows = load_rows(recipe.data)
+
     import torch
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
-    target = Path(out)
-    work = work_folder(target)
     # Not told, accelerate takes every process on a CPU for the only one.
     state = PartialState(cpu=not torch.cuda.is_available())
     main = state.is_main_process
-    check_train(recipe.train, state.num_processes)
     with state.main_process_first():
         base = resolve_base(recipe.base)
     [commit] = broadcast_object_list([hub_commit(base, recipe.base_revision) if main else None])
     recipe = recipe.model_copy(update={"base_revision": commit})
     # Decided by the first process: others might measure otherwise.
     [(recipe, chosen)] = broadcast_object_list([_choose_type(recipe, work, target) if main else None])
-    prepared = prepare(recipe, base.path, ask)
+    prepared = prepare(recipe, base.path, ask, rows)
     _check_same_rows(prepared)
     [weights] = broadcast_object_list([weights_identity(base, commit) if main else None])
     identity = {
@@ -125,13 +130,17 @@ def build_trainer(prepared: Prepared, model_path: str, work: Path, processes: in
     from implicit_if.harness.tuning.trainer import RecipeTrainer
 
     train = prepared.recipe.train
-    rows = [{"input_ids": row.input_ids, "labels": row.labels} for row in prepared.encoded]
+    rows, held = (
+        [{"input_ids": row.input_ids, "labels": row.labels} for row in part]
+        for part in (prepared.encoded, prepared.held_out)
+    )
     trainer = RecipeTrainer(
         rows=prepared.encoded,
         per_example=train.loss_average == "example",
         model=model_path,
         args=sft_config(prepared.recipe, work, processes),
         train_dataset=Dataset.from_list(rows),
+        eval_dataset=Dataset.from_list(held) if held else None,
         processing_class=prepared.tokenizer,
         peft_config=peft_config(prepared.recipe),
         quantization_config=quantization_config(train),
@@ -175,6 +184,10 @@ def sft_config(recipe: Recipe, work: Path, processes: int) -> SFTConfig:
         bf16=train.autocast and train.weights == "float32",
         activation_checkpointing=train.gradient_checkpointing,
         use_cpu=not torch.cuda.is_available(),
+        eval_strategy="epoch" if recipe.data.held_out else "no",
+        per_device_eval_batch_size=1,
+        eval_packing=False,
+        prediction_loss_only=True,
         save_strategy="steps" if train.save_steps else "epoch",
         save_steps=train.save_steps or 500,
         save_total_limit=1,

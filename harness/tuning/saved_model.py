@@ -179,6 +179,9 @@ def _provenance(
             "device": trainer.args.device.type,
             "first_loss": logged[0]["loss"] if logged else None,
             "last_loss": logged[-1]["loss"] if logged else None,
+            "held_out_loss": next(
+                (e["eval_loss"] for e in reversed(trainer.state.log_history) if "eval_loss" in e), None
+            ),
             "tokens": logged[-1].get("num_tokens") if logged else None,
             "seconds_of_last_start": summary.get("train_runtime"),
             "peak_memory_gb": peak_memory_gb(),

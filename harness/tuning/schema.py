@@ -36,6 +36,7 @@ class Data(_Part):
         rephrasing_model: Who finds them: `openai:<model>` at $OPENAI_BASE_URL; None uses a lexical rule.
         limit: Only the first rows; None takes all.
         max_tokens: Leave out conversations of more tokens; None keeps all (and cuts them at `encoding.max_length`).
+        held_out: Rows, evenly spread, that are not trained on; their loss is logged after each epoch.
         licence: Licence of the rows, for the model card.
     """
 
@@ -51,6 +52,7 @@ class Data(_Part):
     rephrasing_model: str | None = None
     limit: int | None = Field(default=None, ge=1)
     max_tokens: int | None = Field(default=None, ge=1)
+    held_out: int | None = Field(default=None, ge=1)
     licence: str = "not stated"
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ from implicit_if.harness.tuning.data.encode import EncodedRow, Encoder, encode_r
 from implicit_if.harness.tuning.data.rephrasing import Ask, Decision, remove_rephrasing
 from implicit_if.harness.tuning.data.rephrasing_model import model_ask
 from implicit_if.harness.tuning.preflight import check_model, without_known_warnings
+from implicit_if.harness.tuning.profile import profile_note
 from implicit_if.harness.tuning.schema import Recipe
 from implicit_if.harness.tuning.tokenizer import load_tokenizer
 
@@ -32,6 +33,7 @@ class Prepared:
         encoder: Holds tokenizer and template.
         decisions: Of the rephrasing detector; empty where it did not run.
         notes: Automatic choices and everything left out, one sentence each.
+        held_out: Rows whose loss is logged and not trained on.
     """
 
     recipe: Recipe
@@ -40,6 +42,7 @@ class Prepared:
     encoder: Encoder
     decisions: list[Decision] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    held_out: list[EncodedRow] = field(default_factory=list)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -74,7 +77,7 @@ class Prepared:
 
 
 @without_known_warnings()
-def prepare(recipe: Recipe, model_path: str | Path, ask: Ask | None = None) -> Prepared:
+def prepare(recipe: Recipe, model_path: str | Path, ask: Ask | None = None, rows: Rows | None = None) -> Prepared:
     """Loads, filters and encodes a recipe's rows.
 
     Args:
@@ -82,13 +85,14 @@ def prepare(recipe: Recipe, model_path: str | Path, ask: Ask | None = None) -> P
         model_path: Hub name or folder of the base model, for its tokenizer.
         ask: A language model for the rephrasing detector; None takes the recipe's `rephrasing_model`, if it has one,
             else the lexical rule.
+        rows: From `load_rows`, where they were looked at before the model; None loads them.
 
     Raises:
         UserError: For bad data, named by row, where no row is left, and where the base model does not fit the recipe.
     """
     template = load_template(recipe.encoding.template)
-    rows = load_rows(recipe.data)
-    notes = list(rows.notes)
+    rows = rows or load_rows(recipe.data)
+    notes = [*filter(None, [profile_note(recipe.profile, recipe.base)]), *rows.notes]
     check_model(model_path, recipe.base_revision, recipe.train)
     tokenizer = load_tokenizer(model_path, recipe.base_revision)
     encoder = Encoder(tokenizer, template, recipe.encoding.max_length, recipe.encoding.newline_in_loss)
@@ -119,6 +123,7 @@ def prepare(recipe: Recipe, model_path: str | Path, ask: Ask | None = None) -> P
         raise UserError(
             f"{rows.origin}: 0 rows remain ({'; '.join(notes)}). Expected at least one; change recipe.data."
         )
+    rows.conversations, held = _split(rows.conversations, recipe.data.held_out or 0)
     encoded = encode_rows(encoder, rows.conversations)
     if literal := [(c.where, found) for c in rows.conversations if (found := encoder.special_tokens_in(c))]:
         texts = ", ".join(sorted({repr(text) for _, found in literal for text in found}))
@@ -131,7 +136,17 @@ def prepare(recipe: Recipe, model_path: str | Path, ask: Ask | None = None) -> P
         most = recipe.encoding.max_length
         where = places(row.where for row in truncated)
         notes.append(f"{len(truncated)} rows are cut at {most} tokens and lose their end ({where})")
-    return Prepared(recipe, rows, encoded, encoder, decisions, notes)
+    if held:
+        notes.append(f"{len(held)} rows are held out of the training ({places(c.where for c in held)})")
+    return Prepared(recipe, rows, encoded, encoder, decisions, notes, encode_rows(encoder, held))
+
+
+def _split(conversations: list[Conversation], count: int) -> tuple[list[Conversation], list[Conversation]]:
+    """The rows to train on, and `count` evenly spread others: the same ones whatever the seed."""
+    if count >= len(conversations):
+        raise UserError(f"data.held_out is {count}, expected fewer than the {len(conversations)} rows there are.")
+    held = {(2 * n + 1) * len(conversations) // (2 * count) for n in range(count)}
+    return [c for n, c in enumerate(conversations) if n not in held], [conversations[n] for n in sorted(held)]
 
 
 def _short(conversations: list[Conversation], tokenizer: PreTrainedTokenizerBase, most: int) -> list[Conversation]:

@@ -98,7 +98,8 @@ def decide(where: str, turn: int, instruction: str, answer: str) -> Decision:
 
     The rule: the first sentence shares at least two content words with the instruction, and they make up 70 %
     of its content words, or 25 % where it opens with a formula such as "Here is". The shares were set so that about as
-    many LIMA rows are flagged as in the paper (99 of 1030, as there); which rows the paper flagged is not published.
+    many LIMA answers are flagged as in the paper (99); against the verdicts published with its code, precision is .515
+    and recall .520.
     """
     opening = first_sentence(answer)
     words = _content_words(opening)

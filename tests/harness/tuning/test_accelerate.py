@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,8 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 from accelerate.utils import FullyShardedDataParallelPlugin
+
+from implicit_if.harness.tuning import cli
 
 FOLDER = Path(__file__).parents[3] / "examples" / "accelerate"
 FILES = sorted(FOLDER.glob("*.yaml"))
@@ -65,3 +70,18 @@ def test_the_head_names_its_own_file_and_a_real_command(path: Path) -> None:
     assert f"--config_file examples/accelerate/{path.name}" in head
     assert re.search(r"-m implicit_if\.harness\.cli \\\n#     tune instruction --base", head)
     assert "not run" in head
+
+
+def test_the_slurm_job_is_a_script_of_real_commands() -> None:
+    path = FOLDER.parent / "slurm" / "tune.sbatch"
+    subprocess.run(["bash", "-n", str(path)], check=True)
+    text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+    (config,) = re.findall(r"--config_file (\S+)", text)
+    assert FOLDER.parents[1] / config in FILES
+    (words,) = re.findall(r"implicit_if\.harness\.cli tune (.*)", text)
+    parser = argparse.ArgumentParser()
+    cli.add_arguments(parser)
+    arguments = parser.parse_args(
+        shlex.split(words.replace("$recipe", "gsm").replace("$SLURM_ARRAY_TASK_ID", "3").replace("$base", "a/b"))
+    )
+    assert (arguments.recipe, arguments.seed, arguments.out) == ("gsm", 3, "tuned/gsm-3")

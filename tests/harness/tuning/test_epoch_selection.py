@@ -11,7 +11,7 @@ import pytest
 
 from implicit_if.harness.chat_templates import load_template
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.scores import Score
+from implicit_if.harness.scores import Interval, Score
 from implicit_if.harness.storage import write_json
 from implicit_if.harness.tuning import epoch_selection as module
 from implicit_if.harness.tuning.epoch_selection import METRIC, lm_eval_evaluator, read_score, select
@@ -51,6 +51,34 @@ def test_the_best_is_chosen_and_recorded(
     out = capsys.readouterr().out
     assert "     7  31.5 (n 80)  <- chosen\n" in out
     assert SIGNATURE in out
+
+
+def test_a_choice_that_is_none_is_said(
+    make_recipe: MakeRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep(make_recipe(), tmp_path, {5: score(20.0), 7: score(31.5), 10: score(31.5)})
+    assert "note: 7 and 10 epochs have equal scores; the fewest were taken" in capsys.readouterr().err
+    assert "equal scores" in json.loads((tmp_path / "selection.json").read_text())["notes"][0]
+    with pytest.raises(UserError, match=r"all 2 models score 31\.5 .*no choice"):
+        sweep(make_recipe(), tmp_path / "equal", {5: score(31.5), 7: score(31.5)})
+    with pytest.raises(UserError, match=r"train\.max_steps is 1: .* would be equal"):
+        sweep(make_recipe(max_steps=1), tmp_path / "ended", {5: score(1.0), 7: score(2.0)})
+    assert not (tmp_path / "equal").exists()
+    assert not (tmp_path / "ended").exists()
+
+
+def test_overlapping_intervals_are_said(
+    make_recipe: MakeRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def with_interval(value: float, low: float, high: float) -> Score:
+        return score(value).model_copy(update={"interval": Interval(low=low, high=high, method="mean", level=0.95)})
+
+    apart, near = with_interval(12, 8, 16), with_interval(28, 22, 34)
+    sweep(make_recipe(), tmp_path, {5: apart, 7: with_interval(31, 25, 37), 10: near})
+    assert "note: the interval of 7 epochs overlaps those of 10 epochs; other" in capsys.readouterr().err
+    sweep(make_recipe(), tmp_path, {5: apart, 7: near})
+    assert "overlaps" not in capsys.readouterr().err
+    assert json.loads((tmp_path / "selection.json").read_text())["notes"] == []
 
 
 def test_the_paper_s_sweep() -> None:

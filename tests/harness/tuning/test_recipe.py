@@ -12,7 +12,7 @@ import yaml
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.tuning import cli
-from implicit_if.harness.tuning.profile import merge, profiles
+from implicit_if.harness.tuning.profile import merge, profile_note, profiles
 from implicit_if.harness.tuning.recipe import RECIPES, load_recipe, recipe_names, save_recipe
 from implicit_if.harness.tuning.schema import Recipe, key_paths
 
@@ -85,6 +85,9 @@ def test_the_head_says_what_is_reproduced_and_how(name: str) -> None:
     for number in WIN_RATES.get(name, []):
         assert number in head
     (line,) = re.findall(r"implicit-if tune (.*)", head)
+    model = "Llama-2-7B" if "Llama-2-7b-hf" in line else "OLMo-7B-Feb2024"
+    said = [f"({model})", f"not published for {model}", "not measured", "50 % by construction"]
+    assert any(text in " ".join(head.replace("\n#", " ").split()) for text in said), "a number of another model"
     parser = argparse.ArgumentParser()
     cli.add_arguments(parser)
     arguments = parser.parse_args([*line.split(), "--set", "train.epochs=2"])
@@ -143,6 +146,25 @@ def test_a_base_of_another_family_gets_defaults_that_are_recorded(tmp_path: Path
     assert (recipe.profile, recipe.train.epochs, recipe.train.learning_rate) == ("other/reference", 5, 1e-5)
     chosen = load_recipe("gsm", ["train.epochs=2", "train.learning_rate=3e-4"], base="some/model")
     assert chosen.profile is None
+
+
+@pytest.mark.parametrize(
+    ("profile", "base", "note"),
+    [
+        (
+            "llama2-7b/reference",
+            "some/model",
+            "profile llama2-7b/reference is meant for meta-llama/Llama-2-7b-hf, the ba",
+        ),
+        ("other/reference", "some/model", "no profile is known for model; learning rate and epochs are assumptions of"),
+        ("llama2-7b/reference", "/models/Llama-2-7b-hf", None),
+        (None, "some/model", None),
+    ],
+)
+def test_a_profile_of_another_base_is_told(profile: str | None, base: str, note: str | None) -> None:
+    found = profile_note(profile, base)
+    assert (found is None) == (note is None)
+    assert (found or "").startswith(note or "")
 
 
 def test_everything_that_is_missing_is_named_at_once(tmp_path: Path) -> None:

@@ -185,6 +185,33 @@ def test_a_model_that_was_saved_wrong_is_not_finished(
     tune(make_recipe(), tmp_path / "out")
 
 
+@pytest.mark.parametrize("train", [{}, {"lora": {"r": 2}}, {"packing": "packed", "loss_average": "token"}])
+def test_held_out_rows_are_not_trained_on_and_their_loss_is_told(
+    make_recipe: MakeRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str], train: Any
+) -> None:
+    recipe = make_recipe(epochs=2, batch=2, **train)
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"held_out": 2})})
+    prepared = prepare(recipe, recipe.base)
+    assert [row.where.rpartition(", ")[2] for row in prepared.held_out] == ["line 3", "line 7"]
+    assert [row.where.rpartition(", ")[2] for row in prepared.encoded] == [f"line {n}" for n in (1, 2, 4, 5, 6, 8)]
+    out = tune(recipe, tmp_path / "out")
+    training = json.loads((out / "tuning.json").read_text())["training"]
+    model = AutoModelForCausalLM.from_pretrained(out)
+    by_hand = [
+        model(input_ids=torch.tensor([row.input_ids]), labels=torch.tensor([row.labels])).loss.item()
+        for row in prepared.held_out
+    ]
+    assert training["held_out_loss"] == pytest.approx(sum(by_hand) / 2, rel=1e-3)
+    assert "held-out loss after epoch 1.00: " in capsys.readouterr().err
+
+
+def test_more_rows_than_there_are_cannot_be_held_out(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe()
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"held_out": 8})})
+    with pytest.raises(UserError, match=r"data\.held_out is 8, expected fewer than the 8 rows"):
+        prepare(recipe, recipe.base)
+
+
 def test_weights_are_saved_in_the_type_asked_for(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     out = tune(make_recipe(epochs=1, save_dtype="bfloat16"), tmp_path / "out")
     assert {tensor.dtype for tensor in weights(out).values()} == {torch.bfloat16}

@@ -66,6 +66,31 @@ def test_nothing_heavy_is_imported_for_the_help() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.parametrize(
+    ("rows", "words", "message"),
+    [
+        ('{"instruction": "a"}', "", "no field 'response'"),
+        (None, "", "no such file"),
+        ('{"instruction": "a", "response": "b"}', "--set train.batch=5 --set train.micro_batch=2", "micro_batch"),
+        ('{"instruction": "a", "response": "b"}', "--out ..", "name of a new folder"),
+        ('{"messages": []}', "--set data.format=messages --dry-run", "'messages' is"),
+    ],
+)
+def test_what_needs_no_model_is_refused_before_libraries_load(
+    tmp_path: Path, tiny: Path, rows: str | None, words: str, message: str
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    if rows is not None:
+        path.write_text(rows + "\n")
+    code = (
+        "import sys; from implicit_if.harness.cli import main; status = main(sys.argv[1:]);"
+        "assert not {'torch', 'transformers', 'accelerate', 'datasets'} & set(sys.modules); sys.exit(status)"
+    )
+    command = [sys.executable, "-c", code, "tune", recipe_file(tmp_path, tiny), "--data", str(path), *words.split()]
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (result.returncode, message in result.stderr) == (2, True), result.stderr
+
+
 def test_tune(tmp_path: Path, tiny: Path, pairs_file: Path) -> None:
     out = tmp_path / "out"
     words = [recipe_file(tmp_path, tiny), "--data", str(pairs_file), "--out", str(out), "--seed", "5"]
@@ -73,6 +98,19 @@ def test_tune(tmp_path: Path, tiny: Path, pairs_file: Path) -> None:
     assert (out / "model.safetensors").exists()
     assert "seed: 5" in (out / "recipe.yaml").read_text()
     assert (tmp_path / "out.work" / "checkpoint-2" / "trainer_state.json").exists()
+
+
+def test_several_seeds(tmp_path: Path, tiny: Path, pairs_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [recipe_file(tmp_path, tiny), "--data", str(pairs_file), "--set", "train.lora.r=2"]
+    assert cli.run(parse(*words, "--out", str(tmp_path / "out"), "--seeds", "2,1")) == 0
+    assert cli.run(parse(*words, "--out", str(tmp_path / "alone"), "--seed", "2")) == 0
+    weights = {name: (tmp_path / name / "model.safetensors").read_bytes() for name in ("out-1", "out-2", "alone")}
+    assert weights["out-2"] == weights["alone"] != weights["out-1"]
+    for text in ("1;2", "-1", ""):
+        with pytest.raises(UserError, match=r"--seeds is '.*', expected numbers from 0 on"):
+            cli.run(parse(*words, "--seeds", text))
+    with pytest.raises(UserError, match="--seed and --seeds are both given"):
+        cli.run(parse(*words, "--seeds", "1,2", "--seed", "3"))
 
 
 def test_default_folder(tmp_path: Path, tiny: Path) -> None:
