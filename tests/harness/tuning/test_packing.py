@@ -168,6 +168,7 @@ def test_without_positions_rows_would_see_each_other(make_recipe: MakeRecipe, tm
 )
 def test_models_that_cannot_tell_rows_apart(make_recipe: MakeRecipe, tmp_path: Path, model: Any, message: str) -> None:
     model.save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
     train = whole_set(make_recipe, packing="padding_free").train
     with pytest.raises(UserError, match=message):
         check_model(tmp_path, None, train)
