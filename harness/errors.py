@@ -29,10 +29,11 @@ def unknown_name(kind: str, found: str, known: Iterable[str], *, fix: str = "") 
     return UserError(f"unknown {kind} {found!r}.{hint} Known: {listing}. {fix}".rstrip())
 
 
-def raise_all(faults: Sequence[UserError], most: int = 20) -> None:
-    """Raises one error that lists the faults, the first `most` of them in full; returns where there are none."""
+def raise_all(faults: Sequence[UserError], source: object = None, most: int = 20) -> None:
+    """Raises one error that names the source and lists the first `most` faults; returns where there are none."""
     if len(faults) == 1:
         raise faults[0]
     if faults:
         more = f"\n  and {len(faults) - most} more" if len(faults) > most else ""
-        raise UserError(f"{len(faults)} rows do not fit:" + "".join(f"\n  {f}" for f in faults[:most]) + more)
+        of = "" if source is None else f"{source}: "
+        raise UserError(f"{of}{len(faults)} rows do not fit:" + "".join(f"\n  {f}" for f in faults[:most]) + more)

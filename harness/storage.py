@@ -141,7 +141,7 @@ def read_rows(path: str | os.PathLike[str], expected: str) -> Iterator[tuple[str
                         yield _object(_json(line, f"{path}, line {number}", expected), path, f"line {number}")
                     except UserError as error:
                         faults.append(error)
-        raise_all(faults)
+        raise_all(faults, path)
         return
     rows = read_json(path, expected)
     if not isinstance(rows, list):
@@ -154,7 +154,7 @@ def read_rows(path: str | os.PathLike[str], expected: str) -> Iterator[tuple[str
             yield _object(row, path, f"row {number}")
         except UserError as error:
             faults.append(error)
-    raise_all(faults)
+    raise_all(faults, path)
 
 
 @contextlib.contextmanager
