@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -129,7 +130,12 @@ def _measure(args: argparse.Namespace, spec: str) -> Measured | None:
     named = name_values(args.labelled, "--labelled", "people=annotations.json")
     labelled = {name: Path(file) for name, file in named.items()}
     answers = None if args.answers is None else _load_answers(args.answers, args.instructions)
-    parts = {name: [pair for pair, _ in read_labelled(path)] for name, path in labelled.items()}
+    parts: dict[str, list[Pair]] = {}
+    for name, path in labelled.items():
+        found = read_labelled(path)
+        parts[name] = found.pairs
+        for note in found.notes():
+            print(f"{path}: {note}", file=sys.stderr)
     parts |= control_pairs(*answers) if answers is not None else {}
     if args.sheet is not None and not sheet_exists(args.sheet):
         if args.dry_run:

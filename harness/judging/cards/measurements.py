@@ -42,12 +42,15 @@ class Agreement(BaseModel):
         labels: What the labels are, e.g. "AlpacaEval 1, GPT-4's verdicts".
         sha256: Of the file.
         accuracy: Percent of the pairs decided by label and judge on which they name the same answer.
-        kappa: Cohen's, over win, draw and loss.
+        majority: Accuracy of always naming the side that these labels prefer more often; None in older measurements.
+        kappa: Cohen's, over win, draw and loss; 0 for a judge that knows no more than that side.
         longest: Accuracy of "the longer answer is better" on the same pairs.
         spearman: Of the win rates of the systems in the set; None below three.
         n_systems: Systems in the set.
         position_bias: Points gained by being shown first; None for a judge that sees no order.
         unjudged: Pairs without a verdict.
+        left_out: Rows of the file without a preference or a text.
+        repeated: Rows of the file that repeat an earlier one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -61,6 +64,9 @@ class Agreement(BaseModel):
     n_systems: int
     position_bias: Measure | None
     unjudged: int
+    majority: float | None = None
+    left_out: int = 0
+    repeated: int = 0
 
 
 class Controls(BaseModel):
@@ -145,14 +151,14 @@ def measure_agreement(judge: Judging, labels: str, path: Path) -> Agreement:
     """
     from implicit_if.harness import stats
 
-    rows = read_labelled(path)
-    pairs, wanted = [pair for pair, _ in rows], [label for _, label in rows]
+    pairs, wanted, left_out, repeated = read_labelled(path)
     judgement = _judged(judge, labels, pairs)
     keep = judgement.judged
     said, truth = judgement.preferences[keep], [w for w, kept in zip(wanted, keep, strict=True) if kept]
     kept = [pair for pair, k in zip(pairs, keep, strict=True) if k]
     found = stats.agreement(said, truth)
     decided = [(_longer(p), t) for p, s, t in zip(kept, said, truth, strict=True) if s != 0.5 and t != 0.5]
+    share = _mean([float(t > 0.5) for _, t in decided]) if decided else 0.0
     longest = stats.agreement([a for a, _ in decided], [t for _, t in decided])
     systems = sorted({pair.system.generator for pair in kept})
     rates = [
@@ -169,6 +175,9 @@ def measure_agreement(judge: Judging, labels: str, path: Path) -> Agreement:
         n_systems=len(systems),
         position_bias=_position_bias(judgement),
         unjudged=len(pairs) - int(keep.sum()),
+        majority=round(100 * max(share, 1 - share), 2) if decided else None,
+        left_out=len(left_out),
+        repeated=len(repeated),
     )
 
 

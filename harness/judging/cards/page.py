@@ -188,10 +188,20 @@ def _agreement(known: About, measured: Measured | None) -> str:
     if measured is None or not measured.agreement:
         return _not_measured(known)
     return (
-        "Accuracy: share of the pairs decided by both on which judge and label name the same answer. `longest` is the "
-        "rule that the longer answer wins, on the same pairs.\n\n"
+        "Accuracy: share of the pairs decided by both on which judge and label name the same answer. `majority` always "
+        "names the side that the labels prefer more often, `longest` the longer answer, on the same pairs. Kappa is 0 "
+        "for a judge that knows no more than that side.\n\n"
         + table(
-            ["labels", "pairs decided", "accuracy", "95 % interval", "kappa", "`longest`", "Spearman (systems)"],
+            [
+                "labels",
+                "pairs decided",
+                "accuracy",
+                "95 % interval",
+                "kappa",
+                "`majority`",
+                "`longest`",
+                "Spearman (systems)",
+            ],
             [_agreement_row(a) for a in measured.agreement],
         )
     )
@@ -200,14 +210,21 @@ def _agreement(known: About, measured: Measured | None) -> str:
 def _agreement_row(found: Agreement) -> list[object]:
     accuracy = found.accuracy
     return [
-        found.labels + (f" ({found.unjudged} unjudged)" if found.unjudged else ""),
+        found.labels + _not_counted(found),
         "-" if accuracy is None else f"{accuracy.n:,}",
         "-" if accuracy is None else _number(accuracy.value),
         "-" if accuracy is None else _interval(accuracy),
         "-" if found.kappa is None else f"{found.kappa:.2f}",
+        "-" if found.majority is None else _number(found.majority),
         "-" if found.longest is None else _number(found.longest),
         "-" if found.spearman is None else f"{found.spearman:.2f} ({found.n_systems})",
     ]
+
+
+def _not_counted(found: Agreement) -> str:
+    kinds = ((found.unjudged, "unjudged"), (found.left_out, "left out: null"), (found.repeated, "repeated"))
+    said = ", ".join(f"{n} {what}" for n, what in kinds if n)
+    return f" ({said})" if said else ""
 
 
 def _position_bias(config: Config, known: About, measured: Measured | None) -> str:

@@ -36,8 +36,10 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model(tmp_path_factory.mktemp("reward"))
 
 
-def make_model(folder: Path, *, pad_in_config: bool = True, labels: int = 1, seed: int = 0) -> Path:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+def make_model(
+    folder: Path, *, pad_in_config: bool = True, labels: int = 1, seed: int = 0, added: tuple[str, ...] = ()
+) -> Path:
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -46,6 +48,7 @@ def make_model(folder: Path, *, pad_in_config: bool = True, labels: int = 1, see
     tokenizer.decoder = decoders.ByteLevel()
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<|pad|>")
     fast.add_special_tokens({"additional_special_tokens": SPECIAL[:-1]})
+    fast.add_tokens([AddedToken(token, special=False) for token in added])
     fast.chat_template = TEMPLATE
     fast.save_pretrained(folder)
     torch.manual_seed(seed)
@@ -94,6 +97,14 @@ def test_scores_equal_the_plain_model(tmp_path: Path, pad_in_config: bool, batch
         assert (raw["first"], raw["second"]) == (pytest.approx(first, abs=1e-4), pytest.approx(second, abs=1e-4))
         assert verdict.prefers_first == pytest.approx(1 / (1 + math.exp((second - first) / 2)), abs=1e-4)
         assert verdict.error is None
+
+
+@pytest.mark.parametrize("token", ["\n\n", "   ", "\t\t", "<table>"])
+def test_an_added_token_that_is_not_special_is_text(tmp_path: Path, token: str) -> None:
+    folder = make_model(tmp_path, added=(token,))
+    answer = f"One.{token}Two.{token}"
+    (verdict,) = build(str(folder), {"device": "cpu"}).judge([Comparison("k", "Go on.", answer, "x")])
+    assert json.loads(verdict.raw)["first"] == pytest.approx(plain_score(folder, "Go on.", answer), abs=1e-4)
 
 
 def test_it_sees_no_order_and_costs_nothing(model_folder: Path) -> None:

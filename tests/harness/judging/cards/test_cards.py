@@ -169,7 +169,13 @@ def test_agreement_bias_controls_time_and_cost(
     assert measured.dollars == pytest.approx(0.002)  # two verdicts a comparison
     assert measured.seconds is not None
     text = page.read_text()
-    for part in ("| mine | 20 | 80.0 |", "(a test)", "$0.002", "| system b |", "Points gained by being shown first"):
+    for part in (
+        "| mine (1 left out: null) | 20 | 80.0 |",
+        "(a test)",
+        "$0.002",
+        "| system b |",
+        "Points gained by being shown first",
+    ):
         assert part in text
     assert "Not measured" not in text
 
@@ -228,7 +234,7 @@ def test_a_dry_run_asks_nothing(
     ("content", "message"),
     [
         ("[]", "no row has a preference"),
-        ("{", "not a labelled set"),
+        ("{", "not JSON"),
         ('[{"instruction": "a", "output_1": "b", "output_2": "c"}]', "not a labelled set"),
         ('[{"instruction": "a", "output_1": "b", "output_2": "c", "preference": 7}]', "not a labelled set"),
     ],
@@ -244,10 +250,60 @@ def test_labels_are_read_from_json_lines_and_0_is_a_tie(tmp_path: Path) -> None:
     path = tmp_path / "labels.jsonl"
     path.write_text(
         "\n".join(
-            json.dumps({"instruction": "i", "output_1": "a", "output_2": "b", "preference": p}) for p in (1, 2, 0, 1.25)
+            json.dumps({"instruction": f"i{p}", "output_1": "a", "output_2": "b", "preference": p})
+            for p in (1, 2, 0, 1.25)
         )
     )
-    assert [label for _, label in read_labelled(path)] == [0.0, 1.0, 0.5, 0.25]
+    assert read_labelled(path).labels == [0.0, 1.0, 0.5, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("change", "note"),
+    [
+        ({"output_2": None}, "1 rows without a preference or a text are left out: row 2"),
+        ({"instruction": None}, "1 rows without a preference or a text are left out: row 2"),
+        ({"preference": None}, "1 rows without a preference or a text are left out: row 2"),
+        ({}, "1 rows repeat an earlier one, which counts once: row 2"),
+        ({"preference": 2}, "1 rows repeat an earlier one, which counts once: row 2"),
+    ],
+)
+def test_rows_that_do_not_count_are_named(
+    card: Run, tmp_path: Path, change: dict[str, object], note: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"instruction": "i", "output_1": "aaa", "output_2": "b", "preference": 1, "generator_2": "s"}
+    path, page = tmp_path / "labels.json", tmp_path / "card.md"
+    path.write_text(json.dumps([row, row | change, row | {"generator_2": "t"}]))
+    assert card("longest", "--labelled", f"mine={path}", "--out", str(page)) == 0
+    assert f"{path}: {note}\n" in capsys.readouterr().err
+    (found,) = Measured.model_validate_json(page.with_suffix(".json").read_text()).agreement
+    assert (found.accuracy and found.accuracy.n, found.left_out + found.repeated) == (2, 1)
+    assert "1 left out: null)" in page.read_text() or "1 repeated)" in page.read_text()
+
+
+@pytest.mark.parametrize("text", [7, ["a"], {"a": 1}])
+def test_a_text_that_is_none_is_named(tmp_path: Path, text: object) -> None:
+    path = tmp_path / "labels.json"
+    row = {"instruction": "i", "output_1": "a", "output_2": "b", "preference": 1}
+    path.write_text(json.dumps([row, row | {"output_2": text}]))
+    with pytest.raises(UserError, match="row 2: not a labelled set"):
+        read_labelled(path)
+
+
+@pytest.mark.parametrize(("wins", "majority"), [(0, 100.0), (3, 62.5), (8, 100.0)])
+def test_a_judge_that_knows_only_the_majority_has_kappa_0(
+    card: Run, tmp_path: Path, wins: int, majority: float
+) -> None:
+    """The reference is the longer one always."""
+    path, page = tmp_path / "labels.json", tmp_path / "card.md"
+    rows = [
+        {"instruction": f"i{n}", "output_1": "long", "output_2": "s", "preference": 2 if n < wins else 1}
+        for n in range(8)
+    ]
+    path.write_text(json.dumps(rows))
+    card("longest", "--labelled", f"mine={path}", "--out", str(page))
+    (found,) = Measured.model_validate_json(page.with_suffix(".json").read_text()).agreement
+    assert found.majority == majority
+    assert found.kappa in (0.0, None)
 
 
 def test_a_judge_of_ones_own_has_its_configuration_on_the_card(
