@@ -15,6 +15,7 @@ from implicit_if.harness.comparing.loading import (
     make_table,
     parse_system,
 )
+from implicit_if.harness.comparing.published import is_published, read_published
 from implicit_if.harness.comparing.report import as_json, make_report, most_different, render, render_answers
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions.identify import identify_set, system_name
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "systems",
         nargs="+",
         metavar="[NAME=]PATH[,PATH...]",
-        help="a system: its annotation files, one a seed, or a folder of them",
+        help="a system: its annotation files, one a seed, or a folder of them; also alpaca-eval's annotations.json",
     )
     add("--judge", metavar="NAME", help="the judge, if files hold several: name or first digits of its fingerprint")
     add("--level", type=level, default=0.95, help="coverage of the intervals (0.95)")
@@ -71,19 +72,25 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"found one system, {args.systems[0]!r}. Expected at least two to compare.")
     if args.show and not args.outputs:
         raise UserError("--show needs the answers: give each system's outputs with --outputs A.json B.json.")
-    if args.length_prior and not (args.outputs and args.reference_outputs):
-        raise UserError("--length-prior needs the answers: give --outputs and --reference-outputs.")
     check_report(args.out, {"signature", "systems"})
     parsed = [parse_system(spec) for spec in args.systems]
     n_seeds = [len(paths) for _, paths in parsed]
     outputs = _outputs(args.outputs, n_seeds)
     references, reference = _references(args.reference_outputs, n_seeds)
+    own: Sequence[Sequence[dict[str, Output] | None]] = outputs
+    others: Sequence[Sequence[dict[str, Output] | None]] = references
+    if not args.outputs and reference is None and all(is_published(p) for _, paths in parsed for p in paths):
+        found = [[read_published(path) for path in paths] for _, paths in parsed]  # these hold the answers, too
+        own, others = ([[one.answers()[side] for one in seeds] for seeds in found] for side in (0, 1))
+        reference = found[0][0].pairs[0].reference.generator
     systems = [
         JudgedSystem(name, [load_seed(p, args.judge, o, r) for p, o, r in zip(paths, *answers, strict=True)])
         for (name, paths), *answers in zip(parsed, outputs, references, strict=True)
     ]
     table = make_table(systems)
-    models = _models(table, outputs, references, args.length_prior)
+    if args.length_prior and not (own[0][0] and others[0][0]):
+        raise UserError("--length-prior needs the answers: give --outputs and --reference-outputs.")
+    models = _models(table, own, others, args.length_prior)
     given = None if args.instructions is None else load_instructions(args.instructions)
     first = Path(args.outputs[0].split(",")[0]) if args.outputs else None
     name = args.reference or reference

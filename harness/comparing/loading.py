@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,7 +11,9 @@ from typing import Literal
 import numpy as np
 
 from implicit_if.harness.annotations import Annotation, AnnotationStore
+from implicit_if.harness.comparing.published import is_published, read_published
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.instructions.alpaca_eval import official_ids
 from implicit_if.harness.judging.registry import length_prior
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.stats.length_control.offline_model import LengthModel, length_model
@@ -103,6 +105,8 @@ def parse_system(spec: str) -> tuple[str, list[Path]]:
                 f"implicit-if judge writes them."
             )
     first = Path(paths.split(",")[0])
+    if not name and is_published(first):
+        name = read_published(first).pairs[0].system.generator
     return name or (first.resolve().name if first.is_dir() else first.name.removesuffix(_SUFFIX)), files
 
 
@@ -112,7 +116,7 @@ def load_seed(
     outputs: Mapping[str, Output] | None = None,
     references: Mapping[str, Output] | None = None,
 ) -> Seed:
-    """Reads one annotation file.
+    """Reads one annotation file, ours or alpaca-eval's.
 
     Args:
         path: The file.
@@ -125,8 +129,7 @@ def load_seed(
         UserError: If the file has no verdict of that judge or about these answers, several judges without `judge`, or
             verdicts about different answers to one instruction.
     """
-    content = AnnotationStore(path).read()
-    lines = _of_one_judge([*content.verdicts.values(), *content.failures.values()], path, judge)
+    lines = _of_one_judge(_lines(path), path, judge)
     in_file = {a.instruction_id for a in lines}
     lines = _about(lines, "system_sha256", outputs, path, "no verdict about the answers in --outputs")
     lines = _about(lines, "reference_sha256", references, path, "no verdict against the answers in --reference-outputs")
@@ -149,10 +152,22 @@ def load_seed(
         lines[0].fingerprint,
         tuple(orders),
         preferences,
-        frozenset(by_instruction if outputs is None else outputs),
+        frozenset(_expected(path, by_instruction) if outputs is None else outputs),
         hashes,
         len(in_file - by_instruction.keys()),
     )
+
+
+def _lines(path: Path) -> list[Annotation]:
+    if is_published(path):
+        return read_published(path).annotations
+    content = AnnotationStore(path).read()
+    return [*content.verdicts.values(), *content.failures.values()]
+
+
+def _expected(path: Path, ids: Collection[str]) -> Collection[str]:
+    """The instructions of the file; of a published one all of AlpacaEval's if it is part of them."""
+    return official_ids() if is_published(path) and set(ids) <= set(official_ids()) else ids
 
 
 def make_table(systems: Sequence[JudgedSystem]) -> PreferenceTable:

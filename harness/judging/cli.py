@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +13,15 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions.identify import identify_set, system_name
 from implicit_if.harness.judging.cost_limit import show_dollars
 from implicit_if.harness.judging.human_sheet import SHEET, export_sheet, sheet_exists
-from implicit_if.harness.judging.judgement import Judgement
+from implicit_if.harness.judging.judged_run import JudgedRun
 from implicit_if.harness.judging.pairs import Pair, make_pairs
 from implicit_if.harness.judging.registry import check_judge_spec, get_judge, known_judges
 from implicit_if.harness.judging.runner import annotate
-from implicit_if.harness.judging.scoring import check_report, control_judgement, score_judgement, write_report
+from implicit_if.harness.judging.scoring import check_report, write_report
 from implicit_if.harness.outputs import join_instructions, load_outputs
 from implicit_if.harness.references import stored_answers
 from implicit_if.harness.safe_text import one_line
-from implicit_if.harness.scores import Score
-from implicit_if.harness.stats.length_control.estimator_choice import METHODS, LengthControl, check_length_control
+from implicit_if.harness.stats.length_control.estimator_choice import METHODS, check_length_control
 from implicit_if.harness.stats.length_control.priors import parse_prior
 
 if TYPE_CHECKING:
@@ -104,11 +104,12 @@ def run(args: argparse.Namespace) -> int:
     judgement = annotate(pairs, judge, store, max_cost=args.max_cost, dry_run=args.dry_run)
     if args.dry_run:
         return 0
-    control = control_judgement(judgement, pairs, instruction_set[0], method=args.length_control, prior=prior)
-    scores = score_judgement(judgement, pairs, *instruction_set, names[1], control=control)
-    print(render(judgement, scores, control, *names))
+    if args.allow_missing:  # what the system left unanswered is missing, not absent
+        judgement = replace(judgement, expected=len(reference))
+    judged = JudgedRun(pairs, judgement, *instruction_set, names[1], args.length_control, prior)
+    print(render(judged, *names))
     if args.out is not None:
-        write_report(args.out, report(judgement, scores, control, *names))
+        write_report(args.out, report(judged, *names))
     return 0 if judgement.complete else 1
 
 
@@ -117,10 +118,11 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
     return {name: json_or_text(value) for name, value in name_values(pairs, "--option", "temperature=0").items()}
 
 
-def render(judgement: Judgement, scores: dict[str, Score], control: LengthControl, system: str, reference: str) -> str:
-    """The table people read, the signatures, and what is missing."""
+def render(run: JudgedRun, system: str, reference: str, *, retry: bool = True) -> str:
+    """The table people read, the signatures, and what is missing, which may be asked again (`retry`) or not."""
     from tabulate import tabulate
 
+    judgement, scores, control = run.judgement, run.scores, run.control
     rows = [(metric.replace("_", " "), score.render()) for metric, score in scores.items()]
     level = next((s.interval.level for s in scores.values() if s.interval is not None), None)
     head = "score" if level is None else f"score, {level:.0%} interval"
@@ -138,15 +140,14 @@ def render(judgement: Judgement, scores: dict[str, Score], control: LengthContro
         lines.append(
             f"not judged: {one_line(missing.instruction_id)} ({missing.order}): {one_line(missing.error, 1_000)}"
         )
-    if not judgement.complete:
+    if retry and not judgement.complete:
         lines.append(f"{len(judgement.unjudged)} verdicts are missing; run the same command again to retry them.")
     return "\n".join(lines)
 
 
-def report(
-    judgement: Judgement, scores: dict[str, Score], control: LengthControl, system: str, reference: str
-) -> dict[str, Any]:
+def report(run: JudgedRun, system: str, reference: str) -> dict[str, Any]:
     """What `--out` writes; the same verdicts give the same bytes."""
+    judgement, scores, control = run.judgement, run.scores, run.control
     return {
         "system": system,
         "reference": reference,

@@ -63,6 +63,7 @@ class Judgement:
         spent: US dollars of the verdicts this run obtained, as far as known.
         latency: See `Latency`; None if no verdict's time is known.
         estimate: What judging was estimated to take; None if it was not estimated.
+        expected: Instructions in the set where there are more of them than pairs; None if there are not.
     """
 
     judge: str
@@ -75,11 +76,12 @@ class Judgement:
     spent: float = 0.0
     latency: Latency | None = None
     estimate: Estimate | None = None
+    expected: int | None = None
 
     @property
     def n_expected(self) -> int:
-        """Pairs there are."""
-        return len(self.instruction_ids)
+        """Pairs there should be."""
+        return self.expected or len(self.instruction_ids)
 
     @property
     def n_judged(self) -> int:

@@ -167,7 +167,9 @@ def test_a_reference_with_more_answers_needs_the_flag(judge_command: Run, folder
     (folder / "few.json").write_text(json.dumps(rows))
     with pytest.raises(UserError, match="--allow-missing"):
         judge_command(outputs="few.json")
-    assert judge_command("--allow-missing", outputs="few.json") == 0
+    assert judge_command("--allow-missing", "--out", str(folder / "s.json"), outputs="few.json") == 0
+    for score in scores_in(folder / "s.json").values():  # what was left unanswered is missing, not absent
+        assert (score.n_judged, score.n_expected, score.signature.n, score.complete) == (2, 5, 5, False)
 
 
 def test_dry_run_writes_nothing(judge_command: Run, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
