@@ -29,11 +29,13 @@ class Generation(str):
         finish_reason: "eos", "stop" (a stop string) or "length".
         n_tokens: Response tokens without the final EOS.
         maker: The system that made it; None if it is not known yet.
+        prompt_tokens_cut: Tokens of a too long prompt that the model was not shown.
     """
 
     finish_reason: FinishReason
     n_tokens: int
     maker: Maker | None
+    prompt_tokens_cut: int = 0
 
     @classmethod
     def of(cls, text: str, finish_reason: FinishReason, n_tokens: int, maker: Maker | None = None) -> Generation:

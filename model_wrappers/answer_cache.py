@@ -42,6 +42,7 @@ class AnswerMemory:
         keys = [self._key(prompt) for prompt in prompts]
         records = [
             {"key": k, "text": str(a), "finish_reason": a.finish_reason, "n_tokens": a.n_tokens}
+            | ({"prompt_tokens_cut": a.prompt_tokens_cut} if a.prompt_tokens_cut else {})
             for k, a in zip(keys, answers, strict=True)
         ]
         append_records(self.path, records)
@@ -85,4 +86,6 @@ def _records(path: Path) -> list[dict[str, Any]]:
 
 
 def _answer(record: dict[str, Any], path: Path) -> Generation:
-    return Generation.of(record["text"], record["finish_reason"], record["n_tokens"])
+    answer = Generation.of(record["text"], record["finish_reason"], record["n_tokens"])
+    answer.prompt_tokens_cut = record.get("prompt_tokens_cut", 0)
+    return answer

@@ -7,7 +7,6 @@ on with the others from the same key-value cache: the same tokens, at most twice
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,26 +14,47 @@ from torch import Tensor
 from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from implicit_if.harness.generation import Generation
+from implicit_if.model_wrappers.prompts import Prompts
 
 ProcessorFactory = Callable[[int, Tensor], LogitsProcessorList]
 """Makes the processors of some rows: from the prompt's width and the rows' indices int64 `[b]`."""
 
 
-@dataclass
-class Prompts:
-    """A left-padded batch.
+_FROM_THE_START = {"min_new_tokens", "min_length", "begin_suppress_tokens", "exponential_decay_length_penalty"}
+"""Arguments of `generate` that count from a prompt's end, so that rows may not begin anew in the middle."""
 
-    Attributes:
-        ids: int64 `[b, s]`.
-        mask: int64 `[b, s]`, 0 for padding.
-    """
 
-    ids: Tensor
-    mask: Tensor
+class Thought:
+    """Where a thinking model's thought ends and its answer begins."""
+
+    def __init__(self, tokenizer: Any, end: str | int | None) -> None:
+        """Looks the end up: as one token where the tokenizer has it, else as text.
+
+        Args:
+            tokenizer: The model's.
+            end: See `decode_batch`; None: nothing is a thought.
+        """
+        known = tokenizer.get_vocab() if isinstance(end, str) else {}
+        self._end = known.get(end, end)
+
+    def answer(self, tokenizer: Any, tokens: Sequence[int]) -> str | None:
+        """The text after the last thought's end; None if no thought has ended, though one is expected."""
+        if isinstance(self._end, int):
+            if self._end not in tokens:
+                return None
+            tokens = tokens[len(tokens) - list(tokens)[::-1].index(self._end) :]
+            return str(tokenizer.decode(tokens, skip_special_tokens=True)).lstrip()
+        text = str(tokenizer.decode(tokens, skip_special_tokens=True))
+        return text if self._end is None else after_thought(text, self._end)
+
+
+def after_thought(text: str, end: str) -> str | None:
+    """The text after the last `end`; None without one."""
+    return text.rpartition(end)[2].lstrip() if end in text else None
 
 
 class _Watch(StoppingCriteria):
-    """Notes which rows are done, and ends `generate` when half of those it began with are.
+    """Notes which rows are done, and ends `generate` when half of those it began with are, if it `shrinks`.
 
     Without stop strings nothing here waits for the device: `generate` does so once a step, and a second time would
     cost at small batches.
@@ -48,8 +68,11 @@ class _Watch(StoppingCriteria):
         width: int,
         rows: int,
         on_step: Callable[[int], object],
+        shrinks: bool,
+        thought: Thought,
     ) -> None:
         self.tokenizer, self.eos_ids, self.stop, self.width, self.on_step = tokenizer, eos_ids, stop, width, on_step
+        self.shrinks, self.thought = shrinks, thought
         self.done = torch.zeros(rows, dtype=torch.bool, device=eos_ids.device)
         self.stopped = torch.zeros_like(self.done)
 
@@ -58,11 +81,10 @@ class _Watch(StoppingCriteria):
         self.done |= (input_ids[:, -1:] == self.eos_ids).any(1)
         if self.stop:
             for row in (~self.done).nonzero().flatten().tolist():
-                text = self.tokenizer.decode(input_ids[row, self.width :], skip_special_tokens=True)
-                self.stopped[row] = any(s in text for s in self.stop)
+                text = self.thought.answer(self.tokenizer, input_ids[row, self.width :].tolist())
+                self.stopped[row] = text is not None and any(s in text for s in self.stop)
             self.done |= self.stopped
-        halved = 2 * self.done.sum() >= len(self.done)
-        return self.stopped | halved
+        return self.stopped | (2 * self.done.sum() >= len(self.done)) if self.shrinks else self.stopped
 
 
 def decode_batch(
@@ -75,6 +97,7 @@ def decode_batch(
     stop: Sequence[str] = (),
     processors: ProcessorFactory | None = None,
     on_step: Callable[[int], object] = lambda rows: None,
+    think_end: str | int | None = None,
     **generation: Any,
 ) -> list[Generation]:
     """Generates one text per prompt.
@@ -88,6 +111,8 @@ def decode_batch(
         stop: Texts that end a response and are cut off.
         processors: Logits processors of the rows given, see `ProcessorFactory`.
         on_step: Called after each token with the number of rows decoded, those included that wait to leave the batch.
+        think_end: The text or token that ends a thought; the answer is what follows it, and a thought that was cut
+            has an empty one.
         **generation: Further arguments of `generate`, e.g. `do_sample`, `num_beams`.
 
     Returns:
@@ -97,9 +122,14 @@ def decode_batch(
     tokens: list[list[int]] = [[] for _ in range(rows)]
     alive = torch.arange(rows, device=prompts.ids.device)
     ids, mask, cache = prompts.ids, prompts.mask, None
-    shrinks = generation.get("num_beams", 1) == 1 and "cache_implementation" not in generation
+    thought = Thought(tokenizer, think_end)
+    beams = generation.get("num_beams") or 1
+    if beams > 1 and processors:  # beams are compared with each other, so their scores must be log-probabilities
+        generation.setdefault("renormalize_logits", True)
+    watched = beams == 1 and "cache_implementation" not in generation
+    shrinks = watched and not _FROM_THE_START & generation.keys()
     while len(alive):
-        watch = _Watch(tokenizer, eos_ids, stop, width, len(alive), on_step)
+        watch = _Watch(tokenizer, eos_ids, stop, width, len(alive), on_step, shrinks, thought)
         result = model.generate(
             input_ids=ids,
             attention_mask=mask,
@@ -108,7 +138,7 @@ def decode_batch(
             eos_token_id=eos_ids.tolist(),
             pad_token_id=tokenizer.pad_token_id,
             logits_processor=processors(width, alive) if processors else None,
-            stopping_criteria=StoppingCriteriaList([watch]) if shrinks else None,
+            stopping_criteria=StoppingCriteriaList([watch]) if watched else None,
             return_dict_in_generate=True,
             use_cache=True,
             **generation,
@@ -124,12 +154,15 @@ def decode_batch(
         cache = result.past_key_values
         cache.batch_select_indices(going.nonzero().flatten())
     ends = set(eos_ids.tolist())
-    return [_finish(tokenizer, row, ends, stop) for row in tokens]
+    return [_finish(tokenizer, row, ends, stop, thought) for row in tokens]
 
 
-def _finish(tokenizer: Any, tokens: list[int], ends: set[int], stop: Sequence[str]) -> Generation:
+def _finish(tokenizer: Any, tokens: list[int], ends: set[int], stop: Sequence[str], thought: Thought) -> Generation:
     length = next((n for n, token in enumerate(tokens) if token in ends), None)
-    text = tokenizer.decode(tokens[:length], skip_special_tokens=True)
+    answer = thought.answer(tokenizer, tokens[:length])
+    if answer is None:  # no end of a thought: one that was cut, or none was begun
+        answer = "" if length is None else tokenizer.decode(tokens[:length], skip_special_tokens=True)
+    text = answer
     cuts = [text.index(s) for s in stop if s in text]
     if cuts:
         while length is None and tokens and tokens[-1] == tokenizer.pad_token_id:

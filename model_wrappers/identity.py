@@ -15,6 +15,8 @@ class Identity:
     base_identity: Any
     """Hash of everything that shapes the plain model's answers; None for a model object without files."""
 
+    _keeps_requests = False
+
     def describe(self, rules: Any = ...) -> dict[str, Any]:
         """The system that answers: `product`, its name, and `system`, its kind and settings.
 
@@ -58,4 +60,5 @@ class Identity:
             UserError: If the cache belongs to another model or product.
         """
         claim_request_cache(cache_hook, self.base_identity, self.product_name)
+        self._keeps_requests = cache_hook.dbdict is not None
         super().set_cache_hook(cache_hook)  # type: ignore[misc]

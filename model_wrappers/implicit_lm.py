@@ -5,27 +5,23 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from lm_eval.api.instance import Instance
-from lm_eval.models.huggingface import HFLM
-from lm_eval.models.utils import normalize_gen_kwargs
 from torch import Tensor
 from tqdm import tqdm
 
 from implicit_if import __version__
-from implicit_if.harness.errors import UserError
 from implicit_if.harness.generation import Generation
-from implicit_if.harness.model_fingerprint import model_fingerprint
 from implicit_if.harness.storage import cache_dir, sha256_json
 from implicit_if.model_wrappers.answer_cache import AnswerMemory
-from implicit_if.model_wrappers.generate import ProcessorFactory, Prompts, decode_batch
-from implicit_if.model_wrappers.identity import Identity
+from implicit_if.model_wrappers.arguments import read_generation
+from implicit_if.model_wrappers.generate import ProcessorFactory, decode_batch
+from implicit_if.model_wrappers.loading import LoadedLM
+from implicit_if.model_wrappers.prompts import Prompts, cut_middle, left_padded, prompt_room, special_tokens
 
 log = logging.getLogger(__name__)
 
@@ -33,71 +29,11 @@ CPU_BATCH = 32
 """Rows at once on a CPU: beyond, tokens per second no longer grow."""
 
 
-class ImplicitLM(Identity, HFLM):
+class ImplicitLM(LoadedLM):
     """A causal language model of transformers whose answers carry finish reason and token count.
 
     Subclasses say how next-token scores are changed (`processors_for`) and what the change is (`describe`).
     """
-
-    def __init__(
-        self,
-        pretrained: str | transformers.PreTrainedModel | None = None,
-        *,
-        device: str | None = None,
-        dtype: str | torch.dtype | None = None,
-        batch_size: int | str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Loads the model.
-
-        Args:
-            pretrained: A local folder, a hub name, or a loaded model; None is the embedded base model.
-            device: None is the GPU where there is one, else the CPU.
-            dtype: None is the checkpoint's type; for the embedded model on a CPU, bfloat16 where it is fast.
-            batch_size: Rows at once; None or "auto" chooses.
-            **kwargs: Further arguments of `HFLM`.
-
-        Raises:
-            UserError: If the model is not decoder-only, or the embedded model is not installed.
-        """
-        self.embedded = pretrained is None
-        if pretrained is None:
-            from implicit_if.model_wrappers.embedded_model import ensure_embedded_model
-
-            pretrained = str(ensure_embedded_model())
-        gpu = torch.cuda.is_available()
-        device = device or ("cuda" if gpu else "cpu")
-        if dtype is None:
-            dtype = ("bfloat16" if gpu or _fast_bfloat16() else "float32") if self.embedded else "auto"
-        if not isinstance(pretrained, str):
-            device, dtype = str(pretrained.device), pretrained.dtype
-        super().__init__(pretrained=pretrained, device=device, dtype=dtype, batch_size=batch_size or "auto", **kwargs)
-        if self.backend != "causal":
-            raise UserError(f"pretrained={pretrained}: an encoder-decoder model; expected a decoder-only model.")
-        self._shard_without_gpus()
-        self._settings = {"revision": self.revision, **kwargs}
-
-    def _shard_without_gpus(self) -> None:
-        accelerator = getattr(self, "accelerator", None)
-        if accelerator is not None and self.world_size == 1:  # HFLM shards only where it sees several GPUs
-            self._rank, self._world_size = accelerator.process_index, accelerator.num_processes
-
-    # ------------------------------------------------------------------ construction by lm-eval
-    @classmethod
-    def create_from_arg_obj(cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None) -> Any:
-        """Builds the wrapper; an argument of `--model_args` wins over the command line's own."""
-        given = {k: v for k, v in (additional_config or {}).items() if v is not None}
-        if given.get("batch_size") == 1 and _command_line_default("--batch_size", "-b"):
-            log.info("batch size: chosen automatically (--batch_size 1 decodes one row at a time)")
-            del given["batch_size"]
-        return cls(**(given | arg_dict))
-
-    @classmethod
-    def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> Any:
-        """Builds the wrapper from `key=value,...`."""
-        from lm_eval.utils import simple_parse_args_string
-
-        return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
 
     # ------------------------------------------------------------------ what subclasses define
     def processors_for(self, rules: Any, contexts: list[str], prompts: Prompts) -> ProcessorFactory | None:
@@ -117,33 +53,6 @@ class ImplicitLM(Identity, HFLM):
     def product_key(self, rules: Any) -> Any:
         """What distinguishes the products of requests with this `rules` argument, as JSON can hold it."""
         return self.product_name
-
-    # ------------------------------------------------------------------ identity
-    @property
-    def max_gen_toks(self) -> int:
-        """Tokens per answer unless the task or the user says otherwise: 256 for the embedded model, else 512."""
-        return 256 if self.embedded else 512
-
-    @property
-    def base_identity(self) -> str | None:
-        """Hash of everything that shapes the plain model's answers; None for a model object without files."""
-        if not isinstance(self.pretrained, str):
-            return None
-        if not hasattr(self, "_identity"):
-            self._identity = model_fingerprint(
-                self.pretrained,
-                getattr(self.config, "_commit_hash", None),
-                dtype=self.model.dtype,
-                device=self.device.type,
-                torch=torch.__version__,
-                transformers=transformers.__version__,
-                **{k: v for k, v in self._settings.items() if k != "max_batch_size"},
-            )
-        return self._identity
-
-    def get_model_info(self) -> dict[str, Any]:
-        """Adds the type of the weights."""
-        return super().get_model_info() | {"model_dtype": str(self.model.dtype)}
 
     # ------------------------------------------------------------------ generation
     def _detect_batch_size(self, requests: Any = None, pos: int = 0) -> int:
@@ -183,8 +92,8 @@ class ImplicitLM(Identity, HFLM):
         return [answer for answer in answers if answer is not None]
 
     def generation_settings(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """lm-eval's generation arguments in their one form, `max_gen_toks` filled in."""
-        return dict(normalize_gen_kwargs(dict(arguments), self.max_gen_toks))
+        """See `read_generation`."""
+        return read_generation(arguments, self.max_gen_toks)
 
     @functools.cached_property
     def rows_at_once(self) -> int:
@@ -274,22 +183,32 @@ class ImplicitLM(Identity, HFLM):
                 stop=stop,
                 processors=self.processors_for(rules, contexts, prompts),
                 on_step=on_step,
+                think_end=self.think_end_token,
                 **generation,
             )
         on_tokens(len(contexts) * new - counted)  # rows that ended early
+        for answer, cut in zip(answers, prompts.cuts, strict=False):
+            answer.prompt_tokens_cut = cut
         return answers
 
     def encode_prompts(self, contexts: list[str], new: int) -> Prompts:
-        """Prompts on the model's device, cut on the left so that `new` tokens have room.
+        """Prompts on the model's device; one that leaves no room for `new` tokens loses its middle.
 
         Raises:
             UserError: If `new` tokens alone are too many.
         """
-        room = self.max_length - new
-        if room <= 0:
-            raise UserError(f"max_gen_toks={new}: the model holds {self.max_length} tokens in all; ask for fewer.")
-        ids, mask = self.tok_batch_encode(contexts, left_truncate_len=room, truncation=self.truncation)
-        return Prompts(ids.to(self.device), mask.to(self.device))
+        room = prompt_room(self.max_length, new)
+        rows = [self.encode(context) for context in contexts]
+        cuts = [max(0, len(row) - room) for row in rows]
+        if any(cuts):
+            log.warning("note: %d prompts have no room in %d tokens and lose their middle", sum(map(bool, cuts)), room)
+        prompts = left_padded([cut_middle(row, room) for row in rows], self.tokenizer.pad_token_id, cuts)
+        return Prompts(prompts.ids.to(self.device), prompts.mask.to(self.device), prompts.cuts)
+
+    def encode(self, context: str) -> list[int]:
+        """A prompt's tokens."""
+        special = special_tokens(self.tokenizer, context, self.add_bos_token)
+        return list(self.tokenizer(context, **special)["input_ids"])
 
     @property
     def eos_ids(self) -> Tensor:
@@ -304,17 +223,3 @@ class ImplicitLM(Identity, HFLM):
             return AnswerMemory(None)
         made_by = [self.base_identity, dict(settings)]
         return AnswerMemory(cache_dir() / "base-answers" / f"{sha256_json(made_by)}.jsonl", made_by)
-
-
-def _fast_bfloat16() -> bool:
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
-
-
-def _command_line_default(*flags: str) -> bool:
-    """Whether lm_eval's command line runs without these flags, so that their values are its own defaults."""
-    program = Path(sys.argv[0])
-    name = program.parent.name if program.stem == "__main__" else program.stem
-    if name.replace("-", "_") != "lm_eval":
-        return False
-    return not any(argument.split("=")[0] in flags for argument in sys.argv[1:])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,8 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.generation import Generation
 from implicit_if.harness.model_fingerprint import model_fingerprint
 from implicit_if.harness.storage import sha256_json
-from implicit_if.model_wrappers.generate import ProcessorFactory, Prompts
+from implicit_if.model_wrappers.generate import ProcessorFactory
+from implicit_if.model_wrappers.prompts import Prompts
 from implicit_if.model_wrappers.rules.likelihood import Head, Logits
 from implicit_if.model_wrappers.rules_poe import RulesPoE
 
@@ -60,8 +62,8 @@ class ProxyTuned(RulesPoE):
         for name, value in (("expert", expert), ("anti_expert", anti_expert)):
             if not isinstance(value, str) or not value:
                 raise UserError(f"{name}={value}: expected a folder or a hub name, as in --model_args {name}=PATH.")
-        if isinstance(alpha, bool) or not isinstance(alpha, (int, float)):
-            raise UserError(f"alpha={alpha!r}: expected a number.")
+        if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not math.isfinite(alpha):
+            raise UserError(f"alpha={alpha!r}: expected a finite number.")
         self.alpha = float(alpha)
         self._paths = {"expert": str(expert), "anti_expert": str(anti_expert)}
         tokenizers = {name: _load(AutoTokenizer, name, path) for name, path in self._paths.items()}

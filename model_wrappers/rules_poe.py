@@ -8,14 +8,15 @@ from typing import Any
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.api.registry import register_model
-from lm_eval.models.utils import has_bos_prefix
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from torch import Tensor
 from tqdm import tqdm
 from transformers import LogitsProcessorList
 
-from implicit_if.model_wrappers.generate import ProcessorFactory, Prompts
+from implicit_if.harness.errors import UserError
+from implicit_if.model_wrappers.generate import ProcessorFactory
 from implicit_if.model_wrappers.implicit_lm import ImplicitLM
+from implicit_if.model_wrappers.prompts import Prompts, cut_middle, place_after_cut, special_tokens
 from implicit_if.model_wrappers.rules.arguments import WithRules
 from implicit_if.model_wrappers.rules.likelihood import Head, Text, TextScore, score_texts
 from implicit_if.model_wrappers.rules.presets import Preset
@@ -32,7 +33,7 @@ class RulesPoE(WithRules, ImplicitLM):
         pretrained: Any = None,
         rules: str | None = "paper",
         drop: str | None = None,
-        missing: str = "error",
+        missing: str = "note",
         **kwargs: Any,
     ) -> None:
         """Checks the rules, then loads the model.
@@ -41,7 +42,8 @@ class RulesPoE(WithRules, ImplicitLM):
             pretrained: See `ImplicitLM`; None is the embedded base model.
             rules: A preset's name, the path of a YAML file, or None ("none" on the command line): no rules.
             drop: Rules to leave out, joined by "+", e.g. "eos+diversity".
-            missing: What to do with a rule's string that is no single token: "error" or "ignore".
+            missing: What to do with a rule's string that is no single token: "note" leaves it out and says so, and is
+                an error where nothing of a rule is left; "error" is one at once, "ignore" never.
             **kwargs: `<rule>.<option>=value` changes one option or one string's weight, e.g. `eos.maximum=10` or
                 `uniform.!=0`; everything else goes to `ImplicitLM`.
 
@@ -51,6 +53,12 @@ class RulesPoE(WithRules, ImplicitLM):
         self.read_rules(rules, drop, missing, kwargs)
         super().__init__(pretrained, **kwargs)
         self.rules = self.bind(self.preset)
+
+    @property
+    def head_width(self) -> int | None:
+        """Rows of the output head."""
+        head = self.model.get_output_embeddings()
+        return None if head is None else int(head.weight.shape[0])
 
     def bind(self, preset: Preset) -> BoundRules:
         """The preset's rules with the ids of this model's tokenizer, on its device."""
@@ -80,12 +88,9 @@ class RulesPoE(WithRules, ImplicitLM):
         width = prompts.ids.shape[1]
         starts = []
         for context, kept in zip(contexts, prompts.mask.sum(1).tolist(), strict=True):
-            own_bos = has_bos_prefix(context, getattr(self.tokenizer, "bos_token", None))
-            start, tokens = scope_start(
-                self.tokenizer, context, marker, add_special_tokens=False if own_bos else self.add_bos_token
-            )
-            cut = tokens - kept  # truncated on the left
-            starts.append(width - kept + max(0, start - cut))
+            special = special_tokens(self.tokenizer, context, self.add_bos_token)
+            start, tokens = scope_start(self.tokenizer, context, marker, special)
+            starts.append(width - kept + place_after_cut(start, tokens, kept))
         return torch.tensor(starts, device=prompts.ids.device)
 
     # ------------------------------------------------------------------ likelihood
@@ -103,8 +108,16 @@ class RulesPoE(WithRules, ImplicitLM):
         """
         texts = []
         for key, context, continuation in requests:
-            scope = self._prompt_scope(key[0] if key else None, context)
-            texts.append(Text(context, continuation, prompt_scope=scope))
+            room = self.max_length + 1 - len(continuation)  # the last token of a text is scored, not read
+            if room < 1:
+                raise UserError(
+                    f"a continuation has {len(continuation)} tokens, and the model holds {self.max_length}. Expected a "
+                    f"shorter one; loglikelihood_rolling scores texts of any length."
+                )
+            shown = cut_middle(context, room)
+            texts.append(
+                Text(shown, continuation, prompt_scope=self._prompt_scope(key[0] if key else None, context, shown))
+            )
         scores = self._score(texts, disable_tqdm, override_bs)
         answers = [(score.log_prob, score.greedy) for score in scores]
         for (key, _, _), answer in zip(requests, answers, strict=True):
@@ -137,7 +150,8 @@ class RulesPoE(WithRules, ImplicitLM):
         if size == "auto":
             size = self._detect_batch_size([(None, t.context, t.continuation) for t in texts], 0) if texts else 1
         scores: dict[int, TextScore] = {}
-        with tqdm(total=len(texts), desc="scoring", disable=disable_tqdm or self.rank != 0) as bar:
+        mixed = torch.autocast(self.device.type, self.mixed_precision_dtype, enabled=bool(self.mixed_precision_dtype))
+        with mixed, tqdm(total=len(texts), desc="scoring", disable=disable_tqdm or self.rank != 0) as bar:
             for i, score in score_texts(
                 self._head,
                 self.rules,
@@ -150,12 +164,15 @@ class RulesPoE(WithRules, ImplicitLM):
                 scores[i] = score
         return [scores[i] for i in range(len(texts))]
 
-    def _prompt_scope(self, context: str | None, ids: list[int]) -> list[int]:
-        """The tokens of a context that count as used; see `scope_start`."""
+    def _prompt_scope(self, context: str | None, ids: list[int], shown: list[int] | None = None) -> list[int]:
+        """The tokens of a context that count as used, of those that are `shown` after a cut; see `scope_start`."""
         marker = self.rules.prompt_after
         if marker is None:
             return []
-        at = (context or "").rfind(marker)
-        if context is None or at < 0:
-            return ids[leading_special(self.tokenizer, ids) :]
-        return ids[len(self.tok_encode(context[: at + len(marker)])) :]
+        shown = ids if shown is None else shown
+        if context is None:
+            start = leading_special(self.tokenizer, ids)
+        else:
+            special = special_tokens(self.tokenizer, context, self.add_bos_token)
+            start, _ = scope_start(self.tokenizer, context, marker, special)
+        return shown[place_after_cut(start, len(ids), len(shown)) :]

@@ -86,10 +86,10 @@ def load_prefix(name_or_path: str) -> Prefix:
             fix="Or give the path of a .txt or .yaml file, see docs/wrappers.md.",
         )
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"prefix={name_or_path}: cannot be read ({error}). "
+            f"prefix={name_or_path[:200]}: cannot be read ({error}). "
             f"Expected {', '.join(prefix_names())} or a UTF-8 .txt or .yaml file."
         ) from error
     if path.suffix != ".txt":
@@ -106,7 +106,7 @@ def _parse(text: str, path: Path) -> Prefix:
     shape = "Expected the keys name, prefix, query and end (a list of texts), and perhaps source and trailer"
     try:
         data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise UserError(f"{path}: not YAML ({error}). {shape}, as in {PREFIXES / 'default.yaml'}.") from error
     if not isinstance(data, dict) or not {"name", "prefix", "query", "end"} <= data.keys():
         raise UserError(f"{path}: not a prefix. {shape}, as in {PREFIXES / 'default.yaml'}.")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.storage import sha256_json
 from implicit_if.model_wrappers.identity import Identity
-from implicit_if.model_wrappers.rules.presets import Preset, customise, load_preset
+from implicit_if.model_wrappers.rules.presets import Preset, customise, load_preset, preset_names
 from implicit_if.model_wrappers.rules.product import BoundRules
 
 
@@ -28,18 +29,25 @@ class WithRules(Identity):
             UserError: On any fault in them.
         """
         overrides = {key: kwargs.pop(key) for key in list(kwargs) if "." in key}
-        if missing not in {"error", "ignore"}:
-            raise UserError(f"missing={missing}: expected 'error' or 'ignore'.")
+        if missing not in {"note", "error", "ignore"}:
+            raise UserError(f"missing={missing}: expected 'note', 'error' or 'ignore'.")
         self.preset = customise(load_preset(rules), drop, overrides)
-        self._ignore_missing = missing == "ignore"
+        self._missing = missing
         self._bound: dict[str | None, BoundRules] = {}
+
+    @property
+    def head_width(self) -> int | None:
+        """Tokens that the model can predict; None if that is not known."""
+        return None
 
     def bind(self, preset: Preset) -> BoundRules:
         """The preset's rules with the ids of this model's tokenizer."""
         tokenizer, eos = self.tokenizer, list(self.eos_ids)  # type: ignore[attr-defined]
-        bound = BoundRules.bind(preset, tokenizer, map(int, eos), ignore_missing=self._ignore_missing)
+        bound = BoundRules.bind(preset, tokenizer, map(int, eos), missing=self._missing, width=self.head_width)
         if bound.missing:
-            print(f"rules: no token for {', '.join(map(repr, bound.missing))}: left out (missing=ignore)")
+            print(
+                f"note: rules: no token for {', '.join(map(repr, bound.missing))}: left out (missing={self._missing})"
+            )
         if bound.prompt_after is not None and not tokenizer.is_fast:
             raise UserError("rules that look at the prompt need a fast tokenizer; use rules=paper.")
         return bound
@@ -55,15 +63,24 @@ class WithRules(Identity):
         """
         if spec is ...:
             return self.rules
+        if isinstance(spec, str) and spec not in (None, *preset_names()) and self._keeps_requests:
+            raise UserError(
+                f"--use_cache: its keys hold the path rules={spec} and not the file's rules. Give the file with "
+                f"--model_args rules={spec}, or leave --use_cache out."
+            )
         key = spec.sha256 if isinstance(spec, Preset) else spec
         if key not in self._bound:
             self._bound[key] = self.bind(spec if isinstance(spec, Preset) else load_preset(spec))
         return self._bound[key]
 
     def describe(self, rules: Any = ...) -> dict[str, Any]:
-        """The preset with its changes, and a hash of what it does."""
-        preset = self.preset if rules is ... else self.bound_rules(rules).preset
-        return {"product": f"rules:{preset.name}@{preset.sha256[:8]}", "system": preset.as_data()}
+        """The preset with its changes and the number of strings left out, and a hash of what it does."""
+        bound = self.bound_rules(rules)
+        preset, name, digest = bound.preset, bound.preset.name, bound.preset.sha256
+        left_out = {"missing": list(bound.missing)} if bound.missing else {}
+        if left_out:
+            name, digest = f"{name},missing={len(bound.missing)}", sha256_json([digest, left_out["missing"]])
+        return {"product": f"rules:{name}@{digest[:8]}", "system": preset.as_data() | left_out}
 
     def get_model_info(self) -> dict[str, Any]:
         """Adds the strings for which the tokenizer has no token."""

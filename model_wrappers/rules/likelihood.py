@@ -62,6 +62,8 @@ class Head:
     """
 
     def __init__(self, model: Any) -> None:
+        if hasattr(model, "get_base_model"):  # an adapter's shell; its layers are in the model itself
+            model = model.get_base_model()
         self.model = model
         self.backbone: Any = getattr(model, "base_model", None)
         self.head = model.get_output_embeddings()

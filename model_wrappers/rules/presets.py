@@ -14,6 +14,10 @@ import yaml
 from implicit_if.harness.errors import UserError, unknown_name
 from implicit_if.harness.storage import sha256_json
 
+_LARGEST = 1e30
+_RANGE = f" between {-_LARGEST:g} and {_LARGEST:g}"
+"""Scores are float32: nothing near its largest number, no infinity and no NaN is a weight."""
+
 PRESETS = Path(__file__).parent / "presets"
 
 StringWeights = tuple[tuple[str, float], ...]
@@ -85,16 +89,17 @@ def load_preset(name_or_path: str | None) -> Preset:
     spec = "none" if name_or_path is None else str(name_or_path)
     path = PRESETS / f"{spec}.yaml"
     if spec not in preset_names():
-        path = Path(spec)
+        path = Path(spec).expanduser()
         if path.suffix not in {".yaml", ".yml"}:
             raise unknown_name("rules preset", spec, preset_names(), fix="Or give the path of a YAML file.")
-        if not path.is_file():
-            raise UserError(
-                f"rules={spec}: no such file. Expected a preset ({', '.join(preset_names())}) or a YAML file."
-            )
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        data = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:  # also a name that is too long for a file
+        raise UserError(
+            f"rules={spec[:200]}: no such file ({error.strerror}). Expected a preset ({', '.join(preset_names())}) or "
+            f"a YAML file."
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path}: not YAML ({error}). See the shipped presets in {PRESETS} for the shape.") from error
     return _parse(data, path)
 
@@ -138,12 +143,17 @@ def customise(preset: Preset, drop: str | None = None, overrides: Mapping[str, A
 
 def _override(rule: Rule, option: str, value: Any) -> Rule:
     options = dict(rule.options)
-    string = option.encode().decode("unicode_escape") if "\\" in option else option
+    where = f"{rule.name}.{option}={value}"
+    try:
+        string = option.encode("latin-1", "backslashreplace").decode("unicode_escape") if "\\" in option else option
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: not an escape ({error.reason}). Expected e.g. \\n for a newline.") from error
     for key, weights in options.items():
         if isinstance(weights, tuple) and any(s == string for s, _ in weights):
-            changed = tuple((s, float(value) if s == string else w) for s, w in weights)
+            weight = _convert(value, float, where)
+            changed = tuple((s, weight if s == string else w) for s, w in weights)
             return replace(rule, options=options | {key: changed})
-    checked = _check_options(rule.function, {option: value}, f"{rule.name}.{option}={value}")
+    checked = _check_options(rule.function, {option: value}, where)
     return replace(rule, options=options | checked)
 
 
@@ -174,7 +184,7 @@ def _functions() -> dict[str, Any]:
 
 def _signature(function: str, where: str) -> tuple[dict[str, inspect.Parameter], dict[str, Any]]:
     functions = _functions()
-    if function not in functions:
+    if not isinstance(function, str) or function not in functions:
         raise unknown_name(f"rule function in {where}", str(function), functions)
     parameters = {
         name: parameter
@@ -208,14 +218,15 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
         return value
     if getattr(kind, "__name__", "") == "TokenWeights":
         return _string_weights(value, where)
-    numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
+    numeric = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
     if kind is float and numeric:
         return float(value)
     if kind is int and numeric and int(value) == value and value > 0:
         return int(value)
     if kind is str and isinstance(value, str):
         return value
-    raise UserError(f"{where}: found {value!r}, expected {'a positive int' if kind is int else kind.__name__}.")
+    expected = "a positive int" if kind is int else kind.__name__
+    raise UserError(f"{where}: found {repr(value)[:60]}, expected {expected}{_RANGE if kind is float else ''}.")
 
 
 def _string_weights(value: Any, where: str) -> StringWeights:

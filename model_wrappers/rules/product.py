@@ -6,7 +6,7 @@ Shapes: `b` rows, `s` sequence, `t` scored positions, `v` vocabulary, `u` ids th
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
+from implicit_if.harness.errors import UserError
 from implicit_if.model_wrappers.rules.presets import Preset
 from implicit_if.model_wrappers.rules.rules import RULES, Step, TokenWeights
 from implicit_if.model_wrappers.rules.tokens import resolve_strings
@@ -37,7 +38,13 @@ class BoundRules:
 
     @classmethod
     def bind(
-        cls, preset: Preset, tokenizer: Any, eos_ids: Iterable[int], *, ignore_missing: bool = False
+        cls,
+        preset: Preset,
+        tokenizer: Any,
+        eos_ids: Iterable[int],
+        *,
+        missing: str = "error",
+        width: int | None = None,
     ) -> BoundRules:
         """Resolves the preset's strings.
 
@@ -45,23 +52,36 @@ class BoundRules:
             preset: Rules with strings.
             tokenizer: A Hugging Face tokenizer.
             eos_ids: Every id that ends a response.
-            ignore_missing: Leave out strings that are no single token; otherwise they are an error.
+            missing: A string that is no single token is left out ("note", "ignore") or an error ("error"); under
+                "note", a rule whose strings are all missing is one.
+            width: Tokens that the model's head predicts, where they are fewer than the tokenizer's.
 
         Raises:
-            UserError: If a string is no single token of the tokenizer.
+            UserError: See `missing`; or if two rules disagree on where a prompt's scope begins.
         """
-        missing: list[str] = []
+        absent: list[str] = []
         calls = []
         for rule in preset.rules:
             options = dict(rule.options)
             for key, value in options.items():
                 if isinstance(value, tuple):
-                    ids = resolve_strings(tokenizer, (s for s, _ in value), ignore_missing=ignore_missing)
-                    missing += [s for s, found in ids.items() if not found]
+                    strings = [s for s, _ in value]
+                    ids = resolve_strings(tokenizer, strings, ignore_missing=missing != "error", width=width)
+                    if missing == "note" and strings and not any(ids.values()):
+                        raise UserError(
+                            f"rules: none of the strings of {rule.name!r} is a single token of this tokenizer "
+                            f"({', '.join(map(repr, strings))}). Leave the rule out (drop={rule.name}), change it in a "
+                            f"preset of your own, or pass missing=ignore."
+                        )
+                    absent += [s for s, found in ids.items() if not found]
                     options[key] = _token_weights({i: weight for s, weight in value for i in ids[s]})
             calls.append((rule.function, options))
         eos = torch.tensor(sorted(set(eos_ids)), dtype=torch.long)
-        return cls(preset, eos, tuple(calls), tuple(missing))
+        markers = {_prompt_after(*call) for call in calls} - {None}
+        if len(markers) > 1:
+            shown = ", ".join(map(repr, sorted(map(str, markers))))
+            raise UserError(f"rules={preset.name}: found the prompt_after texts {shown}. Expected one for all rules.")
+        return cls(preset, eos, tuple(calls), tuple(absent))
 
     def __bool__(self) -> bool:
         return bool(self.calls)
@@ -69,11 +89,7 @@ class BoundRules:
     @property
     def prompt_after(self) -> str | None:
         """Where the prompt's scope begins, if some rule looks at the prompt; see `used_token_penalty`."""
-        for function, options in self.calls:
-            if options.get("scope") == "prompt+response":
-                default = inspect.signature(RULES[function]).parameters["prompt_after"].default
-                return str(options.get("prompt_after", default))
-        return None
+        return next((marker for call in self.calls if (marker := _prompt_after(*call)) is not None), None)
 
     def apply_(self, scores: Tensor, step: Step) -> None:
         """Adds every rule to float32 or float64 `scores [b, v]` in place; nothing of their size is allocated."""
@@ -109,6 +125,13 @@ class BoundRules:
             for function, options in self.calls
         )
         return replace(self, eos_ids=on_ids(self.eos_ids), calls=calls)
+
+
+def _prompt_after(function: str, options: Mapping[str, Any]) -> str | None:
+    if options.get("scope") != "prompt+response":
+        return None
+    default = inspect.signature(RULES[function]).parameters["prompt_after"].default
+    return str(options.get("prompt_after", default))
 
 
 def _token_weights(by_id: dict[int, float]) -> TokenWeights:

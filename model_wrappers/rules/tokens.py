@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from implicit_if.harness.errors import UserError
@@ -30,8 +30,8 @@ def token_surfaces(tokenizer: Any) -> dict[int, bytes]:
     for piece, i in tokenizer.get_vocab().items():
         if i in special:
             continue
-        if added.get(piece) == i:
-            surfaces[i] = piece.encode("utf-8", "surrogatepass")
+        if added.get(piece) == i:  # it may be spelled as it reads (GPT-NeoX) or as pieces are (Gemma's runs of spaces)
+            surfaces[i] = (_decoded(tokenizer, i) or piece).encode("utf-8", "surrogatepass")
         elif byte_level and all(c in to_byte for c in piece):
             surfaces[i] = bytes(to_byte[c] for c in piece)
         elif match := _BYTE_TOKEN.match(piece):
@@ -41,7 +41,9 @@ def token_surfaces(tokenizer: Any) -> dict[int, bytes]:
     return surfaces
 
 
-def resolve_strings(tokenizer: Any, strings: Iterable[str], *, ignore_missing: bool = False) -> dict[str, list[int]]:
+def resolve_strings(
+    tokenizer: Any, strings: Iterable[str], *, ignore_missing: bool = False, width: int | None = None
+) -> dict[str, list[int]]:
     """All token ids that spell each string exactly, in the middle of a text.
 
     A SentencePiece vocabulary may hold `<0x3C>` beside `<`; the encoder never makes it, so a byte token counts only
@@ -51,6 +53,7 @@ def resolve_strings(tokenizer: Any, strings: Iterable[str], *, ignore_missing: b
         tokenizer: A Hugging Face tokenizer.
         strings: Texts; " I" and "I" are different.
         ignore_missing: Leave strings that are no single token without ids, instead of an error.
+        width: Ids from here on do not count: the model cannot predict them.
 
     Returns:
         Sorted ids by string, in the order of `strings`.
@@ -67,7 +70,8 @@ def resolve_strings(tokenizer: Any, strings: Iterable[str], *, ignore_missing: b
     for string in wanted:
         found = by_surface.get(string.encode(), [])
         spelled = [i for i in found if not _BYTE_TOKEN.match(tokenizer.convert_ids_to_tokens(i))]
-        resolved[string] = sorted(i for i in spelled or found if _decodes_to(tokenizer, i, string))
+        usable = (i for i in spelled or found if _decoded(tokenizer, i) == string)
+        resolved[string] = sorted(i for i in usable if width is None or i < width)
         if not resolved[string] and not ignore_missing:
             raise UserError(
                 f"rules: {string!r} is no single token of this tokenizer; the nearest are "
@@ -77,16 +81,14 @@ def resolve_strings(tokenizer: Any, strings: Iterable[str], *, ignore_missing: b
     return resolved
 
 
-def scope_start(
-    tokenizer: Any, context: str, marker: str, *, add_special_tokens: bool | None = None
-) -> tuple[int, int]:
+def scope_start(tokenizer: Any, context: str, marker: str, special: Mapping[str, bool]) -> tuple[int, int]:
     """Which of a prompt's tokens count as used by rules that look at the prompt.
 
     Args:
         tokenizer: A fast tokenizer.
         context: The prompt's text.
         marker: Tokens count after its last occurrence; without one, after the leading special tokens.
-        add_special_tokens: How the prompt is encoded; None leaves it to the tokenizer.
+        special: How the prompt is encoded; see `special_tokens`.
 
     Returns:
         The first token that counts, and the prompt's number of tokens.
@@ -96,7 +98,6 @@ def scope_start(
     """
     if not tokenizer.is_fast:
         raise UserError("rules that look at the prompt need a fast tokenizer; use rules=paper.")
-    special = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
     encoding = tokenizer(context, return_offsets_mapping=True, **special)
     at = context.rfind(marker)
     if at < 0:
@@ -111,11 +112,12 @@ def leading_special(tokenizer: Any, ids: Sequence[int]) -> int:
     return next((n for n, i in enumerate(ids) if i not in special), len(ids))
 
 
-def _decodes_to(tokenizer: Any, i: int, string: str) -> bool:
+def _decoded(tokenizer: Any, i: int) -> str | None:
+    """What a token adds to a text after another token; None if it changes that one."""
     anchor = tokenizer("a", add_special_tokens=False)["input_ids"][-1:]
-    before = tokenizer.decode(anchor, clean_up_tokenization_spaces=False)
-    after = tokenizer.decode([*anchor, i], clean_up_tokenization_spaces=False)
-    return bool(after == before + string)
+    before = str(tokenizer.decode(anchor, clean_up_tokenization_spaces=False))
+    after = str(tokenizer.decode([*anchor, i], clean_up_tokenization_spaces=False))
+    return after.removeprefix(before) if after.startswith(before) else None
 
 
 def _nearest(string: str, surfaces: dict[int, bytes]) -> str:

@@ -6,7 +6,6 @@ from typing import Any
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.registry import register_model
-from lm_eval.models.utils import has_bos_prefix, maybe_truncate
 from tqdm import tqdm
 
 from implicit_if.harness.errors import UserError
@@ -24,6 +23,9 @@ import vllm
 from implicit_if.harness.generation import Generation
 from implicit_if.harness.model_fingerprint import model_fingerprint
 from implicit_if.harness.outputs import FinishReason
+from implicit_if.model_wrappers.arguments import read_generation
+from implicit_if.model_wrappers.generate import after_thought
+from implicit_if.model_wrappers.prompts import cut_middle, place_after_cut, prompt_room, special_tokens
 from implicit_if.model_wrappers.rules.arguments import WithRules
 from implicit_if.model_wrappers.rules.tokens import scope_start
 from implicit_if.model_wrappers.vllm.processor import PROCESSOR
@@ -42,7 +44,7 @@ class RulesPoEVLLM(WithRules, VLLM):
         pretrained: str | None = None,
         rules: str | None = "paper",
         drop: str | None = None,
-        missing: str = "error",
+        missing: str = "note",
         **kwargs: Any,
     ) -> None:
         """Checks the rules, then starts the engine.
@@ -108,21 +110,15 @@ class RulesPoEVLLM(WithRules, VLLM):
         """The prompt's tokens and vLLM's sampling parameters."""
         arguments = dict(arguments)
         rules = self.bound_rules(arguments.pop("rules", ...))
+        arguments = read_generation(arguments, self.max_gen_toks)
         sampling, until, new = self.modify_gen_kwargs(arguments, default_max_gen_toks=self.max_gen_toks)
-        whole = self.tok_encode(context)
-        tokens, new = maybe_truncate(
-            whole, max_gen_toks=new, max_model_len=self.max_length, side=self.truncation_side, verbose=True
-        )
+        special = special_tokens(self.tokenizer, context, self.add_bos_token)
+        whole = list(self.tokenizer(context, **special)["input_ids"])
+        tokens = cut_middle(whole, prompt_room(self.max_length, new))
         scope = 0
         if rules.prompt_after is not None:
-            own_bos = has_bos_prefix(context, self.tokenizer.decode(self.prefix_token_id))
-            start, _ = scope_start(
-                self.tokenizer,
-                context,
-                rules.prompt_after,
-                add_special_tokens=False if own_bos else self.add_bos_token,
-            )
-            scope = max(0, start - (len(whole) - len(tokens)))
+            start, _ = scope_start(self.tokenizer, context, rules.prompt_after, special)
+            scope = place_after_cut(start, len(whole), len(tokens))
         params = vllm.SamplingParams(
             max_tokens=new,
             stop=[text for text in until if text],
@@ -140,7 +136,11 @@ class RulesPoEVLLM(WithRules, VLLM):
         elif completion.finish_reason != "length":
             raise RuntimeError(f"vLLM ended a request with {completion.finish_reason!r}; see its log above.")
         ended = bool(ids) and ids[-1] in self.eos_ids
-        return Generation.of(completion.text, reason, len(ids) - ended)
+        text = completion.text
+        if self.think_end_token:
+            answer = after_thought(text, str(self.think_end_token))
+            text = ("" if reason == "length" else text) if answer is None else answer
+        return Generation.of(text, reason, len(ids) - ended)
 
     # ------------------------------------------------------------------ likelihood
     def _refuse(self) -> None:

@@ -80,8 +80,15 @@ class AlpacaWinrate(ConfigurableTask):
         """Builds one request per instruction, and a second one where the reference is the model's own base.
 
         Raises:
-            UserError: If the reference is "base" under a model class that cannot answer as its base.
+            UserError: If the reference is "base" under a model class that cannot answer as its base, or there are
+                fewer instructions than processes.
         """
+        if kwargs.get("cache_requests"):  # lm-eval's key holds the task's name, and neither template nor instructions
+            log.warning("note: --cache_requests is not used: building the requests takes no time")
+        kwargs |= {"cache_requests": False, "rewrite_requests_cache": False}
+        limit = kwargs.get("limit")
+        if world_size > (len(self.instructions.items) if limit is None else limit):
+            raise UserError(f"--limit {limit}: fewer instructions than the {world_size} processes. Start fewer.")
         self._rank, self._world_size = rank, world_size
         self._model_template = apply_chat_template
         self._model = model = getattr(rank, "model", None)  # see `Rank`
@@ -180,6 +187,7 @@ class AlpacaWinrate(ConfigurableTask):
             dataset=doc.get("dataset"),
             finish_reason=getattr(answer, "finish_reason", None),
             n_tokens=getattr(answer, "n_tokens", None),
+            **({"prompt_tokens_cut": cut} if (cut := getattr(answer, "prompt_tokens_cut", 0)) else {}),
         )
 
     @property

@@ -10,7 +10,8 @@ from torch._dynamo.testing import CompileCounter
 from transformers import LogitsProcessorList
 
 from implicit_if.harness.generation import Generation
-from implicit_if.model_wrappers.generate import Prompts, decode_batch
+from implicit_if.model_wrappers.generate import decode_batch
+from implicit_if.model_wrappers.prompts import Prompts
 from implicit_if.model_wrappers.rules.presets import load_preset
 from implicit_if.model_wrappers.rules.product import BoundRules, RulesProcessor
 
@@ -171,3 +172,68 @@ def test_a_generation_is_a_string_that_survives_pickling() -> None:
 
     answer = pickle.loads(pickle.dumps(Generation.of("text", "eos", 3)))  # noqa: S301  what lm-eval's cache does
     assert (answer, answer.finish_reason, answer.n_tokens) == ("text", "eos", 3)
+
+
+# ---------------------------------------------------------------------- what depends on the whole
+def beams_by_hand(model: Any, tokenizer: Any, text: str, rules: BoundRules, new: int, width: int = 2) -> list[int]:
+    """Beam search by its definition: the sums of log-probabilities of base times rules, each normalised."""
+    prompt = tokenizer(text)["input_ids"]
+    beams: list[tuple[float, list[int]]] = [(0.0, [])]
+    for _ in range(new):
+        grown = []
+        for total, tokens in beams:
+            with torch.no_grad():
+                ids = torch.tensor([[*prompt, *tokens]])
+                scores = RulesProcessor(rules, len(prompt))(ids, model(ids).logits[:, -1].double())
+            values, choices = torch.log_softmax(scores[0], -1).topk(2 * width)
+            grown += [(total + v, [*tokens, c]) for v, c in zip(values.tolist(), choices.tolist(), strict=True)]
+        beams = sorted((b for b in grown if b[1][-1] != 1), reverse=True)[:width]
+    return beams[0][1]
+
+
+def test_beams_compare_probabilities_of_the_product(tiny_model: Any, tokenizer: Any) -> None:
+    rules = rules_for(tokenizer)
+    texts = [f"{text} {n}" for text in PROMPTS for n in range(3)]
+    expected = [tokenizer.decode(beams_by_hand(tiny_model, tokenizer, text, rules, 6)) for text in texts]
+    assert decode(tiny_model, tokenizer, texts, rules, new=6, num_beams=2) == expected
+    assert decode(tiny_model, tokenizer, texts, rules, new=6, num_beams=2, renormalize_logits=False) != expected
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [{"min_new_tokens": 12}, {"begin_suppress_tokens": [1]}, {"exponential_decay_length_penalty": (1, 3.0)}],
+)
+def test_arguments_that_count_from_the_prompts_end_do_not_see_the_batch(
+    eager_to_stop: Any, tokenizer: Any, argument: dict[str, Any]
+) -> None:
+    alone = [decode(eager_to_stop, tokenizer, [text], None, **argument)[0] for text in PROMPTS]
+    together = decode(eager_to_stop, tokenizer, PROMPTS, None, **argument)
+    assert together == alone
+    assert [(a.finish_reason, a.n_tokens) for a in together] == [(a.finish_reason, a.n_tokens) for a in alone]
+    assert together != decode(eager_to_stop, tokenizer, PROMPTS, None), "the argument must change something"
+
+
+@pytest.mark.parametrize("as_id", [True, False])
+def test_the_answer_is_what_follows_the_thought(tiny_model: Any, tokenizer: Any, as_id: bool) -> None:
+    plain = decode(tiny_model, tokenizer, PROMPTS, None)
+    end = next(c for c in plain[0][5:] if c.isascii() and c.isalnum())
+    think_end = tokenizer.get_vocab()[end] if as_id else end
+    answers = decode(tiny_model, tokenizer, PROMPTS, None, think_end=think_end)
+    for whole, answer in zip(plain, answers, strict=True):
+        assert answer == (whole.rpartition(end)[2].lstrip() if end in whole else ""), "a thought that was cut"
+        assert answer.n_tokens == whole.n_tokens
+
+
+def test_a_stop_string_in_a_thought_stops_nothing(tiny_model: Any, tokenizer: Any) -> None:
+    (plain,) = decode(tiny_model, tokenizer, PROMPTS[:1], None)
+    end = next(c for c in plain[8:] if c.isascii() and c.isalnum() and c not in plain[:8])
+    (answer,) = decode(tiny_model, tokenizer, PROMPTS[:1], None, think_end=end, stop=[plain[:2]])
+    after = plain.rpartition(end)[2].lstrip()
+    assert answer == after.partition(plain[:2])[0]
+
+
+def test_an_answer_that_ends_without_a_thought_is_the_answer(eager_to_stop: Any, tokenizer: Any) -> None:
+    plain = decode(eager_to_stop, tokenizer, PROMPTS, None)
+    answers = decode(eager_to_stop, tokenizer, PROMPTS, None, think_end="</think>")
+    assert answers == ["" if a.finish_reason == "length" else a for a in plain]
+    assert any(answers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def test_use_cache_keeps_finish_reasons_and_refuses_another_product(
         ({"rules": "papr"}, "Did you mean 'paper'"),
         ({"drop": "eso"}, "Did you mean 'eos'"),
         ({"eos.maximun": 1}, "Did you mean 'maximum'"),
-        ({"missing": "skip"}, "expected 'error' or 'ignore'"),
+        ({"missing": "skip"}, "expected 'note', 'error' or 'ignore'"),
     ],
 )
 def test_faults_in_rules_are_found_before_the_model_loads(arguments: dict[str, Any], message: str) -> None:
@@ -115,7 +116,7 @@ def test_a_string_without_a_token_is_an_error_unless_ignored(tiny_model_folder: 
         "name: mine\nrules: {u: {function: token_bias, weights: [{weight: 1, strings: [' absent', '!']}]}}"
     )
     with pytest.raises(UserError, match="' absent' is no single token"):
-        RulesPoE(tiny_model_folder, rules=str(preset), device="cpu")
+        RulesPoE(tiny_model_folder, rules=str(preset), missing="error", device="cpu")
     ignoring = RulesPoE(tiny_model_folder, rules=str(preset), missing="ignore", device="cpu")
     assert ignoring.get_model_info()["rules_missing"] == [" absent"]
 
@@ -195,10 +196,137 @@ def test_reference_preset_counts_the_prompt_after_the_user_tag(tiny_model_folder
         "BOS is no used token"
     )
     prompts = model.tok_batch_encode([context, "<|user|>\nlonger than the other by far\n<|assistant|>\n"])
-    from implicit_if.model_wrappers.generate import Prompts
+    from implicit_if.model_wrappers.prompts import Prompts
 
     starts = model._scope_starts(
         "<|user|>\n", [context, "<|user|>\nlonger than the other by far\n<|assistant|>\n"], Prompts(*prompts)
     )
     assert model.tokenizer.decode(prompts[0][0, starts[0] :]) == "man\n<|assistant|>\n"
     assert model.tokenizer.decode(prompts[0][1, starts[1] :]).startswith("longer than")
+
+
+def random_model(vocabulary: int) -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=vocabulary, **sizes))
+
+
+# ---------------------------------------------------------------------- missing strings
+MISSING = (
+    "name: mine\nrules: {u: {function: token_bias, weights: [{weight: 1, strings: [%s]}]}, e: {function: eos_ramp}}"
+)
+
+
+def test_a_missing_string_is_left_out_printed_and_recorded(
+    tiny_model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    preset = tmp_path / "mine.yaml"
+    preset.write_text(MISSING % "' absent', '!'")
+    noting = RulesPoE(tiny_model_folder, rules=str(preset), device="cpu")
+    assert "note: rules: no token for ' absent': left out (missing=note)" in capsys.readouterr().out
+    info = noting.get_model_info()
+    assert info["product"].startswith("rules:mine,missing=1@")
+    assert (info["system"]["preset"], info["system"]["missing"]) == ("mine", [" absent"])
+    preset.write_text(MISSING % "' gone', '!'")
+    other = RulesPoE(tiny_model_folder, rules=str(preset), device="cpu").get_model_info()
+    assert other["product"] != info["product"]
+    preset.write_text(MISSING % "'!'")
+    whole = RulesPoE(tiny_model_folder, rules=str(preset), device="cpu").get_model_info()
+    assert "missing" not in whole["product"]
+
+
+def test_a_rule_of_which_nothing_is_left_is_an_error(tiny_model_folder: str, tmp_path: Path) -> None:
+    preset = tmp_path / "mine.yaml"
+    preset.write_text(MISSING % "' absent', ' gone'")
+    with pytest.raises(UserError, match=r"none of the strings of 'u' .*\(' absent', ' gone'\).*drop=u"):
+        RulesPoE(tiny_model_folder, rules=str(preset), device="cpu")
+    assert RulesPoE(tiny_model_folder, rules=str(preset), missing="ignore", device="cpu").rules.missing
+
+
+def test_a_head_smaller_than_the_vocabulary_leaves_its_tokens_out(tokenizer: Any, tmp_path: Path) -> None:
+    width = tokenizer.get_vocab()["Ġ##"]  # this string and those after it are no tokens of the model
+    random_model(width).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    model = RulesPoE(str(tmp_path), device="cpu", dtype="float32", batch_size=2)
+    assert " ##" in model.rules.missing
+    assert len(generate(model)) == len(PROMPTS)
+    assert len(model.loglikelihood(requests("loglikelihood", [("x", "a < b")]), disable_tqdm=True)) == 1
+
+
+# ---------------------------------------------------------------------- likelihoods at their edges
+def test_a_continuation_longer_than_the_context_is_refused(wrapper: RulesPoE) -> None:
+    fits, too_long = "a" * 256, "a" * 257
+    ids = wrapper._encode_pair("x", fits)
+    ((value, _),) = wrapper.loglikelihood(requests("loglikelihood", [("x", fits)]), disable_tqdm=True)
+    assert value == pytest.approx(independent(wrapper, ids[0][-1:], ids[1], with_rules=True), abs=1e-3)
+    with pytest.raises(UserError, match="a continuation has 257 tokens, and the model holds 256"):
+        wrapper.loglikelihood(requests("loglikelihood", [("x", too_long)]), disable_tqdm=True)
+
+
+def test_a_long_context_keeps_bos(wrapper: RulesPoE) -> None:
+    context, continuation = wrapper._encode_pair("z" * 300, " the")
+    room = 257 - len(continuation)
+    shown = context[: room // 2] + context[-(room - room // 2) :]
+    ((value, _),) = wrapper.loglikelihood(requests("loglikelihood", [("z" * 300, " the")]), disable_tqdm=True)
+    assert shown[0] == 0
+    assert value == pytest.approx(independent(wrapper, shown, continuation, with_rules=True), abs=1e-4)
+
+
+def test_mixed_precision_holds_for_likelihoods(tiny_model_folder: str) -> None:
+    mixed = RulesPoE(
+        tiny_model_folder, rules=None, device="cpu", dtype="float32", batch_size=1, mixed_precision_dtype="bfloat16"
+    )
+    ((context, continuation),) = [mixed._encode_pair("What is", " the")]
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        logits = mixed.model(torch.tensor([context + continuation])).logits[0, len(context) - 1 : -1].float()
+    expected = float(logits.log_softmax(-1)[range(len(continuation)), continuation].sum())
+    ((value, _),) = mixed.loglikelihood(requests("loglikelihood", [("What is", " the")]), disable_tqdm=True)
+    assert value == pytest.approx(expected, abs=1e-5)
+    assert value != pytest.approx(independent(mixed, context, continuation, with_rules=False), abs=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
+def test_likelihoods_under_an_adapter_equal_the_definition(tiny_model_folder: str, tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    adapted = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(tiny_model_folder),
+        LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False),
+    )
+    adapted.save_pretrained(tmp_path)
+    model = RulesPoE(tiny_model_folder, peft=str(tmp_path), device="cpu", dtype="float32", batch_size=2)
+    plain = RulesPoE(tiny_model_folder, device="cpu", dtype="float32", batch_size=2)
+    pairs = requests("loglikelihood", CONTINUATIONS)
+    values = [value for value, _ in model.loglikelihood(pairs, disable_tqdm=True)]
+    for (context, continuation), value in zip(CONTINUATIONS, values, strict=True):
+        ids = model._encode_pair(context, continuation)
+        assert value == pytest.approx(independent(model, *ids, with_rules=True), abs=1e-4)
+    assert values != [value for value, _ in plain.loglikelihood(pairs, disable_tqdm=True)]
+    assert model.base_identity != plain.base_identity
+
+
+def test_two_rules_may_not_disagree_on_the_prompts_scope(tiny_model_folder: str, tmp_path: Path) -> None:
+    preset = tmp_path / "mine.yaml"
+    used = "{function: used_token_penalty, scope: prompt+response, prompt_after: '%s'}"
+    preset.write_text(f"name: mine\nrules:\n  a: {used % 'A:'}\n  b: {used % 'B:'}\n")
+    with pytest.raises(UserError, match="prompt_after texts 'A:', 'B:'"):
+        RulesPoE(tiny_model_folder, rules=str(preset), device="cpu")
+
+
+def test_a_merged_newline_is_in_the_scope_of_decoding_and_likelihoods_alike(tmp_path: Path, tokenizer: Any) -> None:
+    from tokenizers import AddedToken
+
+    merging = copy.deepcopy(tokenizer)
+    merging.add_tokens([AddedToken("\n\n", normalized=False)])
+    random_model(len(merging)).save_pretrained(tmp_path)
+    merging.save_pretrained(tmp_path)
+    model = RulesPoE(str(tmp_path), rules="reference", device="cpu", dtype="float32", batch_size=1)
+    context = "<|user|>\n\nman"
+    prompts = model.encode_prompts([context], 8)
+    (start,) = model._scope_starts("<|user|>\n", [context], prompts).tolist()
+    scope = model._prompt_scope(context, model.encode(context))
+    assert scope == prompts.ids[0, start:].tolist()
+    assert model.tokenizer.decode(scope) == "\n\nman"

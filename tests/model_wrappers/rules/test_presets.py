@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from implicit_if.harness.errors import UserError
-from implicit_if.model_wrappers.rules.presets import customise, load_preset, preset_names
+from implicit_if.model_wrappers.rules.presets import Preset, Rule, customise, load_preset, preset_names
 
 
 def test_every_shipped_preset_loads() -> None:
@@ -35,6 +35,13 @@ def test_drop_and_overrides_change_name_and_hash() -> None:
         ((None, {"eos.after": "held"}), "Did you mean 'hold'"),
         ((None, {"uniform.absent": 1}), "unknown option of token_bias"),
         (("eos", {"eos.maximum": 3}), "unknown rule in eos.maximum=3"),
+        ((None, {"uniform.What": "abc"}), "uniform.What=abc: found 'abc', expected float"),
+        ((None, {"uniform.What": True}), "found True, expected float"),
+        ((None, {"uniform.What": float("nan")}), "found nan, expected float between -1e+30 and 1e+30"),
+        ((None, {"eos.maximum": float("inf")}), "found inf, expected float between"),
+        ((None, {"diversity.weight": 10**400}), "expected float between"),
+        ((None, {r"uniform.\x": 1}), r"uniform.\x=1: not an escape"),
+        ((None, {r"uniform.\u12": 1}), "not an escape"),
     ],
 )
 def test_bad_changes_are_errors(arguments: tuple[str | None, dict[str, object] | None], message: str) -> None:
@@ -56,6 +63,11 @@ def test_bad_changes_are_errors(arguments: tuple[str | None, dict[str, object] |
         ("name: x\nrules: {a.b: {function: eos_ramp}}", "may not contain"),
         ("name: x\nrules: {a: {function: eos_ramp, maximum: true}}", "found True, expected float"),
         ("a: [", "not YAML"),
+        ("name: x\nrules: {a: {function: [1]}}", "unknown rule function"),
+        ("name: x\nrules: {a: {function: {b: 1}}}", "unknown rule function"),
+        ("name: x\nrules: {a: {function: eos_ramp, maximum: .nan}}", "found nan, expected float between"),
+        ("name: x\nrules: {a: {function: token_bias, weights: [{weight: .inf, strings: [b]}]}}", "found inf"),
+        ("[" * 5000, "not YAML"),
     ],
 )
 def test_malformed_files_are_errors(tmp_path: Path, text: str, message: str) -> None:
@@ -75,3 +87,22 @@ def test_a_path_works_and_unknown_names_get_a_hint(tmp_path: Path) -> None:
         load_preset("papr")
     with pytest.raises(UserError, match="no such file"):
         load_preset(str(tmp_path / "absent.yaml"))
+
+
+def test_a_string_beyond_latin_1_can_stand_beside_an_escape() -> None:
+    weights = (("é\n", 1.0), ("日\n", 2.0))
+    preset = Preset("mine", "", (Rule("u", "token_bias", {"weights": weights}),))
+    changed = customise(preset, None, {r"u.é\n": 3, r"u.日\n": 4})
+    assert changed.rules[0].options["weights"] == (("é\n", 3.0), ("日\n", 4.0))
+
+
+@pytest.mark.parametrize("spec", ["x" * 300 + ".yaml", "missing.yaml", "."])
+def test_a_path_that_is_no_file_is_named(spec: str) -> None:
+    with pytest.raises(UserError, match="no such file|unknown rules preset"):
+        load_preset(spec)
+
+
+def test_a_preset_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "bom.yaml"
+    path.write_bytes(b"\xef\xbb\xbfname: mine\nrules: {eos: {function: eos_ramp}}\n")
+    assert load_preset(str(path)).name == "mine"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -44,3 +45,30 @@ def test_a_missing_string_is_an_error_that_names_it_and_the_nearest_tokens(token
 
 def test_special_tokens_have_no_surface(tokenizer: Any) -> None:
     assert not set(tokenizer.all_special_ids) & token_surfaces(tokenizer).keys()
+
+
+@pytest.fixture
+def gemma_like(sentencepiece_like: Any) -> Any:
+    """As Gemma 3's tokenizer stands on the hub: runs of spaces and newlines are added tokens, spelled as pieces are."""
+    from tokenizers import AddedToken
+
+    tokenizer = copy.deepcopy(sentencepiece_like)
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in ("▁▁", "▁▁▁", "▁▁▁▁", "\n\n")])
+    return tokenizer
+
+
+@pytest.mark.parametrize("string", ["  ", "   ", "    ", "\n\n"])
+def test_added_tokens_count_by_what_they_decode_to(gemma_like: Any, string: str) -> None:
+    found = resolve_strings(gemma_like, [string])[string]
+    anchor = gemma_like("x", add_special_tokens=False)["input_ids"]
+    assert found
+    assert all(gemma_like.decode([*anchor, i]) == "x" + string for i in found)
+    spelled = string.replace(" ", "▁")
+    assert gemma_like.get_vocab()[spelled] in found
+
+
+def test_ids_beyond_the_models_head_do_not_count(tokenizer: Any) -> None:
+    (last,) = resolve_strings(tokenizer, ["!"])["!"]
+    assert resolve_strings(tokenizer, ["!"], width=last + 1) == {"!": [last]}
+    with pytest.raises(UserError, match="no single token"):
+        resolve_strings(tokenizer, ["!"], width=last)

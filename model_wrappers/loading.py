@@ -1,0 +1,147 @@
+"""A causal language model of transformers, loaded as lm-eval does, with the embedded model by default."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from lm_eval.models.huggingface import HFLM
+
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.model_fingerprint import model_fingerprint
+from implicit_if.model_wrappers.arguments import check_model_arguments
+from implicit_if.model_wrappers.identity import Identity
+
+log = logging.getLogger(__name__)
+
+
+class LoadedLM(Identity, HFLM):
+    """A decoder-only model of transformers that knows which model it is."""
+
+    def __init__(
+        self,
+        pretrained: str | transformers.PreTrainedModel | None = None,
+        *,
+        device: str | None = None,
+        dtype: str | torch.dtype | None = None,
+        batch_size: int | str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Checks the arguments, then loads the model.
+
+        Args:
+            pretrained: A local folder, a hub name, or a loaded model; None is the embedded base model.
+            device: None is the GPU where there is one, else the CPU.
+            dtype: None is the checkpoint's type; for the embedded model on a CPU, bfloat16 where it is fast.
+            batch_size: Rows at once; None or "auto" chooses.
+            **kwargs: Further arguments of `HFLM`.
+
+        Raises:
+            UserError: If an argument is not known, the model is not decoder-only, has no EOS or, under
+                `--apply_chat_template`, no chat template, or the embedded model is not installed.
+        """
+        check_model_arguments(type(self), pretrained, kwargs)
+        self.embedded = pretrained is None
+        if pretrained is None:
+            from implicit_if.model_wrappers.embedded_model import ensure_embedded_model
+
+            pretrained = str(ensure_embedded_model())
+        gpu = torch.cuda.is_available()
+        device = device or ("cuda" if gpu else "cpu")
+        if dtype is None:
+            dtype = ("bfloat16" if gpu or _fast_bfloat16() else "float32") if self.embedded else "auto"
+        if not isinstance(pretrained, str):
+            device, dtype = str(pretrained.device), pretrained.dtype
+        super().__init__(pretrained=pretrained, device=device, dtype=dtype, batch_size=batch_size or "auto", **kwargs)
+        if self.backend != "causal":
+            raise UserError(f"pretrained={pretrained}: an encoder-decoder model; expected a decoder-only model.")
+        self._shard_without_gpus()
+        self._settings = {"revision": self.revision, **kwargs}
+
+    def _create_model(self, *args: Any, **kwargs: Any) -> None:
+        """Checks the tokenizer, which is there already, before the weights are loaded."""
+        if self.tokenizer.eos_token_id is None:
+            raise UserError(f"{kwargs.get('pretrained')}: its tokenizer has no EOS token, so no answer could end.")
+        if self.tokenizer.chat_template is None and _on_command_line("--apply_chat_template"):
+            self.apply_chat_template([])
+        super()._create_model(*args, **kwargs)
+
+    def apply_chat_template(self, chat_history: Any, add_generation_prompt: bool = True) -> str:
+        """The model's own template around some turns.
+
+        Raises:
+            UserError: If it has none.
+        """
+        if self.tokenizer.chat_template is None:
+            raise UserError(
+                f"--apply_chat_template: {self.tokenizer.name_or_path} has no chat template of its own. Leave it out: "
+                f"the task then wraps instructions by --metadata template= (tulu)."
+            )
+        return str(super().apply_chat_template(chat_history, add_generation_prompt))
+
+    def _shard_without_gpus(self) -> None:
+        accelerator = getattr(self, "accelerator", None)
+        if accelerator is not None and self.world_size == 1:  # HFLM shards only where it sees several GPUs
+            self._rank, self._world_size = accelerator.process_index, accelerator.num_processes
+
+    # ------------------------------------------------------------------ construction by lm-eval
+    @classmethod
+    def create_from_arg_obj(cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None) -> Any:
+        """Builds the wrapper; an argument of `--model_args` wins over the command line's own."""
+        given = {k: v for k, v in (additional_config or {}).items() if v is not None}
+        if given.get("batch_size") == 1 and _on_command_line("--batch_size", "-b") is False:
+            log.info("batch size: chosen automatically (--batch_size 1 decodes one row at a time)")
+            del given["batch_size"]
+        return cls(**(given | arg_dict))
+
+    @classmethod
+    def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> Any:
+        """Builds the wrapper from `key=value,...`."""
+        from lm_eval.utils import simple_parse_args_string
+
+        return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
+
+    # ------------------------------------------------------------------ identity
+    @property
+    def max_gen_toks(self) -> int:
+        """Tokens per answer unless the task or the user says otherwise: 256 for the embedded model, else 512."""
+        return 256 if self.embedded else 512
+
+    @property
+    def base_identity(self) -> str | None:
+        """Hash of everything that shapes the plain model's answers; None for a model object without files."""
+        if not isinstance(self.pretrained, str):
+            return None
+        if not hasattr(self, "_identity"):
+            self._identity = model_fingerprint(
+                self.pretrained,
+                getattr(self.config, "_commit_hash", None),
+                dtype=self.model.dtype,
+                device=self.device.type,
+                torch=torch.__version__,
+                transformers=transformers.__version__,
+                **{k: v for k, v in self._settings.items() if k != "max_batch_size"},
+            )
+        return self._identity
+
+    def get_model_info(self) -> dict[str, Any]:
+        """Adds the type of the weights."""
+        return super().get_model_info() | {"model_dtype": str(self.model.dtype)}
+
+
+def _fast_bfloat16() -> bool:
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+
+
+def _on_command_line(*flags: str) -> bool | None:
+    """Whether lm_eval's command line has one of these flags; None if it is not what runs."""
+    program = Path(sys.argv[0])
+    name = program.parent.name if program.stem == "__main__" else program.stem
+    if name.replace("-", "_") != "lm_eval":
+        return None
+    return any(argument.split("=")[0] in flags for argument in sys.argv[1:])

@@ -1,0 +1,75 @@
+"""Prompts as batches of tokens: every row is encoded by itself, and a prompt that is too long loses its middle.
+
+A prompt begins with BOS and a role tag and ends with a role tag; both stay when the middle is cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from implicit_if.harness.errors import UserError
+
+
+@dataclass
+class Prompts:
+    """A left-padded batch.
+
+    Attributes:
+        ids: int64 `[b, s]`.
+        mask: int64 `[b, s]`, 0 for padding.
+        cuts: Tokens that each row lost; empty where none lost any.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    cuts: Sequence[int] = ()
+
+
+def special_tokens(tokenizer: Any, text: str, add_bos: bool | None) -> dict[str, bool]:
+    """How a text is encoded: one that begins with BOS gets no second one.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer.
+        text: The text.
+        add_bos: The user's wish; None leaves it to the tokenizer.
+    """
+    bos = getattr(tokenizer, "bos_token", None)
+    if bos and text.startswith(bos):
+        return {"add_special_tokens": False}
+    return {} if add_bos is None else {"add_special_tokens": add_bos}
+
+
+def prompt_room(max_length: int, new: int) -> int:
+    """Tokens a prompt may have beside `new` ones.
+
+    Raises:
+        UserError: If `new` tokens alone are too many.
+    """
+    if new >= max_length:
+        raise UserError(f"max_gen_toks={new}: the model holds {max_length} tokens in all; ask for fewer.")
+    return max_length - new
+
+
+def cut_middle(tokens: list[int], room: int) -> list[int]:
+    """At most `room` tokens: the first and the last ones, half of each."""
+    if len(tokens) <= room:
+        return tokens
+    return [*tokens[: room // 2], *tokens[len(tokens) - (room - room // 2) :]]
+
+
+def place_after_cut(position: int, length: int, kept: int) -> int:
+    """Where a token of a prompt of `length` tokens stands after `cut_middle` to `kept`; the cut, if it is gone."""
+    return position if position < kept // 2 or length == kept else max(kept // 2, position - (length - kept))
+
+
+def left_padded(rows: Sequence[Sequence[int]], pad: int, cuts: Sequence[int] = ()) -> Prompts:
+    """The rows as one batch, on the CPU."""
+    width = max(map(len, rows))
+    ids = torch.tensor([[*[pad] * (width - len(row)), *row] for row in rows], dtype=torch.long)
+    mask = torch.tensor([[*[0] * (width - len(row)), *[1] * len(row)] for row in rows], dtype=torch.long)
+    return Prompts(ids, mask, cuts if any(cuts) else ())
