@@ -3,10 +3,13 @@
 Each line may import what stands above it, never what stands below:
 
 embedded_model   the embedded base model, from pip packages
-answer_cache     answers kept in a file as they are made
+arguments        model and generation arguments: they work, are noted or are refused
+prompts          prompts as batches of tokens; a long one loses its middle
 generate         decoding a batch
+answer_cache     answers kept in a file as they are made
 identity         what a wrapper tells about itself
 rules/           the rules, presets, their product with a model, likelihoods
+loading          the model as lm-eval loads it, checked before its weights are read
 implicit_lm      what all wrappers share
 rules_poe        `--model rules_poe`
 urial            `--model urial`

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import logging
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Any
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
 
-from implicit_if.harness.errors import UserError, unknown_name
+from implicit_if.harness.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,12 @@ def check_model_arguments(wrapper: type, pretrained: Any, given: Mapping[str, An
         except (OSError, ValueError):  # a model that needs its own code, or none at all: said when it is loaded
             return
     if unknown:
-        raise unknown_name("model argument", unknown[0], known - {"self", "pretrained"})
+        near = difflib.get_close_matches(unknown[0], sorted(known - {"self"}), n=2)
+        hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+        raise UserError(
+            f"unknown model argument {unknown[0]!r}.{hint} Expected one of the wrapper (docs/wrappers.md), of "
+            f"lm-eval's hf model, of transformers' from_pretrained, or a setting in the model's config.json."
+        )
 
 
 def read_generation(arguments: Mapping[str, Any], default_limit: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,15 @@ class LoadedLM(Identity, HFLM):
             dtype = ("bfloat16" if gpu or _fast_bfloat16() else "float32") if self.embedded else "auto"
         if not isinstance(pretrained, str):
             device, dtype = str(pretrained.device), pretrained.dtype
-        super().__init__(pretrained=pretrained, device=device, dtype=dtype, batch_size=batch_size or "auto", **kwargs)
+        try:
+            super().__init__(pretrained, device=device, dtype=dtype, batch_size=batch_size or "auto", **kwargs)
+        except UserError:
+            raise
+        except (OSError, ValueError) as error:  # neither a folder nor on the hub, no model's name, a bad proxy
+            first = re.split(r"\n|\. ", str(error).strip(), maxsplit=1)[0]
+            raise UserError(
+                f"model {str(pretrained)!r} cannot be loaded ({first}). Expected a model's folder, or its hub name."
+            ) from error
         if self.backend != "causal":
             raise UserError(f"pretrained={pretrained}: an encoder-decoder model; expected a decoder-only model.")
         self._shard_without_gpus()

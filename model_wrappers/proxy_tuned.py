@@ -63,7 +63,7 @@ class ProxyTuned(RulesPoE):
             if not isinstance(value, str) or not value:
                 raise UserError(f"{name}={value}: expected a folder or a hub name, as in --model_args {name}=PATH.")
         if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not math.isfinite(alpha):
-            raise UserError(f"alpha={alpha!r}: expected a finite number.")
+            raise UserError(f"alpha={alpha!r}: expected a number.")
         self.alpha = float(alpha)
         self._paths = {"expert": str(expert), "anti_expert": str(anti_expert)}
         tokenizers = {name: _load(AutoTokenizer, name, path) for name, path in self._paths.items()}

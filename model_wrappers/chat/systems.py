@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,15 +77,7 @@ class Models:
         if model is not None:
             kept = {k: v for k, v in arguments.items() if k not in {"rules", "drop", "missing"} and "." not in k}
             arguments = kept | {"pretrained": model, "rules": None}
-        try:
-            return RulesPoE(**{"batch_size": 1} | arguments)
-        except UserError:
-            raise
-        except (OSError, ValueError) as error:  # transformers: neither a folder nor on the hub, or no model's name
-            raise UserError(
-                f"model {arguments.get('pretrained')!r} cannot be loaded ({_first_line(error)}). Expected base, rules, "
-                f"rules:<preset>, a model's folder, or its name on the hub."
-            ) from error
+        return RulesPoE(**{"batch_size": 1} | arguments)
 
 
 def _parse(name: str) -> tuple[str | None, Any]:
@@ -107,10 +98,6 @@ def _preset(spec: str) -> Preset:
     if spec in names or head is None:
         return load_preset(spec)
     return customise(load_preset(head), spec.removeprefix(f"{head}-").replace("-", "+"))
-
-
-def _first_line(error: Exception) -> str:
-    return re.split(r"\n|\. ", str(error).strip(), maxsplit=1)[0]
 
 
 @dataclass(frozen=True)

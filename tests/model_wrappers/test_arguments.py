@@ -114,6 +114,20 @@ def test_what_has_no_effect_is_noted_once(
     assert any(note in r.getMessage() for r in caplog.records)
 
 
+@pytest.mark.parametrize(
+    ("name", "environment"),
+    [("no/such-model", {}), ("../nowhere", {}), ("org/model", {"HTTPS_PROXY": "proxy.example:8080"})],
+)
+def test_a_model_that_cannot_be_loaded_is_one_sentence(
+    name: str, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0" if environment else "1")
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(UserError, match=rf"model '{name}' cannot be loaded \([^\n]*\)\. Expected"):
+        RulesPoE(name, device="cpu")
+
+
 def test_use_cache_refuses_rules_whose_content_its_keys_do_not_hold(tiny_model_folder: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("name: mine\nrules: {eos: {function: eos_ramp}}\n")

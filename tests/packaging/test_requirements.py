@@ -55,6 +55,12 @@ def test_the_tested_set_pins_every_requirement_within_its_range() -> None:
             assert requirement.specifier.contains(pins[name], prereleases=True), f"{requirement} and {pins[name]}"
 
 
+def test_bounds_leave_room_for_what_vllm_needs() -> None:
+    resolved = {"transformers": "5.20.2", "torch": "2.14.0", "numpy": "2.3.5", "huggingface-hub": "2.4.0"}  # 0.33.0
+    for name, version in resolved.items():
+        assert requirements()[name].specifier.contains(version), f"{name} {version}"
+
+
 def test_pins_hold_on_every_machine() -> None:
     """No local versions (such as torch's +cpu), no addresses, no options."""
     for line in (ROOT / "constraints.txt").read_text().splitlines():

@@ -313,8 +313,8 @@ def test_answers_equal_rules_poe(
         ("zq<|user|>\nman\n<|assistant|>\n", "man\n<|assistant|>\n"),
         ("<|user|>\na<|user|>\nb", "b"),
         ("no tag", "no tag"),
-        ("z" * 50 + "<|user|>\nm" + "a" * 219, "m" + "a" * 219),  # 280 tokens, cut to 236 on the left
-        ("<|user|>\n" + "b" * 30 + "c" * 236, "c" * 236),
+        ("z" * 50 + "<|user|>\nm" + "a" * 219, "m" + "a" * 175),  # 280 tokens, of which 44 in the middle go
+        ("<|user|>\n" + "b" * 30 + "c" * 236, "b" * 30 + "c" * 196),
     ],
 )
 def test_what_counts_as_used_in_a_prompt(wrapper_class: Any, ending_folder: str, context: str, counted: str) -> None:
@@ -385,7 +385,7 @@ def test_use_cache_refuses_another_product(wrapper_class: Any, ending_folder: st
         ({"pretrained": None}, "expected a folder or a hub name"),
         ({"rules": "papr"}, "Did you mean 'paper'"),
         ({"drop": "eso"}, "Did you mean 'eos'"),
-        ({"missing": "skip"}, "expected 'error' or 'ignore'"),
+        ({"missing": "skip"}, "expected 'note', 'error' or 'ignore'"),
         ({"speculative_config": {"method": "ngram"}}, "speculative"),
         ({"truncation_side": "middle"}, "expected 'left'"),
     ],
