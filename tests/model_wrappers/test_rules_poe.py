@@ -125,6 +125,16 @@ def test_the_products_name_and_identity_stand_in_the_results(wrapper: RulesPoE) 
     info = wrapper.get_model_info()
     assert info["product"].startswith("rules:paper@")
     assert info["model_identity"] == wrapper.base_identity
+    assert info["model_device"] == "cpu"
+
+
+def test_the_rows_at_once_are_what_lm_eval_records(tiny_model_folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    model = RulesPoE(tiny_model_folder, device="cpu", dtype="float32")
+    generate(model, rules="none")
+    assert list(model.batch_sizes.values()) == [32]
+    assert "taken from" not in capsys.readouterr().err
+    generate(model, rules="none")
+    assert f"{len(PROMPTS)} answers of the plain base model are taken from" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------- likelihood
