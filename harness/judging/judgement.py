@@ -61,6 +61,7 @@ class Judgement:
         unjudged: The missing verdicts with the reason, in the pairs' order.
         cost: US dollars of all verdicts used, in whichever run they were obtained; None if no verdict's is known.
         spent: US dollars of the verdicts this run obtained, as far as known.
+        asked: Verdicts this run obtained from the judge.
         latency: See `Latency`; None if no verdict's time is known.
         estimate: What judging was estimated to take; None if it was not estimated.
         expected: Instructions in the set where there are more of them than pairs; None if there are not.
@@ -74,6 +75,7 @@ class Judgement:
     unjudged: list[Unjudged]
     cost: float | None = None
     spent: float = 0.0
+    asked: int = 0
     latency: Latency | None = None
     estimate: Estimate | None = None
     expected: int | None = None

@@ -249,6 +249,7 @@ class _Run:
             ],
             cost=math.fsum(costs) if costs else None,
             spent=self.spent,
+            asked=self.asked,
             latency=latency_of([one.latency for one in used if one.latency is not None]),
             estimate=estimate,
         )

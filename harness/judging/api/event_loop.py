@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from implicit_if.harness.judging.api.client import ApiClient
@@ -89,9 +88,7 @@ class _Loop:
         self._helper: ThreadPoolExecutor | None = None
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.run(self._loop.shutdown_asyncgens())
         self._loop.close()
         if self._helper is not None:
@@ -117,8 +114,4 @@ class _Loop:
         if tasks := asyncio.all_tasks(self._loop):
             for task in tasks:
                 task.cancel()
-            self.run(_ended(tasks))
-
-
-async def _ended(tasks: set[asyncio.Task[Any]]) -> None:
-    await asyncio.gather(*tasks, return_exceptions=True)
+            self.run(asyncio.wait(tasks))

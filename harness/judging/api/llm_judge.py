@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import json
-import math
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from implicit_if.harness.judging.api.client import ApiClient, Endpoint, Limits
+from implicit_if.harness.judging.api.client import ApiClient, Limits
+from implicit_if.harness.judging.api.endpoint import Endpoint
 from implicit_if.harness.judging.api.event_loop import run_alone, stream
 from implicit_if.harness.judging.api.faults import Malformed, Rejected, Unanswered
 from implicit_if.harness.judging.api.options import Prices
-from implicit_if.harness.judging.api.prompts import FIRST, SECOND
+from implicit_if.harness.judging.api.verdict_text import token_counts
 from implicit_if.harness.judging.protocol import Comparison, Estimate, JudgeError, Verdict
 from implicit_if.harness.storage import sha256_json
-from implicit_if.harness.thoughts import after_thoughts
 
-PARSER = "verdict:v2"
-"""Version of `parse_text`, `weigh_letters` and `no_verdict`: part of the fingerprint of every judge that uses them."""
-
-TEXT_REMEDY = (
-    "Raise max_tokens if the answers end before their verdict (models that think need thousands), or change the "
-    "prompt: an answer is the verdict alone, or ends in a line 'Verdict: m'."
-)
-"""What may help text answers without a verdict."""
-
-_CUT = frozenset({"length", "max_tokens", "model_context_window_exceeded"})
-_REFUSED = frozenset({"content_filter", "refusal", "safety", "error", "insufficient_system_resource", "pause_turn"})
 _HOPELESS = 8
 _RAW_CHARS = 20_000
-_VERDICT = re.compile(rf"[\"'`*_(\[]*({FIRST}|{SECOND})[\"'`*_)\]]*\.?")
-_VERDICT_LINE = re.compile(rf"[*_#\s]*[Vv]erdict[*_]*\s*:\s*{_VERDICT.pattern}[*_]*\s*")
 
 
 @dataclass(frozen=True)
@@ -244,77 +229,6 @@ class _Tally:
         )
 
 
-def parse_text(text: str) -> tuple[float | None, str | None]:
-    """Reads a text verdict: 1.0 for the first answer, 0.0 for the second, or None and why.
-
-    A verdict is the identifier alone (quotes, emphasis and a final full stop are permitted), or a last line
-    "Verdict: m". An answer that says two different verdicts, or anything else, holds none. What a model thought does
-    not count, and a thought that does not end leaves no verdict.
-    """
-    text, thinking = after_thoughts(text)
-    if thinking:
-        return None, f"the judge's thought does not end: {_short(text)}"
-    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    if not lines:
-        return None, "the judge said nothing"
-    said = [match.group(1) for line in lines if (match := _VERDICT_LINE.fullmatch(line))]
-    alone = _VERDICT.fullmatch(lines[0]) if len(lines) == 1 else None
-    if alone is not None:
-        return float(alone.group(1) == FIRST), None
-    if len(set(said)) > 1:
-        return None, f"the judge said both verdicts: {_short(text)}"
-    if not said or not _VERDICT_LINE.fullmatch(lines[-1]):
-        return None, f"no verdict in: {_short(text)} (expected {FIRST} or {SECOND}, or a last line 'Verdict: {FIRST}')"
-    return float(said[0] == FIRST), None
-
-
-def no_verdict(finish: Any, *, may_be_cut: bool = False) -> str | None:
-    """Why an answer that ended for this reason holds no verdict; None if it may hold one.
-
-    Args:
-        finish: The API's finish or stop reason.
-        may_be_cut: True where the first token decides, so that the rest may be missing.
-    """
-    if finish in _REFUSED or (finish in _CUT and not may_be_cut):
-        return f"the answer ended by {finish!r}, so what it says is no verdict"
-    return None
-
-
-def token_counts(content: dict[str, Any]) -> tuple[float | None, float | None]:
-    """Tokens read and written, as OpenAI's or Anthropic's usage counts them; None where it does not."""
-    usage = content.get("usage")
-    values = usage if isinstance(usage, dict) else {}
-    read, written = (
-        next((v for name in names if isinstance(v := values.get(name), int | float) and 0 <= v < math.inf), None)
-        for names in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
-    )
-    return read, written
-
-
-def weigh_letters(top_logprobs: Iterable[tuple[str, float]], min_mass: float) -> tuple[float | None, str | None]:
-    """The probability of the first identifier against the second, from one token's most probable alternatives.
-
-    Tokens that differ only by white space before or after the letter are one letter. A letter that is not among
-    the alternatives has probability 0 (alpaca-eval does the same).
-
-    Args:
-        top_logprobs: Tokens with natural-log probabilities.
-        min_mass: The least probability that both letters must have together.
-
-    Returns:
-        The probability and None, or None and why there is none.
-    """
-    mass = {FIRST: 0.0, SECOND: 0.0}
-    for token, logprob in top_logprobs:
-        letter = token.replace("\u2581", " ").replace("\u0120", " ").strip()
-        if letter in mass and not math.isnan(logprob):
-            mass[letter] += math.exp(min(logprob, 0.0))
-    total = mass[FIRST] + mass[SECOND]
-    if total < min_mass or total == 0.0:
-        return None, f"the letters {FIRST} and {SECOND} have probability {total:.2g}, expected at least {min_mass:g}"
-    return mass[FIRST] / total, None
-
-
 def try_one(judge: LLMJudge, comparison: Comparison) -> tuple[Reading, float | None] | Rejected:
     """The answer to one question as `judge` would read it, with its cost, or the refusal.
 
@@ -332,8 +246,3 @@ def try_one(judge: LLMJudge, comparison: Comparison) -> tuple[Reading, float | N
                 raise JudgeError(f"judge {judge.name}: {error}. Check base_url and that the server runs.") from error
 
     return run_alone(ask())
-
-
-def _short(text: str) -> str:
-    shown = " ".join(text.split())
-    return repr(shown if len(shown) <= 120 else shown[:57] + "..." + shown[-57:])

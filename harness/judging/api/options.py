@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,10 +11,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from implicit_if.harness.errors import UserError, unknown_name
-from implicit_if.harness.judging.api.client import Endpoint, Limits
+from implicit_if.harness.judging.api.client import Limits
 
 _PRICES = Path(__file__).parent.parent / "prices.yaml"
-_SHORTEST_SECRET = 8  # "none" and the like are no secrets, and would be struck out of every verdict
 _LOOKS_SECRET = ("key", "token", "secret", "password")
 
 M = TypeVar("M", bound=BaseModel)
@@ -84,31 +82,6 @@ def parse_options(model: type[M], judge: str, options: Mapping[str, Any]) -> M:
     except ValidationError as error:
         detail = "; ".join(f"{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" for e in error.errors())
         raise UserError(f"judge {judge!r}: {detail}. Change the option.") from error
-
-
-def make_endpoint(base_url: str, path: str, key: str | None, key_source: str, headers: Mapping[str, str]) -> Endpoint:
-    """The endpoint of an API judge.
-
-    Args:
-        base_url: A checked URL.
-        path: The call's path, e.g. "/chat/completions".
-        key: The key; None where this machine's own server needs none.
-        key_source: Where it comes from or should.
-        headers: May hold "{key}", which is filled in; a header that does is left out without a key.
-
-    Raises:
-        UserError: If the key has characters no header holds.
-    """
-    if key and not (key.isascii() and key.isprintable()):
-        raise UserError(f"{key_source} holds characters that no key has (a line end, a quote?). Set it again.")
-    filled = {name: value.replace("{key}", key or "") for name, value in headers.items() if key or "{key}" not in value}
-    secrets = (key,) if key and len(key) >= _SHORTEST_SECRET else ()
-    return Endpoint(base_url + path, filled, secrets, key_source, lacks_key=not key)
-
-
-def read_key(variable: str) -> str | None:
-    """The key in an environment variable, stripped; None if it is unset or empty."""
-    return os.environ.get(variable, "").strip() or None
 
 
 def merge_body(settings: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:

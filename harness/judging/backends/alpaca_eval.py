@@ -21,8 +21,8 @@ from implicit_if.harness.judging.alpaca_eval_annotators import (
     fill,
     load_annotator,
 )
-from implicit_if.harness.judging.api.client import Endpoint
-from implicit_if.harness.judging.api.llm_judge import LLMJudge, Question, Reading, no_verdict
+from implicit_if.harness.judging.api.endpoint import Endpoint
+from implicit_if.harness.judging.api.llm_judge import LLMJudge, Question, Reading
 from implicit_if.harness.judging.api.options import (
     ApiOptions,
     Prices,
@@ -31,6 +31,7 @@ from implicit_if.harness.judging.api.options import (
     parse_options,
     prices_for,
 )
+from implicit_if.harness.judging.api.verdict_text import no_verdict
 from implicit_if.harness.judging.backends.anthropic import anthropic_endpoint, as_messages, joined_text
 from implicit_if.harness.judging.backends.openai import first_choice, openai_endpoint
 from implicit_if.harness.judging.protocol import Comparison

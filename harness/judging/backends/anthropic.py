@@ -9,27 +9,12 @@ from typing import Any
 from pydantic import Field
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.judging.api.client import Endpoint, check_url
+from implicit_if.harness.judging.api.endpoint import Endpoint, check_url, make_endpoint, read_key
 from implicit_if.harness.judging.api.faults import Malformed
-from implicit_if.harness.judging.api.llm_judge import (
-    PARSER,
-    TEXT_REMEDY,
-    LLMJudge,
-    Question,
-    Reading,
-    no_verdict,
-    parse_text,
-)
-from implicit_if.harness.judging.api.options import (
-    ApiOptions,
-    make_endpoint,
-    merge_body,
-    most_tokens,
-    parse_options,
-    prices_for,
-    read_key,
-)
+from implicit_if.harness.judging.api.llm_judge import LLMJudge, Question, Reading
+from implicit_if.harness.judging.api.options import ApiOptions, merge_body, most_tokens, parse_options, prices_for
 from implicit_if.harness.judging.api.prompts import Prompt, load_prompt
+from implicit_if.harness.judging.api.verdict_text import PARSER, TEXT_REMEDY, no_verdict, parse_text
 from implicit_if.harness.judging.backends.openai import text_parts
 from implicit_if.harness.judging.protocol import Comparison
 

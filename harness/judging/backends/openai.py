@@ -15,29 +15,12 @@ from typing import Any, Literal
 from pydantic import Field
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.judging.api.client import Endpoint, check_url
+from implicit_if.harness.judging.api.endpoint import Endpoint, check_url, make_endpoint, read_key
 from implicit_if.harness.judging.api.faults import Malformed, Rejected
-from implicit_if.harness.judging.api.llm_judge import (
-    PARSER,
-    TEXT_REMEDY,
-    LLMJudge,
-    Question,
-    Reading,
-    no_verdict,
-    parse_text,
-    try_one,
-    weigh_letters,
-)
-from implicit_if.harness.judging.api.options import (
-    ApiOptions,
-    make_endpoint,
-    merge_body,
-    most_tokens,
-    parse_options,
-    prices_for,
-    read_key,
-)
+from implicit_if.harness.judging.api.llm_judge import LLMJudge, Question, Reading, try_one
+from implicit_if.harness.judging.api.options import ApiOptions, merge_body, most_tokens, parse_options, prices_for
 from implicit_if.harness.judging.api.prompts import Prompt, load_prompt
+from implicit_if.harness.judging.api.verdict_text import PARSER, TEXT_REMEDY, no_verdict, parse_text, weigh_letters
 from implicit_if.harness.judging.protocol import Comparison, Estimate, Judge, JudgeError, Verdict
 
 OPENAI_URL = "https://api.openai.com/v1"

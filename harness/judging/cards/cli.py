@@ -9,7 +9,6 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from implicit_if.harness.annotations import AnnotationStore
 from implicit_if.harness.cli import dollars, name_values
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.backends.human import HumanJudge
@@ -153,7 +152,7 @@ def _measure(args: argparse.Namespace, spec: str) -> Measured | None:
     def under_runner(pairs: list[Pair]) -> Judgement:
         return annotate(pairs, judge, store, max_cost=args.max_cost)
 
-    clock = Clock(under_runner, AnnotationStore(store))
+    clock = Clock(under_runner)
     agreement = [measure_agreement(clock, name, path) for name, path in labelled.items()]
     controls = None if answers is None else measure_controls(clock, *answers, args.instructions)
     return measured_of(judge, clock, args.machine, agreement=agreement, controls=controls)

@@ -9,14 +9,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from implicit_if.harness.annotations import AnnotationStore
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.backends.human import HumanJudge
 from implicit_if.harness.judging.cards.pairs import control_pairs, read_labelled
 from implicit_if.harness.judging.judgement import Judgement
 from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.judging.protocol import Judge
-from implicit_if.harness.judging.runner import IDENTICAL
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.scores import Score
 from implicit_if.harness.storage import sha256_file
@@ -116,31 +114,25 @@ class Measured(BaseModel):
 class Clock:
     """Judges through the runner and counts what that took."""
 
-    def __init__(self, annotate: Judging, store: AnnotationStore) -> None:
-        self._annotate, self._store = annotate, store
-        self.seconds, self.fresh, self.orders, self.spent, self.charged = 0.0, 0, 1, 0.0, False
+    def __init__(self, annotate: Judging) -> None:
+        self._annotate = annotate
+        self.seconds, self.comparisons, self.spent, self.charged = 0.0, 0.0, 0.0, False
 
     def __call__(self, pairs: list[Pair]) -> Judgement:
-        before, start = self._lines(), time.perf_counter()
+        start = time.perf_counter()
         judgement = self._annotate(pairs)
         self.seconds += time.perf_counter() - start
-        self.fresh += self._lines() - before
-        self.orders, self.spent = len(judgement.orders), self.spent + judgement.spent
+        self.comparisons += judgement.asked / len(judgement.orders)
+        self.spent += judgement.spent
         self.charged |= judgement.cost is not None
         return judgement
 
     @property
     def per_comparison(self) -> tuple[float | None, float | None]:
         """Seconds and dollars; None where nothing new was judged, or no cost is known."""
-        if not self.fresh:
+        if not self.comparisons:
             return None, None
-        comparisons = self.fresh / self.orders
-        return self.seconds / comparisons, self.spent / comparisons if self.charged else None
-
-    def _lines(self) -> int:
-        if not self._store.path.exists():
-            return 0
-        return sum(line.raw != IDENTICAL for line in self._store)  # a tie of equal answers takes no judging
+        return self.seconds / self.comparisons, self.spent / self.comparisons if self.charged else None
 
 
 def measure_agreement(judge: Judging, labels: str, path: Path) -> Agreement:

@@ -147,9 +147,9 @@ def cost_text(measured: Measured | None) -> str:
 
 
 def _api_rows(backend: str, argument: str | None, options: dict[str, Any]) -> list[tuple[str, str]]:
-    from implicit_if.harness.judging.api.llm_judge import PARSER
     from implicit_if.harness.judging.api.options import ApiOptions, price_list
     from implicit_if.harness.judging.api.prompts import load_prompt
+    from implicit_if.harness.judging.api.verdict_text import PARSER
     from implicit_if.harness.judging.registry import get_judge
 
     prompt = "the annotator's own, from alpaca-eval 0.6.6"

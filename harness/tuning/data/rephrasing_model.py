@@ -101,8 +101,8 @@ class _Asking:
         return run_alone(self._ask(prompts))
 
     async def _ask(self, prompts: Sequence[str]) -> dict[str, str]:
-        from implicit_if.harness.judging.api.client import ApiClient, Limits, check_url
-        from implicit_if.harness.judging.api.options import make_endpoint, read_key
+        from implicit_if.harness.judging.api.client import ApiClient, Limits
+        from implicit_if.harness.judging.api.endpoint import check_url, make_endpoint, read_key
 
         headers = {"authorization": "Bearer {key}"}
         base = check_url(self.url, "OPENAI_BASE_URL")

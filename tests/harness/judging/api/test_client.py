@@ -17,7 +17,8 @@ from fake_server import FakeServer, Reply, Request, chat, error
 from judge_samples import KEY, comparisons
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.judging.api.client import ApiClient, Endpoint, Limits
+from implicit_if.harness.judging.api.client import ApiClient, Limits
+from implicit_if.harness.judging.api.endpoint import Endpoint
 from implicit_if.harness.judging.api.faults import Transient
 from implicit_if.harness.judging.backends.openai import build
 from implicit_if.harness.judging.protocol import Comparison, JudgeError, Verdict

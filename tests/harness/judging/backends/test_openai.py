@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from judge_samples import KEY, comparisons
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.judging.api.llm_judge import parse_text, weigh_letters
+from implicit_if.harness.judging.api.verdict_text import parse_text, weigh_letters
 from implicit_if.harness.judging.backends.openai import AutoJudge, build
 from implicit_if.harness.judging.cost_limit import CostLimitError
 from implicit_if.harness.judging.pairs import Pair, make_pairs
