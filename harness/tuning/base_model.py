@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 
 from implicit_if.harness.errors import UserError, unknown_name
 from implicit_if.harness.model_fingerprint import model_fingerprint
-from implicit_if.harness.tuning.profile import base_names, registered_alias
+from implicit_if.harness.tuning.profile import base_names, near_base, registered_alias
 
 GROUP = "implicit_if.models"
 """Entry points that give a base model a short name: each names a callable that returns the model's folder."""
@@ -80,7 +79,7 @@ def hub_commit(base: Base, revision: str | None) -> str | None:
     except (OSError, ValueError) as error:
         raise UserError(
             f"base model {base.name!r}: its config.json cannot be loaded ({error}). Expected a Hugging Face model's "
-            f"name or folder; base_revision is {revision!r}.{_near(base.name)}"
+            f"name or folder; base_revision is {revision!r}.{near_base(base.name)}"
         ) from error
     return extract_commit_hash(config, None) or revision
 
@@ -93,8 +92,3 @@ def weights_identity(base: Base, commit: str | None) -> str:
         commit: From `hub_commit`.
     """
     return model_fingerprint(base.path) if Path(base.path).is_dir() else f"{base.path}@{commit}"
-
-
-def _near(name: str) -> str:
-    near = difflib.get_close_matches(name, base_names(), n=1, cutoff=0.8)
-    return f" Did you mean {near[0]}?" if near and near[0] != name else ""

@@ -5,6 +5,7 @@ It holds the model's names, what it takes from `settings/`, its learning rate, a
 
 from __future__ import annotations
 
+import difflib
 import functools
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,6 +62,12 @@ def profiles() -> dict[str, Profile]:
 def base_names() -> list[str]:
     """Every name of a base model that some profile is meant for."""
     return sorted({name for p in profiles().values() for name in (p.base, *p.names) if name})
+
+
+def near_base(name: str) -> str:
+    """A sentence that names the base model somebody may have meant; empty if none is near."""
+    near = difflib.get_close_matches(name, base_names(), n=1, cutoff=0.8)
+    return f" Did you mean {near[0]}?" if near and near[0] != name else ""
 
 
 def registered_alias(name: str) -> str | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.tuning.profile import near_base
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -33,7 +34,7 @@ def load_tokenizer(name_or_path: str | Path, revision: str | None = None) -> Pre
     except (OSError, ValueError) as error:
         raise UserError(
             f"base model {str(name_or_path)!r}: its tokenizer cannot be loaded ({error}). "
-            f"Expected a Hugging Face model's name or folder."
+            f"Expected a Hugging Face model's name or folder.{near_base(str(name_or_path))}"
         ) from error
     if loaded.eos_token is None:
         raise UserError(f"{name_or_path}: the tokenizer has no end-of-sequence token, so no answer could end.")

@@ -19,6 +19,10 @@ RowFormat = Callable[[str, Record], list[Message] | None]
 """A row with its place, for errors, to a conversation: None where the row is only a part of one, empty where the paper
 skips it."""
 
+_SHAREGPT = (
+    " ShareGPT's 'conversations' (from, value) are to be written as 'messages' (role, content): human is user, gpt is "
+    "assistant; then give --set data.format=messages."
+)
 PANDAS_NULLS = frozenset(
     "#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null".split("|")
 )
@@ -66,8 +70,10 @@ def _pairs(data: Data) -> RowFormat:
                 f"{where}: 'input' is not empty, expected the whole instruction in 'instruction'. Join them, or set "
                 f"data.user to name both, e.g. '{{instruction}}\\n\\n{{input}}'."
             )
-        if "messages" in row or "conversations" in row:
+        if "messages" in row:
             hint = " Its conversations are read with data.format=messages."
+        elif "conversations" in row:
+            hint = _SHAREGPT
         else:
             hint = " Other columns are named by data.user and data.assistant, e.g. --set 'data.user=\"{question}\"'."
 
@@ -89,7 +95,7 @@ def _messages(where: str, row: Record) -> list[Message]:
     if not isinstance(turns, list) or not turns:
         hint = ""
         if "conversations" in row:
-            hint = " ShareGPT's 'conversations' (from, value) become 'messages': human is user, gpt is assistant."
+            hint = _SHAREGPT
         elif "messages" not in row:
             hint = " Rows of an instruction and its answer are read with data.format=pairs."
         raise UserError(

@@ -15,6 +15,7 @@ from implicit_if.harness.tuning.base_model import Base, hub_commit, registered_m
 from implicit_if.harness.tuning.recipe import load_recipe
 from implicit_if.harness.tuning.runner import tune
 from implicit_if.harness.tuning.schema import Recipe
+from implicit_if.harness.tuning.tokenizer import load_tokenizer
 
 
 def test_folders_and_hub_names(tiny: Path) -> None:
@@ -69,6 +70,14 @@ def test_a_hub_model_is_known_by_its_commit(hub: str) -> None:
     assert weights_identity(base, COMMIT) == f"some/model@{COMMIT}"
     with pytest.raises(UserError, match=r"(?s)config\.json cannot be loaded .*base_revision is 'v2'"):
         hub_commit(base, "v2")
+
+
+def test_a_misspelt_hub_model_is_named(hub: str) -> None:
+    for name in ("meta-lama/Llama-2-7b-hf", "google/gemma-3-270n"):
+        with pytest.raises(UserError, match=r"(?s)config\.json cannot be loaded .* Did you mean (meta-llama|google)/"):
+            hub_commit(Base(name, name), None)
+        with pytest.raises(UserError, match=r"(?s)tokenizer cannot be loaded .* Did you mean (meta-llama|google)/"):
+            load_tokenizer(name)
 
 
 def test_the_commit_is_recorded(hub: str, make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:

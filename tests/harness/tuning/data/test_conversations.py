@@ -290,7 +290,8 @@ def test_every_bad_row_is_reported(tmp_path: Path) -> None:
     [
         ("messages", {"instruction": "a", "response": "b"}, "data.format=pairs"),
         ("messages", {"conversations": [{"from": "human", "value": "a"}]}, "human is user, gpt is assistant"),
-        ("pairs", {"messages": MESSAGES}, "data.format=messages"),
+        ("pairs", {"messages": MESSAGES}, "are read with data.format=messages"),
+        ("pairs", {"conversations": [{"from": "human", "value": "a"}]}, "human is user, gpt is assistant"),
     ],
 )
 def test_another_format_is_recognised(tmp_path: Path, source: str, row: Any, hint: str) -> None:
