@@ -144,7 +144,7 @@ def plain(setting: Setting) -> Run:
     with tempfile.TemporaryDirectory() as work:
         trainer = SFTTrainer(
             model=setting.model,
-            args=sft_config(setting.prepared.recipe, Path(work), 1),
+            args=sft_config(setting.prepared.recipe, Path(work), 1, len(setting.prepared.encoded)),
             train_dataset=Dataset.from_list(rows),
             processing_class=setting.prepared.tokenizer,
             peft_config=peft_config(setting.prepared.recipe),

@@ -57,10 +57,10 @@ def _plan(prepared: Prepared) -> str:
         rows = Dataset.from_dict({"input_ids": [row.input_ids for row in prepared.encoded]})
         count, unit = len(pack_dataset(rows, most)), "packs"
         packed = f"; {count} packs of at most {most} tokens"
+    steps = f"{train.steps(count)} steps of {train.batch} {unit}"
     if train.max_steps is not None:
-        return f"{train.max_steps} steps of {train.batch} {unit}, as train.max_steps says{packed}"
-    steps = -(-count // train.batch) * train.epochs
-    return f"{train.epochs} epochs, {steps} steps of {train.batch} {unit}{packed}"
+        return f"{steps}, as train.max_steps says{packed}"
+    return f"{train.epochs} epochs, {steps}{packed}"
 
 
 def render_mask(prepared: Prepared, row: EncodedRow, colour: bool) -> str:

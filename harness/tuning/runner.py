@@ -136,22 +136,29 @@ def build_trainer(prepared: Prepared, model_path: str, work: Path, processes: in
     )
     trainer = RecipeTrainer(
         rows=prepared.encoded,
-        per_example=train.loss_average == "example",
+        train=train,
         model=model_path,
-        args=sft_config(prepared.recipe, work, processes),
+        args=sft_config(prepared.recipe, work, processes, len(rows)),
         train_dataset=Dataset.from_list(rows),
         eval_dataset=Dataset.from_list(held) if held else None,
         processing_class=prepared.tokenizer,
         peft_config=peft_config(prepared.recipe),
         quantization_config=quantization_config(train),
-        callbacks=[Progress(sum(len(row.input_ids) for row in prepared.encoded))],
+        callbacks=[Progress(_tokens_of_epoch(prepared))],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-def sft_config(recipe: Recipe, work: Path, processes: int) -> SFTConfig:
-    """The recipe in TRL's words."""
+def _tokens_of_epoch(prepared: Prepared) -> int:
+    """Of what the trainer calls an epoch: where steps go on across epochs, that is all of them."""
+    train = prepared.recipe.train
+    passes = train.epochs if train.steps_across_epochs else 1
+    return passes * sum(len(row.input_ids) for row in prepared.encoded)
+
+
+def sft_config(recipe: Recipe, work: Path, processes: int, rows: int) -> SFTConfig:
+    """The recipe in TRL's words, for so many rows."""
     import torch
     from trl.trainer.sft_config import SFTConfig
 
@@ -168,8 +175,8 @@ def sft_config(recipe: Recipe, work: Path, processes: int) -> SFTConfig:
         max_length=recipe.encoding.max_length if train.packing == "packed" else None,
         packing=train.packing == "packed",
         padding_free=train.packing == "padding_free" and train.micro_batch > 1,
-        num_train_epochs=train.epochs,
-        max_steps=train.max_steps or -1,
+        num_train_epochs=1 if train.steps_across_epochs else train.epochs,
+        max_steps=train.steps(rows) if train.steps_across_epochs else train.max_steps or -1,
         per_device_train_batch_size=train.micro_batch,
         gradient_accumulation_steps=train.batch // (train.micro_batch * processes),
         learning_rate=train.learning_rate,
@@ -184,12 +191,13 @@ def sft_config(recipe: Recipe, work: Path, processes: int) -> SFTConfig:
         bf16=train.autocast and train.weights == "float32",
         activation_checkpointing=train.gradient_checkpointing,
         use_cpu=not torch.cuda.is_available(),
-        eval_strategy="epoch" if recipe.data.held_out else "no",
+        eval_strategy=("steps" if train.steps_across_epochs else "epoch") if recipe.data.held_out else "no",
+        eval_steps=-(-rows // train.batch),
         per_device_eval_batch_size=1,
         eval_packing=False,
         prediction_loss_only=True,
-        save_strategy="steps" if train.save_steps else "epoch",
-        save_steps=train.save_steps or 500,
+        save_strategy="steps" if train.save_steps or train.steps_across_epochs else "epoch",
+        save_steps=train.save_steps or -(-rows // train.batch),
         save_total_limit=1,
         logging_steps=1,
         logging_nan_inf_filter=False,  # the filter logs 0.0 and goes on

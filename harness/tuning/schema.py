@@ -104,6 +104,9 @@ class Train(_Part):
         weight_decay: AdamW's.
         batch: Conversations per optimiser step, over all processes; with packing=packed, packs of them.
         micro_batch: Conversations per forward pass and process; with packing=packed, packs of them.
+        steps_across_epochs: A step goes on into the next epoch, as in DeepSpeed under accelerate before 1.8, which the
+            released scripts used; rows that fill no last step are left out. False ends a step with the epoch.
+        gradients: Type in which a step's gradients are summed; "bfloat16" rounds each sum, as DeepSpeed's bf16 does.
         clip: Largest norm of the gradient.
         loss_average: "example": the mean of each conversation's mean, as released; "token": every token the same.
         weights: Type of the trained weights (with LoRA: of the frozen ones; adapters are float32). "auto", with LoRA,
@@ -132,6 +135,8 @@ class Train(_Part):
     weight_decay: float = Field(default=0.0, ge=0)
     batch: int = Field(default=64, ge=1)
     micro_batch: int = Field(default=1, ge=1)
+    steps_across_epochs: bool = False
+    gradients: Literal["float32", "bfloat16"] = "float32"
     clip: float = Field(default=1.0, gt=0)
     loss_average: Literal["example", "token"] = "example"
     weights: Literal["auto", "float32", "bfloat16"] = "float32"
@@ -153,6 +158,8 @@ class Train(_Part):
         if self.lora is None and (self.weights == "auto" or self.quantize):
             key = f"quantize={self.quantize}" if self.quantize else "weights=auto"
             raise ValueError(f"{key} is for frozen weights; set train.lora.r=16")
+        if self.steps_across_epochs and self.packing == "packed":
+            raise ValueError("steps_across_epochs counts rows; it needs train.packing=none or padding_free")
         if self.stochastic_rounding and (self.optimizer != "adamw_torch_8bit" or self.weights != "bfloat16"):
             raise ValueError("stochastic_rounding needs train.optimizer=adamw_torch_8bit and train.weights=bfloat16")
         if self.weights == "bfloat16" and self.lora is None and not self.stochastic_rounding:
@@ -161,6 +168,13 @@ class Train(_Part):
                 "them unchanged); set train.weights=float32, train.stochastic_rounding=true or train.lora.r=16"
             )
         return self
+
+    def steps(self, count: int) -> int:
+        """Optimiser steps of a training on `count` rows (with packing=packed: packs)."""
+        if self.steps_across_epochs:
+            most = max(count * self.epochs // self.batch, 1)
+            return min(most, self.max_steps or most)
+        return self.max_steps or -(-count // self.batch) * self.epochs
 
 
 class Recipe(_Part):

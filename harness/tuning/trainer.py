@@ -7,7 +7,7 @@ is not a number.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from trl.trainer.sft_trainer import SFTTrainer  # noqa: TID253
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.tuning import cpu_loss, row_attention
 from implicit_if.harness.tuning.data.encode import IGNORED, EncodedRow
+from implicit_if.harness.tuning.schema import Train
 
 
 class NonFiniteLossError(UserError):
@@ -30,17 +31,22 @@ class RecipeTrainer(SFTTrainer):
 
     Args:
         rows: What `train_dataset` was made of, to name rows in errors.
-        per_example: Average over examples instead of tokens.
+        train: The recipe's `train`, for what `SFTTrainer` has no word for.
         kwargs: `SFTTrainer`'s own.
     """
 
-    def __init__(self, *, rows: Sequence[EncodedRow], per_example: bool, **kwargs: Any) -> None:
+    def __init__(self, *, rows: Sequence[EncodedRow], train: Train, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self._train = train
+        per_example = train.loss_average == "example"
         model: Any = self.model
         options: Any = self.args
         if kwargs.get("quantization_config") is not None:
             for weight in model.parameters():  # TRL made the adapters bfloat16, whose small steps round away
                 weight.data = weight.data.float() if weight.requires_grad else weight.data
+        if train.gradients == "bfloat16":
+            for weight in filter(lambda p: p.requires_grad, model.parameters()):
+                weight.register_post_accumulate_grad_hook(_round_gradient)
         self._rows = rows
         self._latest: list[tuple[torch.Tensor, torch.Tensor]] = []
         one_a_pass = options.per_device_train_batch_size == 1 and not options.packing
@@ -62,6 +68,11 @@ class RecipeTrainer(SFTTrainer):
         chosen = "attn_implementation" in (options.model_init_kwargs or {})
         if self.padding_free and on_cpu and not chosen and row_attention.can_use(model):
             row_attention.use(model)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        if self._train.steps_across_epochs:
+            return Epochs(len(self._rows), self._train.epochs, self._train.seed)
+        return super()._get_train_sampler(train_dataset)
 
     def count_tokens_from(self, checkpoint: Path) -> None:
         """Goes on counting where a checkpoint's log ends; TRL would begin at 0 again."""
@@ -153,6 +164,26 @@ class RecipeTrainer(SFTTrainer):
             f"{f' and {len(places) - 8} more' if len(places) > 8 else ''}. Nothing of this step was saved. Look at "
             f"these rows; where they are good, start anew with a lower train.learning_rate and another --out."
         )
+
+
+class Epochs(torch.utils.data.Sampler[int]):
+    """All epochs after another, each in an order of its own, so that a step may reach into the next one."""
+
+    def __init__(self, rows: int, epochs: int, seed: int) -> None:
+        self.rows, self.epochs, self.seed = rows, epochs, seed
+
+    def __len__(self) -> int:
+        return self.rows * self.epochs
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed)
+        for _ in range(self.epochs):
+            yield from torch.randperm(self.rows, generator=generator).tolist()
+
+
+def _round_gradient(weight: torch.Tensor) -> None:
+    if weight.grad is not None:
+        weight.grad.copy_(weight.grad.bfloat16())
 
 
 def example_weights(inputs: dict[str, Any]) -> torch.Tensor:

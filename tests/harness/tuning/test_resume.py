@@ -35,6 +35,7 @@ def tokens(folder: Path) -> list[float]:
         (3, None, {}),  # in the middle of the second epoch, two steps an epoch
         (5, 3, {}),  # from a checkpoint in the middle of an epoch
         (3, None, {"lora": {"r": 4, "dropout": 0.1}, "save_dtype": "float32"}),
+        (5, 2, {"steps_across_epochs": True, "batch": 3, "gradients": "bfloat16"}),
     ],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(

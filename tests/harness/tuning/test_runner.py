@@ -226,6 +226,40 @@ def test_gradient_checkpointing_and_token_batches_run(make_recipe: MakeRecipe, t
         torch.testing.assert_close(tensor, weights(right)[name], rtol=1e-3, atol=1e-4, msg=name)
 
 
+def test_steps_may_go_on_across_epochs(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    lima = make_recipe(epochs=15, batch=64).train
+    across = lima.model_copy(update={"steps_across_epochs": True})
+    assert (lima.steps(1030), across.steps(1030)) == (255, 241)
+    recipe = make_recipe(epochs=3, batch=5, steps_across_epochs=True, learning_rate=1e-9)
+    prepared = prepare(recipe, recipe.base)
+    seen: list[tuple[int, ...]] = []
+    trainer = build_trainer(prepared, recipe.base, tmp_path / "work")
+    original = trainer.compute_loss
+    trainer.compute_loss = lambda model, inputs, *rest, **options: (  # type: ignore[method-assign]
+        seen.append(tuple(inputs["input_ids"][0].tolist())) or original(model, inputs, *rest, **options)
+    )
+    trainer.train()
+    assert trainer.state.global_step == 4  # 24 rows make four steps of 5; the last 4 rows make none
+    rows = sorted(tuple(row.input_ids) for row in prepared.encoded)
+    assert sorted(seen[:8]) == sorted(seen[8:16]) == rows
+    assert len(set(seen[16:20])) == 4
+    assert seen[:8] != seen[8:16]
+    with pytest.raises(ValueError, match="steps_across_epochs counts rows"):
+        make_recipe(steps_across_epochs=True, packing="packed")
+
+
+def test_gradients_may_be_summed_in_bfloat16(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    caught = {
+        kind: gradient_of_last_step(build_trainer(prepare(recipe, recipe.base), recipe.base, tmp_path / kind))
+        for kind in ("float32", "bfloat16")
+        if (recipe := make_recipe(epochs=1, batch=8, clip=1e9, gradients=kind))
+    }
+    for name, rounded in caught["bfloat16"].items():
+        assert torch.equal(rounded, rounded.bfloat16().float())
+        torch.testing.assert_close(rounded, caught["float32"][name], rtol=0.05, atol=1e-3)
+    assert any(not torch.equal(g, g.bfloat16().float()) for g in caught["float32"].values())
+
+
 def test_the_seed_orders_the_rows(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     first, again, other = (
         tune(make_recipe(seed=seed), tmp_path / name) for seed, name in ((1, "a"), (1, "b"), (2, "c"))
