@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -49,18 +48,6 @@ class About(BaseModel):
     needs: str
 
 
-@dataclass(frozen=True)
-class Config:
-    """What the configuration says: the backend and rows of a table."""
-
-    backend: Backend
-    rows: list[tuple[str, str]]
-
-    @property
-    def people(self) -> bool:
-        return self.backend.kind == "people"
-
-
 def card_names() -> list[str]:
     """Every judge that has a card: shipped configurations and backends, sorted."""
     return sorted({*backend_names(), *(path.stem for path in CONFIGS.glob("*.yaml"))})
@@ -81,7 +68,7 @@ def render_card(name: str, measured: Measured | None = None) -> str:
         measured: What was measured; its absence is said.
     """
     known = about(name)
-    config = read_config(name)
+    backend, rows = _configuration(name)
     title = known.title if name in card_names() else name
     parts = [
         f"# Judge card: `{title}`",
@@ -89,19 +76,19 @@ def render_card(name: str, measured: Measured | None = None) -> str:
         known.summary.strip(),
         "## Use it\n" + _list(known.use),
         "## Do not use it\n" + _list(known.avoid),
-        "## Configuration\n" + table(["", ""], config.rows),
+        "## Configuration\n" + table(["", ""], rows),
         "## Agreement\n" + _agreement(known, measured),
-        "## Position bias\n" + _position_bias(config, known, measured),
+        "## Position bias\n" + _position_bias(backend, known, measured),
         "## Controls\n" + _not_measured(known) if measured is None else "## Controls\n" + controls_text(measured),
-        "## Time and cost\n" + (cost_text(measured) or _no_cost(config, known)),
+        "## Time and cost\n" + (cost_text(measured) or _no_cost(backend, known)),
         *(["## Published by others\n" + _list(known.published)] if known.published else []),
-        "## Measure it\n" + _how(title, config, known),
+        "## Measure it\n" + _how(title, backend, known),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def read_config(name: str) -> Config:
-    """What the configuration of a judge says, without its key, its weights or its server."""
+def _configuration(name: str) -> tuple[Backend, list[tuple[str, str]]]:
+    """A judge's backend and what its configuration says, without its key, its weights or its server."""
     own = get_backend(name)
     spec = resolve_spec(name) if own is None or own.argument == "none" else None
     backend = spec.backend if spec is not None else own
@@ -115,7 +102,7 @@ def read_config(name: str) -> Config:
         rows += _api_rows(backend.name, argument, options)
     if backend.orders:
         rows.append(("presentation orders", backend.orders))
-    return Config(backend, rows)
+    return backend, rows
 
 
 def controls_text(measured: Measured) -> str:
@@ -227,10 +214,10 @@ def _not_counted(found: Agreement) -> str:
     return f" ({said})" if said else ""
 
 
-def _position_bias(config: Config, known: About, measured: Measured | None) -> str:
-    if config.people:
+def _position_bias(backend: Backend, known: About, measured: Measured | None) -> str:
+    if backend.kind == "people":
         return _shown_first(measured)
-    if config.backend.orders and not config.backend.ordered:
+    if backend.orders and not backend.ordered:
         return "None by construction: no verdict depends on which answer is shown first."
     found: list[tuple[str, Measure]] = []
     if measured is not None:
@@ -257,8 +244,8 @@ def _shown_first(measured: Measured | None) -> str:
     )
 
 
-def _no_cost(config: Config, known: About) -> str:
-    if config.people:
+def _no_cost(backend: Backend, known: About) -> str:
+    if backend.kind == "people":
         return "**Not measured here**: note what your raters take and are paid."
     return _not_measured(known)
 
@@ -267,13 +254,14 @@ def _not_measured(known: About) -> str:
     return f"**Not measured here**: it takes {known.needs}. Make it with the command below."
 
 
-def _how(title: str, config: Config, known: About) -> str:
-    spec = config.backend.name if config.people else title
-    sheet = " --sheet FOLDER" if config.people else ""
+def _how(title: str, backend: Backend, known: About) -> str:
+    people = backend.kind == "people"
+    spec = backend.name if people else title
+    sheet = " --sheet FOLDER" if people else ""
     last = (
         "The first call writes the sheet of all these pairs into `FOLDER`; fill it in, and the same command writes the "
         "card. `--option rater=NAME` tells raters apart."
-        if config.people
+        if people
         else "`--dry-run` shows what it would cost."
     )
     return (
