@@ -8,6 +8,7 @@ safe_text           text from outside, made safe where it is shown
 cli                 the command, argument types, `NAME=VALUE`
 system_kinds        kinds of systems: label, order, colour
 embedded_base       the embedded base model's names
+thoughts            what a model thought before it answered
 outputs             contract: answers
 annotations         contract: verdicts, append-only
 signature           contract: what produced a number

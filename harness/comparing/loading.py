@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
-from implicit_if.harness.annotations import Annotation, AnnotationStore
+from implicit_if.harness.annotations import Annotation, AnnotationStore, Order
 from implicit_if.harness.comparing.published import is_published, read_published
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions.alpaca_eval import official_ids
+from implicit_if.harness.judging.judgement import Judgement, Unjudged
+from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.judging.registry import length_prior
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.stats.length_control.offline_model import LengthModel, length_model
@@ -168,6 +172,37 @@ def _lines(path: Path) -> list[Annotation]:
 def _expected(path: Path, ids: Collection[str]) -> Collection[str]:
     """The instructions of the file; of a published one all of AlpacaEval's if it is part of them."""
     return official_ids() if is_published(path) and set(ids) <= set(official_ids()) else ids
+
+
+def judgement_of(pairs: Sequence[Pair], path: Path, judge: str | None = None) -> Judgement:
+    """The verdicts that a file holds about these pairs, as if they had just been judged.
+
+    Args:
+        pairs: The answers.
+        path: The file.
+        judge: As in `load_seed`.
+
+    Raises:
+        UserError: If the file has no verdict about these answers, or several judges' without `judge`.
+    """
+    lines = _of_one_judge(_lines(path), path, judge)
+    found = {(a.instruction_id, a.system_sha256, a.reference_sha256, a.order): a for a in lines}
+    keys = [(p.instruction_id, p.system.sha256, p.reference.sha256) for p in pairs]
+    orders = tuple(order for order in get_args(Order) if any((*key, order) in found for key in keys))
+    if not orders:
+        raise UserError(f"{path}: no verdict about these answers. Give the answers that were judged, or judge these.")
+    by_order = {order: array("d", [nan] * len(keys)) for order in orders}
+    missing, cost = [], 0.0
+    for place, key in enumerate(keys):
+        for order in orders:
+            one = found.get((*key, order))
+            cost += (one and one.cost) or 0.0
+            if one is None or one.preference is None:
+                missing.append(Unjudged(key[0], order, (one and one.error) or "no verdict in the file"))
+            else:
+                by_order[order][place] = one.preference
+    ids = [key[0] for key in keys]
+    return Judgement(lines[0].judge, lines[0].fingerprint, orders, ids, by_order, missing, cost or None)
 
 
 def make_table(systems: Sequence[JudgedSystem]) -> PreferenceTable:

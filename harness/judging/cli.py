@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +12,9 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions.identify import identify_set, system_name
 from implicit_if.harness.judging.cost_limit import show_dollars
 from implicit_if.harness.judging.human_sheet import SHEET, export_sheet, sheet_exists
-from implicit_if.harness.judging.judged_run import JudgedRun
+from implicit_if.harness.judging.judged_run import JudgedRun, judge_pairs
 from implicit_if.harness.judging.pairs import Pair, make_pairs
 from implicit_if.harness.judging.registry import check_judge_spec, get_judge, known_judges
-from implicit_if.harness.judging.runner import annotate
 from implicit_if.harness.judging.scoring import check_report, write_report
 from implicit_if.harness.outputs import join_instructions, load_outputs
 from implicit_if.harness.references import stored_answers
@@ -101,16 +99,24 @@ def run(args: argparse.Namespace) -> int:
         return 0
     judge = get_judge(spec, dry_run=args.dry_run, **options)
     store = args.annotations or args.outputs.with_suffix(".annotations.jsonl")
-    judgement = annotate(pairs, judge, store, max_cost=args.max_cost, dry_run=args.dry_run)
+    judged = judge_pairs(
+        pairs,
+        judge,
+        store,
+        *instruction_set,
+        reference_name=names[1],
+        method=args.length_control,
+        prior=prior,
+        n_expected=len(reference) if args.allow_missing else None,
+        max_cost=args.max_cost,
+        dry_run=args.dry_run,
+    )
     if args.dry_run:
         return 0
-    if args.allow_missing:  # what the system left unanswered is missing, not absent
-        judgement = replace(judgement, expected=len(reference))
-    judged = JudgedRun(pairs, judgement, *instruction_set, names[1], args.length_control, prior)
     print(render(judged, *names))
     if args.out is not None:
         write_report(args.out, report(judged, *names))
-    return 0 if judgement.complete else 1
+    return 0 if judged.judgement.complete else 1
 
 
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:

@@ -16,13 +16,13 @@ from implicit_if.harness.chat_templates import ChatTemplate
 from implicit_if.harness.instructions import InstructionSet
 from implicit_if.harness.judging.judgement import Judgement
 from implicit_if.harness.judging.pairs import Pair
-from implicit_if.harness.judging.protocol import Judge
+from implicit_if.harness.judging.protocol import Judge, candidates
 from implicit_if.harness.judging.runner import annotate
 from implicit_if.harness.judging.scoring import control_judgement, score_judgement
 from implicit_if.harness.outputs import Output, OutputsMeta, save_outputs
 from implicit_if.harness.references import BASE, choose_reference, load_reference
 from implicit_if.harness.scores import Score
-from implicit_if.harness.storage import write_json
+from implicit_if.harness.storage import cache_dir, write_json
 
 if TYPE_CHECKING:
     from implicit_if.harness.stats.length_control.estimator_choice import LengthControl, Method
@@ -169,10 +169,25 @@ def judge_pairs(
     store: Path,
     instruction_set: str,
     instruction_revision: str | None,
+    *,
+    reference_name: str = "",
+    method: Method = "auto",
+    prior: LengthPrior | None = None,
+    n_expected: int | None = None,
     **options: Any,
 ) -> JudgedRun:
-    """Judges one system's answers; arguments as in `judge_systems`."""
-    return judge_systems([pairs], judge, store, instruction_set, instruction_revision, **options)[0]
+    """Judges one system's answers; arguments as in `judge_systems` and `JudgedRun`.
+
+    With `n_expected` what the system left unanswered is missing, not absent.
+    """
+    judgement = replace(annotate(pairs, judge, store, **options), expected=n_expected)
+    return JudgedRun(pairs, judgement, instruction_set, instruction_revision, reference_name, method, prior)
+
+
+def default_store(judge: Judge) -> Path:
+    """The file in the user's cache that keeps a judge's verdicts where no other is named."""
+    files = [cache_dir() / "annotations" / f"{each.fingerprint[:16]}.jsonl" for each in candidates(judge)]
+    return next((file for file in files if file.exists()), files[0])
 
 
 def part_of(judgement: Judgement, part: slice) -> Judgement:

@@ -101,14 +101,14 @@ def numbers(option: str, text: str, least: int) -> list[int]:
 
 def recipe_from(arguments: argparse.Namespace, seed: int | None = None) -> Recipe:
     """The resolved recipe that the arguments of `add_recipe_arguments` ask for."""
-    overrides = list(arguments.overrides)
-    if seed is not None:
-        overrides.append(f"train.seed={seed}")
-    recipe = load_recipe(arguments.recipe, overrides, base=arguments.base, profile=arguments.profile)
-    if arguments.data is not None:
-        # Not as an override: a path is no YAML value.
-        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"path": arguments.data})})
-    return recipe
+    return load_recipe(
+        arguments.recipe,
+        arguments.overrides,
+        base=arguments.base,
+        profile=arguments.profile,
+        data=arguments.data,
+        seed=seed,
+    )
 
 
 def default_folder(recipe: Recipe) -> Path:

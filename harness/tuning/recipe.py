@@ -32,6 +32,8 @@ def load_recipe(
     *,
     base: str | None = None,
     profile: str | None = None,
+    data: str | Path | None = None,
+    seed: int | None = None,
 ) -> Recipe:
     """Loads a recipe and makes every choice.
 
@@ -42,6 +44,8 @@ def load_recipe(
         profile: `model/settings`, or the settings' name where the base model tells which model is meant. None takes
             the recipe's own, else the first of the base model; a base model without one gets `other/reference` where
             the recipe leaves epochs or learning rate open.
+        data: Local file of the recipe's data; None takes the recipe's.
+        seed: Order of the rows; None takes the recipe's.
 
     Raises:
         UserError: For an unknown recipe, base model, profile or key, a value that does not fit, or a choice that is
@@ -49,7 +53,7 @@ def load_recipe(
     """
     path = _recipe_path(name_or_path)
     own, parents = _read_recipe(path)
-    for override in overrides:
+    for override in [*overrides, *([] if seed is None else [f"train.seed={seed}"])]:
         own = merge(own, _parse_override(override))
     if base is not None:
         own["base"] = base
@@ -65,6 +69,9 @@ def load_recipe(
         if epochs and isinstance(values["train"], dict) and "epochs" not in own.get("train", {}):
             values["train"] = {**values["train"], "epochs": epochs}
     recipe = validate(values, f"recipe {name_or_path}")
+    if data is not None:
+        # Not as an override: a path is no YAML value.
+        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"path": str(data)})})
     if "/" not in recipe.base:  # whether a folder or a hub model is there is asked when it is needed
         check_name(recipe.base)
     return recipe

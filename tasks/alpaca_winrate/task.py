@@ -17,17 +17,16 @@ from implicit_if.harness.instructions import to_documents
 from implicit_if.harness.judging.judged_run import (
     JudgedRun,
     Reference,
+    default_store,
     find_reference,
     judge_pairs,
     save_answers,
     sidecar,
 )
 from implicit_if.harness.judging.pairs import make_pairs
-from implicit_if.harness.judging.protocol import candidates
 from implicit_if.harness.outputs import Output, OutputsMeta
 from implicit_if.harness.references import BASE, reference_meta
 from implicit_if.harness.scores import Score
-from implicit_if.harness.storage import cache_dir
 from implicit_if.tasks.alpaca_winrate.metrics import answer_metrics, length_controlled_of, metric_list, win_rate_of
 from implicit_if.tasks.alpaca_winrate.settings import Settings
 from implicit_if.tasks.alpaca_winrate.summary import summary_table
@@ -194,8 +193,7 @@ class AlpacaWinrate(ConfigurableTask):
     def _store(self) -> Path:
         if self.settings.save:
             return Path(self.settings.save) / "annotations.jsonl"
-        files = [cache_dir() / "annotations" / f"{judge.fingerprint[:16]}.jsonl" for judge in candidates(self.judge)]
-        return next((file for file in files if file.exists()), files[0])
+        return default_store(self.judge)
 
     def _meta(self, output: Output) -> OutputsMeta:
         model = {} if self._model is None else self._model.get_model_info()
