@@ -5,6 +5,7 @@ Import it as `import implicit_if as iif`; it knows nothing that the commands do 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -156,6 +157,7 @@ def rules_processor(
     *,
     drop: str | None = None,
     options: Mapping[str, Any] | None = None,
+    missing: str = "note",
 ) -> LogitsProcessorList:
     """The rules as what `model.generate(..., logits_processor=...)` takes.
 
@@ -166,6 +168,7 @@ def rules_processor(
         rules: A preset's name, or a YAML file.
         drop: Rules to leave out, joined by "+".
         options: Changes by "rule.option", e.g. {"eos.maximum": 10}.
+        missing: What happens to a string that is no token: "note" leaves it out and says so; "error".
 
     Raises:
         UserError: For an unknown preset, rule or option, or a string that is no token of the tokenizer.
@@ -181,11 +184,14 @@ def rules_processor(
     if ends is None:
         raise UserError("neither the model nor the tokenizer says what ends a response. Set tokenizer.eos_token.")
     preset = customise(load_preset(rules), drop, options)
-    bound = BoundRules.bind(preset, tokenizer, [ends] if isinstance(ends, int) else ends).to(input_ids.device)
+    eos = [ends] if isinstance(ends, int) else ends
+    bound = BoundRules.bind(preset, tokenizer, eos, missing=missing).to(input_ids.device)
+    if bound.missing:
+        print(f"note: rules: no token for {', '.join(map(repr, bound.missing))}: left out", file=sys.stderr)
     width, starts = input_ids.shape[1], None
     if bound.prompt_after is not None:
         texts = tokenizer.batch_decode([row[row != tokenizer.pad_token_id] for row in input_ids])
-        places = [scope_start(tokenizer, text, bound.prompt_after, add_special_tokens=False) for text in texts]
+        places = [scope_start(tokenizer, text, bound.prompt_after, {"add_special_tokens": False}) for text in texts]
         starts = torch.tensor([width - n + start for start, n in places], device=input_ids.device)
     return LogitsProcessorList([RulesProcessor(bound, width, starts)])
 
