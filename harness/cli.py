@@ -13,6 +13,7 @@ import importlib.metadata
 import json
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import EntryPoint
 from typing import Any, Protocol
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: From argparse, after `--help`, `--version` and wrong usage.
     """
     try:
-        with _flushed_stdout():
+        with _flushed_stdout(), _plain_warnings():
             return _dispatch(list(sys.argv[1:] if argv is None else argv))
     except UserError as error:
         print(f"{PROGRAM}: error: {error}", file=sys.stderr)
@@ -71,6 +72,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
         return 141
+
+
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Shows warnings meant for users as one sentence, without the line of our code they come from."""
+    show = warnings.showwarning
+
+    def shown(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if category is UserWarning:
+            print(f"{PROGRAM}: warning: {message}", file=sys.stderr)
+        else:
+            show(message, category, *where, **more)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = shown
+        yield
 
 
 def find_commands() -> dict[str, EntryPoint]:

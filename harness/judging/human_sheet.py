@@ -12,6 +12,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import random
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -74,7 +75,7 @@ def export_sheet(comparisons: Iterable[Comparison], path: str | Path, seed: int)
     page = target.with_suffix(".html")
     if target.suffix != ".csv":
         raise UserError(f"the sheet is {str(target)!r}, expected a name that ends in .csv.")
-    if target.exists() or page.exists():
+    if os.path.exists(target) or os.path.exists(page):
         raise UserError(f"{target} or {page.name} exists already and may hold verdicts. Give another name, or move it.")
     rows = _rows(comparisons, random.Random(seed))
     try:
@@ -92,7 +93,7 @@ def export_sheet(comparisons: Iterable[Comparison], path: str | Path, seed: int)
 
 def sheet_exists(folder: Path) -> bool:
     """Whether a folder holds a sheet, empty or judged."""
-    return (folder / SHEET).exists() or (folder / SAVED).exists()
+    return any(os.path.exists(folder / name) for name in (SHEET, SAVED))  # also for names that are too long
 
 
 def as_cell(text: str) -> str:

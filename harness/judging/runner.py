@@ -113,7 +113,10 @@ def _find_out(judge: Any, planned: Callable[..., _Run], max_cost: float | None, 
     (least, _), (most, dearest) = by_cost[0], by_cost[-1]
     name = dearest.judge.name
     if dry_run:
-        print(f"judge {name}: what the server can do is not asked now; this is for the dearer kind", file=sys.stderr)
+        print(
+            f"judge {name}: what the server can do is not asked now; this is for the kind that costs more",
+            file=sys.stderr,
+        )
         return dearest.judge, 0.0
     if dearest.judge.paid:
         announce(

@@ -150,7 +150,9 @@ def _api_rows(backend: str, argument: str | None, options: dict[str, Any]) -> li
     if argument is None:
         return rows
     depends_on_server = backend == "openai" and options.get("logprobs", "auto") == "auto"
-    options = {**options, "base_url": _NOWHERE} | ({"logprobs": "text"} if depends_on_server else {})  # the dearer mode
+    options = {**options, "base_url": _NOWHERE} | (
+        {"logprobs": "text"} if depends_on_server else {}
+    )  # the costlier one
     judge: Any = get_judge(f"{backend}:{argument}", **options)
     if not depends_on_server and backend != "alpaca_eval":  # whose fingerprint holds the installed version
         rows.append(("fingerprint", f"`{judge.fingerprint[:16]}`"))

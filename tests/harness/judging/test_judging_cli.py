@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ import pytest
 from judging_fakes import FakeJudge
 
 from implicit_if.harness.annotations import AnnotationStore
+from implicit_if.harness.cli import main
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions.alpaca_eval import official_ids
 from implicit_if.harness.judging import Comparison, cli
@@ -99,6 +101,22 @@ def test_an_earlier_report_and_an_empty_file_are_replaced(judge_command: Run, fo
     assert out.read_bytes() == first
     with pytest.raises(UserError, match=r"sys\.json: holds something else"):
         judge_command("--out", str(folder / "sys.json"))
+
+
+def test_a_warning_is_a_sentence(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [str(folder / "sys.json"), "--reference", str(folder / "sys.json")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert main(["judge", *paths, "--judge", "longest"]) == 0
+    printed = capsys.readouterr().err
+    assert "implicit-if: warning: the system's answers are the reference's" in printed
+    assert "cli.py" not in printed
+
+
+@pytest.mark.parametrize("option", ["--annotations", "--out", "--sheet"])
+def test_a_name_of_300_bytes_is_a_sentence(judge_command: Run, folder: Path, option: str) -> None:
+    with pytest.raises(UserError, match="File name too long"):
+        judge_command(option, str(folder / ("x" * 300)), judge="human" if option == "--sheet" else "longest")
 
 
 def test_annotations_are_kept_in_no_device(judge_command: Run) -> None:
