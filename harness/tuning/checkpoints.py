@@ -30,11 +30,18 @@ def work_folder(target: Path) -> Path:
     """Where the checkpoints of a model in `target` are.
 
     Raises:
-        UserError: If `target` does not end in a folder's name, so that it cannot be made by a rename.
+        UserError: If `target` does not end in a folder's name, so that it cannot be made by a rename, if something else
+            is there, or if it lies where no folder can be made.
     """
     if target.name in ("", ".."):
         raise UserError(f"--out is {str(target)!r}, expected the name of a new folder at its end, e.g. tuned/mine.")
-    return target.with_name(f"{target.name}.work")
+    if os.path.lexists(target) and load_provenance(target) is None:
+        raise UserError(f"{target}: exists and is no tuned model of ours. Expected a new folder; choose another --out.")
+    work = target.with_name(f"{target.name}.work")
+    above = next(p for p in work.absolute().parents if p.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        raise UserError(f"{work}: cannot be made in {above}. Choose an --out where you may write.")
+    return work
 
 
 @contextlib.contextmanager
@@ -71,11 +78,9 @@ def finished(target: Path, recipe: Recipe, identity: Identity) -> bool:
     Raises:
         UserError: If something else is.
     """
-    if not os.path.lexists(target):
-        return False
     found = load_provenance(target)
     if found is None:
-        raise UserError(f"{target}: exists and is no tuned model of ours. Expected a new folder; choose another --out.")
+        return False
     if other := _difference(target, found.identity, recipe, identity):
         raise UserError(f"{target}: holds a model of another {other}. Choose another --out, or remove it.")
     return True
@@ -95,7 +100,7 @@ def open_work(work: Path, recipe: Recipe, identity: Identity) -> None:
         if other := _difference(work, found, recipe, identity, _FORM):
             raise UserError(
                 f"{work}: holds an unfinished run of another {other}. Choose another --out, or remove that folder to "
-                f"start anew."
+                f"start again."
             )
     for folder in work.glob("checkpoint-*"):
         if not _whole(folder):

@@ -30,10 +30,12 @@ def preview(prepared: Prepared, file: TextIO | None = None, rows: int = 3) -> No
     colour = out.isatty() and "NO_COLOR" not in os.environ
     stats = prepared.statistics()
     recipe = prepared.recipe
-    print(f"{recipe.name}: {stats['rows']} rows of {prepared.rows.origin}, {stats['multi_turn']} multi-turn", file=out)
+    turns = f", {stats['multi_turn']} multi-turn" if stats["multi_turn"] else ""
+    print(f"{recipe.name}: {stats['rows']} rows of {prepared.rows.origin}{turns}", file=out)
     print(f"tokens: {stats['tokens']}, of which {stats['loss_tokens']} are trained", file=out)
     print(f"length: median {stats['median_length']}, longest {stats['longest']}", file=out)
-    print(f"truncated at {recipe.encoding.max_length} tokens: {stats['truncated']}", file=out)
+    if stats["truncated"]:
+        print(f"truncated at {recipe.encoding.max_length} tokens: {stats['truncated']}", file=out)
     print(f"training: {_plan(prepared)}", file=out)
     for note in prepared.notes:
         print(f"note: {note}", file=out)

@@ -97,7 +97,7 @@ This is a research model. It was not tuned to be safe or truthful.
 
 
 def _hub_name(base: str) -> str | None:
-    """The base model's name on the hub; None for a folder, whose path is nobody's business."""
+    """The base model's name on the hub; None for a folder, whose path tells about its user."""
     if base == EMBEDDED:
         return HUB_NAME
     return base if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", base) and not Path(base).exists() else None

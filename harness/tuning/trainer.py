@@ -162,7 +162,7 @@ class RecipeTrainer(SFTTrainer):
         raise NonFiniteLossError(
             f"step {step}: {what}, expected a number. It came from: {'; '.join(places[:8])}"
             f"{f' and {len(places) - 8} more' if len(places) > 8 else ''}. Nothing of this step was saved. Look at "
-            f"these rows; where they are good, start anew with a lower train.learning_rate and another --out."
+            f"these rows; where they are good, start again with a lower train.learning_rate and another --out."
         )
 
 

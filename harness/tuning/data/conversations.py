@@ -145,7 +145,20 @@ def drop_instructions(messages: list[Message]) -> list[Message]:
     return [m if m["role"] == "assistant" else {**m, "content": ""} for m in messages if m["role"] != "system"]
 
 
-def places(wheres: Iterable[str], most: int = 8) -> str:
-    """Where rows stand in their file, e.g. "line 3, line 8"; the first `most` of them."""
+def places(wheres: Iterable[str], most: int | None = 8) -> str:
+    """Where rows stand in their file, e.g. "line 3, line 8"; the first `most`, or for None all: "line 3-7, 9"."""
     short = [where.rpartition(", ")[2] for where in wheres]
+    if most is None:
+        return _ranges(short)
     return ", ".join(short[:most]) + (f" and {len(short) - most} more" if len(short) > most else "")
+
+
+def _ranges(short: list[str]) -> str:
+    unit = short[0].partition(" ")[0]
+    spans: list[list[int]] = []
+    for number in (int(place.rpartition(" ")[2]) for place in short):
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return f"{unit} " + ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in spans)

@@ -102,7 +102,7 @@ def prepare(recipe: Recipe, model_path: str | Path, ask: Ask | None = None, rows
         kept = {c.where for c in rows.conversations}
         if long := [c.where for c in every if c.where not in kept]:
             notes.append(
-                f"{len(long)} of {len(every)} rows have more than {most} tokens and are left out ({places(long)})"
+                f"{len(long)} of {len(every)} rows have more than {most} tokens and are left out ({places(long, None)})"
             )
     decisions: list[Decision] = []
     if recipe.data.rephrasing != "keep":
@@ -113,10 +113,8 @@ def prepare(recipe: Recipe, model_path: str | Path, ask: Ask | None = None, rows
         flagged = len({d.where for d in decisions if d.rephrases})
         left_out = list(dict.fromkeys(d.where for d in decisions if d.outcome == "left out"))
         detector = "the lexical rule" if ask is None else recipe.data.rephrasing_model or "the model"
-        notes.append(
-            f"{flagged} of {before} rows begin by rephrasing, says {detector}; {len(left_out)} are left out for it"
-            f"{f' ({places(left_out)})' if left_out else ''}"
-        )
+        without = f"; {len(left_out)} are left out for it ({places(left_out, None)})" if left_out else ""
+        notes.append(f"{flagged} of {before} rows begin by rephrasing, says {detector}{without}")
     if recipe.data.drop_instructions:
         rows.conversations = [Conversation(c.where, drop_instructions(c.messages)) for c in rows.conversations]
     if not rows.conversations:

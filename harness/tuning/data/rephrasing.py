@@ -195,6 +195,6 @@ def _verdict(where: str, answer: str) -> bool:
     if verdict is None:
         raise UserError(
             f"{where}: the model answered {answer!r:.80}, expected it to end with #### YES or #### NO. Run the command "
-            f"again to ask anew about such rows only, or choose another data.rephrasing_model."
+            f"again, which asks about such rows only, or choose another data.rephrasing_model."
         )
     return verdict

@@ -73,6 +73,8 @@ def test_nothing_heavy_is_imported_for_the_help() -> None:
         (None, "", "no such file"),
         ('{"instruction": "a", "response": "b"}', "--set train.batch=5 --set train.micro_batch=2", "micro_batch"),
         ('{"instruction": "a", "response": "b"}', "--out ..", "name of a new folder"),
+        ('{"instruction": "a", "response": "b"}', "--out /dev/null/x", "/dev/null/x.work: cannot be made"),
+        ('{"instruction": "a", "response": "b"}', "--out /tmp", "exists and is no tuned model of ours"),
         ('{"messages": []}', "--set data.format=messages --dry-run", "'messages' is"),
     ],
 )

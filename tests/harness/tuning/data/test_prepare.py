@@ -96,7 +96,7 @@ def test_rephrasing_is_judged_before_instructions_go(tiny: Path, conversations: 
     data = {"rephrasing": "cut", "drop_instructions": True}
     prepared = prepare(recipe(tiny, conversations, data), tiny)
     assert [c.messages[-1]["content"] for c in prepared.rows.conversations][3] == "take plums."
-    assert "1 of 4 rows begin by rephrasing, says the lexical rule; 0 are left out for it" in prepared.notes
+    assert "1 of 4 rows begin by rephrasing, says the lexical rule" in prepared.notes
     assert [d.rephrases for d in prepared.decisions] == [False, False, False, False, True]
     dropped = prepare(recipe(tiny, conversations, {"rephrasing": "drop"}), tiny)
     assert any(note.endswith("1 are left out for it (line 4)") for note in dropped.notes)
@@ -121,6 +121,21 @@ def test_what_is_odd_is_named_and_what_is_not_is_silent(tiny: Path, tmp_path: Pa
         "1 rows have an empty instruction (line 3)",
         "1 rows hold '<eos>' in a message, which is trained as text, not as the token (line 1)",
     ]  # nothing of max_tokens, which left none out
+    out = io.StringIO()
+    preview(prepared, out)
+    assert "truncated" not in out.getvalue()
+    assert "multi-turn" not in out.getvalue()
+
+
+def test_every_row_that_is_left_out_is_listed(tiny: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    long = {1, 4, 5, 6, 9, *range(20, 40, 2)}
+    rows = [{"instruction": f"{n}?", "response": "word " * (60 if n in long else 1)} for n in range(1, 40)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prepared = prepare(recipe(tiny, path, {"format": "pairs", "max_tokens": 60}), tiny)
+    (note,) = prepared.notes
+    listed = "line 1, 4-6, 9, 20, 22, 24, 26, 28, 30, 32, 34, 36, 38"
+    assert note == f"15 of 39 rows have more than 60 tokens and are left out ({listed})"
 
 
 def test_the_hash_is_of_tokens_and_labels(tiny: Path, conversations: Path) -> None:
