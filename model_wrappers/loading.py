@@ -66,7 +66,8 @@ class LoadedLM(Identity, HFLM):
         if self.backend != "causal":
             raise UserError(f"pretrained={pretrained}: an encoder-decoder model; expected a decoder-only model.")
         self._shard_without_gpus()
-        self._settings = {"revision": self.revision, **kwargs}
+        kwargs.pop("revision", None)
+        self.base_identity = self._fingerprint(kwargs)  # now: the files may be replaced while the model is at work
 
     def _create_model(self, *args: Any, **kwargs: Any) -> None:
         """Checks the tokenizer, which is there already, before the weights are loaded."""
@@ -117,22 +118,20 @@ class LoadedLM(Identity, HFLM):
         """Tokens per answer unless the task or the user says otherwise: 256 for the embedded model, else 512."""
         return 256 if self.embedded else 512
 
-    @property
-    def base_identity(self) -> str | None:
+    def _fingerprint(self, settings: dict[str, Any]) -> str | None:
         """Hash of everything that shapes the plain model's answers; None for a model object without files."""
         if not isinstance(self.pretrained, str):
             return None
-        if not hasattr(self, "_identity"):
-            self._identity = model_fingerprint(
-                self.pretrained,
-                getattr(self.config, "_commit_hash", None),
-                dtype=self.model.dtype,
-                device=self.device.type,
-                torch=torch.__version__,
-                transformers=transformers.__version__,
-                **{k: v for k, v in self._settings.items() if k != "max_batch_size"},
-            )
-        return self._identity
+        return model_fingerprint(
+            self.pretrained,
+            getattr(self.config, "_commit_hash", None),
+            dtype=self.model.dtype,
+            device=self.device.type,
+            torch=torch.__version__,
+            transformers=transformers.__version__,
+            revision=self.revision,
+            **{k: v for k, v in settings.items() if k != "max_batch_size"},
+        )
 
     def get_model_info(self) -> dict[str, Any]:
         """Adds the type of the weights, and where they are."""

@@ -76,14 +76,14 @@ class ProxyTuned(RulesPoE):
         tuned, untuned = (self._load_expert(name, path) for name, path in self._paths.items())
         columns = _shared_columns(self.tokenizer, self.model, tuned, untuned)
         self.experts = Experts(tuned, untuned, self.alpha, columns)
+        self._shift_key = self._fingerprint_shift()
 
     def _load_expert(self, name: str, path: str) -> Any:
         model = _load(AutoModelForCausalLM, name, path, dtype=self.model.dtype, use_safetensors=True)
         return model.to(self.device).eval()
 
     # ------------------------------------------------------------------ identity
-    @functools.cached_property
-    def _shift_key(self) -> list[Any]:
+    def _fingerprint_shift(self) -> list[Any]:
         """What the shift is made of: identities of expert and anti-expert, and alpha."""
         identities = [
             model_fingerprint(path, getattr(model.config, "_commit_hash", None))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ import pytest
 from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from safetensors.torch import load_file, save_file
 
+from implicit_if.harness.errors import UserError
 from implicit_if.harness.generation import Generation
 from implicit_if.model_wrappers.rules_poe import RulesPoE
 from implicit_if.model_wrappers.urial import Urial
@@ -129,3 +133,54 @@ def test_a_presets_hyphens_are_part_of_its_name(tiny_model_folder: str, tmp_path
     assert system == {"kind": "rules", "preset": "no-hello", "without": ["eos"], "changes": {}}
     changed = rules_poe(tiny_model_folder, **{"eos.maximum": 10}).get_model_info()["system"]
     assert changed == {"kind": "rules", "preset": "paper", "without": [], "changes": {"eos.maximum": 10}}
+
+
+def changed_tokenizer(folder: Path) -> None:
+    path = folder / "tokenizer_config.json"
+    path.write_text(path.read_text() + "\n")
+
+
+def changed_template(folder: Path) -> None:
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+
+
+def changed_weights(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["lm_head.weight"][0] += 1
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("change", [changed_tokenizer, changed_template, changed_weights])
+def test_files_replaced_at_the_same_path_are_another_model(
+    tiny_model_folder: str, tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model_folder, folder)
+    before = rules_poe(str(folder)).base_identity
+    assert rules_poe(str(folder)).base_identity == before
+    change(folder)
+    assert rules_poe(str(folder)).base_identity != before
+
+
+def test_another_tokenizer_or_length_is_another_model(tiny_model_folder: str, tmp_path: Path) -> None:
+    folder = tmp_path / "tokenizer"
+    shutil.copytree(tiny_model_folder, folder)
+    models = [rules_poe(tiny_model_folder, **kwargs) for kwargs in ({}, {"max_length": 64}, {"tokenizer": str(folder)})]
+    changed_tokenizer(folder)
+    models.append(rules_poe(tiny_model_folder, tokenizer=str(folder)))
+    assert len({model.base_identity for model in models}) == len(models)
+
+
+def test_a_loaded_model_stays_itself_when_its_files_are_replaced(tiny_model_folder: str, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model_folder, folder)
+    loaded = rules_poe(str(folder))
+    changed_weights(folder)
+    assert loaded.base_identity == rules_poe(tiny_model_folder).base_identity
+
+
+def test_fewer_instructions_than_processes_are_refused(tiny_model_folder: str, settings: dict[str, str]) -> None:
+    model = rules_poe(tiny_model_folder)
+    model._world_size = 3
+    with pytest.raises(UserError, match="--limit None: fewer instructions than the 3 processes"):
+        evaluate(model, settings)

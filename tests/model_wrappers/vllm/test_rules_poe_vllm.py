@@ -357,6 +357,18 @@ def test_finish_reasons_of_vllm(
     assert model._finish(completion).n_tokens == 2, "the final EOS does not count"
 
 
+@pytest.mark.parametrize(
+    ("text", "reason", "answer"),
+    [("so </think> yes", "stop", "yes"), ("</think>", "stop", ""), ("so", "length", ""), ("so", "stop", "so")],
+)
+def test_the_answer_follows_the_thought(
+    wrapper_class: Any, ending_folder: str, text: str, reason: str, answer: str
+) -> None:
+    model = wrapper_class(ending_folder, think_end_token="</think>")
+    completion = SimpleNamespace(text=text, token_ids=(5, 6), finish_reason=reason, stop_reason=None)
+    assert model._finish(completion) == answer
+
+
 def test_a_request_that_vllm_gave_up_is_an_error(wrapper_class: Any, ending_folder: str) -> None:
     aborted = SimpleNamespace(text="", token_ids=(), finish_reason="abort", stop_reason=None)
     with pytest.raises(RuntimeError, match="'abort'"):
