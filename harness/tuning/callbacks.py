@@ -47,7 +47,7 @@ class StopOnSignal(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if control.should_training_stop and state.global_step < state.max_steps:
-            control.should_save = False  # that was done after the step
+            control.should_save = control.should_evaluate = False  # the one is done, the other would cost time
 
 
 class Progress(TrainerCallback):

@@ -138,7 +138,9 @@ def _evaluation(prepared: Prepared, base: str) -> str:
     if sibling is None:
         metadata.append("reference=<outputs of your instruction-tuned model>")
     asked = f" --metadata {' '.join(metadata)}" if metadata else ""
-    command = f"lm_eval --model hf --model_args pretrained=<this folder> --tasks alpaca_winrate{asked}"
+    lora = recipe.train.lora
+    alone = f"{_hub_name(base) or Path(base).name},peft=<this folder>,tokenizer=" if lora and not lora.merge else ""
+    command = f"lm_eval --model hf --model_args pretrained={alone}<this folder> --tasks alpaca_winrate{asked}"
     equal = (
         f"the same base model tuned by the recipe `instruction` with this model's seed, {recipe.train.seed}: "
         f"evaluate it with `--metadata save=FOLDER` and give `reference=FOLDER/outputs.json`"
@@ -158,7 +160,7 @@ def _evaluation(prepared: Prepared, base: str) -> str:
 
 def _method(prepared: Prepared) -> str:
     train = prepared.recipe.train
-    what = f"LoRA r={train.lora.r}, merged" if train.lora else "all weights"
+    what = f"LoRA r={train.lora.r}, {'merged' if train.lora.merge else 'not merged'}" if train.lora else "all weights"
     passes = f"{train.epochs} epochs" if train.max_steps is None else f"ended by train.max_steps={train.max_steps}"
     return f"{what}, {passes}, learning rate {train.learning_rate:g}, batch {train.batch}"
 

@@ -257,9 +257,9 @@ def _bytes_on_disk(trainer: RecipeTrainer, recipe: Recipe) -> tuple[int, int]:
     numbers = [getattr(p, "ds_numel", p.numel()) for p in trained]
     weights = sum(n * p.element_size() for n, p in zip(numbers, trained, strict=True))
     lora = recipe.train.lora
-    whole = model.get_base_model() if lora else model
+    whole = model.get_base_model().num_parameters() - sum(numbers) if lora else sum(numbers)
     size = 2 if (recipe.train.save_dtype or recipe.train.weights) == "bfloat16" else 4
-    finished_model = weights if lora and not lora.merge else whole.num_parameters() * size
+    finished_model = weights if lora and not lora.merge else whole * size
     return weights + moments * sum(numbers), weights + finished_model
 
 

@@ -37,8 +37,8 @@ def save(
     """Writes the finished model to `target`, which must not exist; it appears whole or not at all.
 
     Every process must call this: sharded weights are gathered from all of them, then the first one writes. Adapters
-    are merged into the base model's weights, so that any tool loads the result. What was written is loaded again and
-    compared with what was trained.
+    are merged into the base model's weights, so that any tool loads the result, or written alone. What was written is
+    loaded again and compared with what was trained; with quantized weights, with what was merged.
 
     Raises:
         UserError: If the saved model computes something else.
@@ -49,18 +49,24 @@ def save(
         folder = target.with_name(f".{target.name}.saving")
         shutil.rmtree(folder, ignore_errors=True)
         probe = prepared.encoded[0].input_ids[:_PROBE_TOKENS]
-        sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
-        trained = None if sharded else _logits(trainer.model, probe)
-        print(
-            f"{'merging the adapters and ' * (prepared.recipe.train.lora is not None)}writing the model",
-            file=sys.stderr,
-        )
-        model = _whole_model(prepared, base, raw)
-        trained = _logits(model, probe) if trained is None else trained
-        model.save_pretrained(folder)
-        model_type = model.config.model_type
-        del model
-        difference = _check_saved(folder, probe, trained)
+        train = prepared.recipe.train
+        merges = train.lora is not None and train.lora.merge
+        others = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled or train.quantize
+        trained_model: Any = trainer.model
+        trained = None if others else _logits(trained_model, probe)
+        print(f"{'merging the adapters and ' * merges}writing the model", file=sys.stderr, flush=True)
+        if train.lora is not None and not train.lora.merge:
+            folder.mkdir()
+            for name in ("adapter_config.json", "adapter_model.safetensors"):
+                shutil.copy(raw / name, folder)
+            model_type = trained_model.config.model_type
+        else:
+            model = _whole_model(prepared, base, raw)
+            trained = _logits(model, probe) if trained is None else trained
+            model.save_pretrained(folder)
+            model_type = model.config.model_type
+            del model
+        difference = None if trained is None else _check_saved(folder, probe, trained)
         tokenizer = prepared.tokenizer
         # Chat text is tokenized without the tokenizer's own additions, so that the template must hold its BOS.
         adds_bos = tokenizer.bos_token and tokenizer("a").input_ids[0] == tokenizer.bos_token_id
@@ -72,7 +78,7 @@ def save(
         (folder / "training_log.jsonl.lock").unlink(missing_ok=True)
         save_decisions(folder / "rephrasing.jsonl", prepared.decisions)
         provenance = _provenance(trainer, prepared, base, identity, model_type)
-        provenance.training["saved_difference"] = round(difference, 4)
+        provenance.training["saved_difference"] = None if difference is None else round(difference, 4)
         write_json(folder / PROVENANCE, provenance.model_dump())
         with atomic_write(folder / "README.md") as file:
             file.write(model_card.render(prepared, provenance))

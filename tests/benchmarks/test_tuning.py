@@ -24,6 +24,7 @@ def test_quick_prints_every_ratio(
     assert line["name"] == "tuning"
     ratios = line["ratios"]
     assert ratios.keys() == {
+        "tokens_per_second",
         "speed_over_sft_trainer",
         "speed_over_bare_loop",
         "loss_difference_to_sft_trainer",

@@ -25,11 +25,10 @@ MakeRecipe = Callable[..., Recipe]
 # Runs the recipe file argv[1] into argv[2]; slow enough to be killed in the middle of an epoch.
 SCRIPT = """
 import sys, time
+from implicit_if.harness.cli import main
 from implicit_if.harness.tuning.callbacks import Progress
-from implicit_if.harness.tuning.recipe import load_recipe
-from implicit_if.harness.tuning.runner import tune
 Progress.on_step_end = lambda self, *_, **__: time.sleep(float(sys.argv[3]))
-tune(load_recipe(sys.argv[1]), sys.argv[2])
+sys.exit(main(["tune", sys.argv[1], "--out", sys.argv[2]]))
 """
 
 
@@ -49,19 +48,41 @@ def finish(process: subprocess.Popen[str]) -> str:
     return errors
 
 
+def wait_for_epoch(work: Path, process: subprocess.Popen[str]) -> None:
+    """Waits until one or two steps of the second epoch are done."""
+    deadline = time.monotonic() + 120
+    while not (work / "checkpoint-4" / "trainer_state.json").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.8)
+
+
+@pytest.mark.timeout(600)
+def test_sigterm_ends_with_a_status_of_its_own(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    save_recipe(path, make_recipe(epochs=4, batch=2))
+    finish(start(path, tmp_path / "whole", 0.0))
+    victim = start(path, tmp_path / "stopped", 0.5)
+    wait_for_epoch(tmp_path / "stopped.work", victim)
+    victim.terminate()
+    errors = victim.communicate(timeout=120)[1]
+    assert victim.returncode == 75, errors
+    assert "Run the same command to continue" in errors
+    assert "Traceback" not in errors
+    assert not (tmp_path / "stopped.work" / "checkpoint-4").exists()  # the newer one has taken its place
+    assert "continuing from" in finish(start(path, tmp_path / "stopped", 0.0))
+    left, right = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped"))
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
 @pytest.mark.timeout(600)
 def test_kill_9_in_the_middle_of_an_epoch(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     save_recipe(path, make_recipe(epochs=4, batch=2))
     finish(start(path, tmp_path / "whole", 0.0))
     victim = start(path, tmp_path / "killed", 0.5)
-    first = tmp_path / "killed.work" / "checkpoint-4" / "trainer_state.json"
-    deadline = time.monotonic() + 120
-    while not first.exists():
-        assert victim.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    time.sleep(0.8)  # one or two steps of the second epoch
+    wait_for_epoch(tmp_path / "killed.work", victim)
     victim.send_signal(signal.SIGKILL)
     victim.communicate()
     assert not (tmp_path / "killed").exists()
@@ -86,17 +107,30 @@ def test_two_processes_train_as_one(make_recipe: MakeRecipe, tmp_path: Path) -> 
 
 
 @pytest.mark.timeout(600)
+def test_sigterm_to_one_of_two_processes_stops_both_after_the_same_step(
+    make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    save_recipe(path, make_recipe(epochs=4, batch=2))
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    victim = start(path, tmp_path / "out", 0.5, launcher, ACCELERATE_USE_CPU="true")
+    wait_for_epoch(tmp_path / "out.work", victim)
+    workers = [p for p in psutil.Process(victim.pid).children(recursive=True) if "run.py" in " ".join(p.cmdline())]
+    workers[-1].terminate()
+    errors = victim.communicate(timeout=120)[1]
+    assert "which is saved. Run the same command to continue" in errors
+    assert "exitcode  : 75" in errors
+    assert "continuing from" in finish(start(path, tmp_path / "out", 0.0, launcher, ACCELERATE_USE_CPU="true"))
+
+
+@pytest.mark.timeout(600)
 def test_two_processes_resume(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     save_recipe(path, make_recipe(epochs=4, batch=2))
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
     finish(start(path, tmp_path / "whole", 0.0, launcher, ACCELERATE_USE_CPU="true"))
     victim = start(path, tmp_path / "killed", 0.5, launcher, ACCELERATE_USE_CPU="true")
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "killed.work" / "checkpoint-4" / "trainer_state.json").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    time.sleep(0.8)
+    wait_for_epoch(tmp_path / "killed.work", victim)
     launched = psutil.Process(victim.pid)
     workers = launched.children(recursive=True)
     assert len(workers) >= 2

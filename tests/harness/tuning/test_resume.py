@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
+import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,11 @@ from tuning_runs import Interrupted, assert_same, interrupt_at, losses, weights
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.tuning import runner, saved_model
 from implicit_if.harness.tuning.checkpoints import last_checkpoint
-from implicit_if.harness.tuning.runner import tune
+from implicit_if.harness.tuning.data.prepare import prepare
+from implicit_if.harness.tuning.preflight import without_known_warnings
+from implicit_if.harness.tuning.runner import StoppedError, build_trainer, tune
 from implicit_if.harness.tuning.schema import Recipe
+from implicit_if.harness.tuning.trainer import RecipeTrainer
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -27,6 +33,23 @@ def tokens(folder: Path) -> list[float]:
     lines = (folder / "training_log.jsonl").read_text().splitlines()
     total = json.loads((folder / "tuning.json").read_text())["training"]["tokens"]
     return [entry["num_tokens"] for entry in map(json.loads, lines) if "loss" in entry] + [total]
+
+
+def train_loss(folder: Path) -> float:
+    lines = (folder / "training_log.jsonl").read_text().splitlines()
+    return next(float(entry["train_loss"]) for entry in map(json.loads, lines) if "train_loss" in entry)
+
+
+def terminate_in(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Sends SIGTERM to this process while a step is computed."""
+    original = RecipeTrainer.compute_loss
+
+    def compute_loss(self: RecipeTrainer, *args: Any, **kwargs: Any) -> Any:
+        if self.state.global_step == step - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(RecipeTrainer, "compute_loss", compute_loss)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +80,116 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert_same(weights(whole), weights(resumed))
     assert losses(whole) == losses(resumed)
     assert tokens(whole) == tokens(resumed)
+    assert train_loss(resumed) == train_loss(whole) == pytest.approx(sum(losses(whole)) / len(losses(whole)))
+
+
+@pytest.mark.parametrize("train", [{}, {"lora": {"r": 4, "dropout": 0.1}, "save_dtype": "float32"}])
+@pytest.mark.parametrize("step", [1, 3, 4])  # two steps an epoch
+def test_sigterm_leaves_a_checkpoint_after_the_step(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, train: Any
+) -> None:
+    recipe = make_recipe(epochs=3, **train)
+    whole = tune(recipe, tmp_path / "whole")
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        terminate_in(patch, step)
+        with pytest.raises(StoppedError, match=f"stopped after step {step} of 6, which is saved. Run the same command"):
+            tune(recipe, tmp_path / "out")
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert last_checkpoint(tmp_path / "out.work") == tmp_path / "out.work" / f"checkpoint-{step}"
+    resumed = tune(recipe, tmp_path / "out")
+    assert_same(weights(whole), weights(resumed))
+    assert losses(whole) == losses(resumed)
+
+
+def test_sigterm_in_the_last_step_ends_with_a_model(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminate_in(monkeypatch, 6)
+    assert len(losses(tune(make_recipe(epochs=3), tmp_path / "out"))) == 6
+
+
+def test_in_a_thread_training_leaves_signals_alone(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(tune, make_recipe(epochs=1), tmp_path / "out").result() == tmp_path / "out"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"save_steps": 1}, {"gradient_checkpointing": True}, {"save_steps": 3, "lora": {"r": 4, "merge": False}}],
+)
+def test_what_changes_no_number_may_change_before_a_resume(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    lora = {"lora": {"r": 4}} if "lora" in change else {}
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 3)
+        with pytest.raises(Interrupted):
+            tune(make_recipe(epochs=2, **lora), tmp_path / "out")
+    resumed = tune(make_recipe(epochs=2, **change), tmp_path / "out")
+    whole = tune(make_recipe(epochs=2, **lora), tmp_path / "whole")
+    assert losses(whole) == losses(resumed)
+    if not lora:
+        assert_same(weights(whole), weights(resumed))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"learning_rate": 0.02}, "recipe (train.learning_rate was 0.01, is now 0.02)"),
+        ({"seed": 1}, "seed"),
+        ({"micro_batch": 2, "packing": "padding_free"}, "recipe (train.micro_batch was 1, is now 2; train.packing was"),
+        ({"lora": {"r": 2}, "save_steps": 1}, "recipe (train.lora.alpha was None, is now 32; train.lora.dropout"),
+    ],
+)
+def test_what_differs_is_named(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], named: str
+) -> None:
+    done = tune(make_recipe(epochs=1), tmp_path / "done")
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 2)
+        with pytest.raises(Interrupted):
+            tune(make_recipe(epochs=1), tmp_path / "begun")
+    for out, what in ((done, "a model"), (tmp_path / "begun", "an unfinished run")):
+        with pytest.raises(UserError) as caught:
+            tune(make_recipe(epochs=1, **change), out)
+        assert f"holds {what} of another {named}" in str(caught.value)
+
+
+def test_a_finished_model_in_another_form_is_not_taken_for_this_one(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    out = tune(make_recipe(epochs=1), tmp_path / "out")
+    with pytest.raises(UserError, match=r"another recipe \(train.save_dtype was None, is now bfloat16\)\. Choose"):
+        tune(make_recipe(epochs=1, save_dtype="bfloat16"), out)
+
+
+@pytest.mark.parametrize("train", [{}, {"lora": {"r": 4}}, {"lora": {"r": 4, "merge": False}}])
+def test_disk_space_is_reckoned_before_training(
+    make_recipe: MakeRecipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    train: dict[str, Any],
+) -> None:
+    recipe = make_recipe(epochs=2, **train)
+    with without_known_warnings():
+        trainer = build_trainer(prepare(recipe, recipe.base), recipe.base, tmp_path / "trial")
+    checkpoint, after = runner._bytes_on_disk(trainer, recipe)
+    out = tune(recipe, tmp_path / "out", keep_checkpoints=True)
+    assert "GB are free" in capsys.readouterr().err
+    last = tmp_path / "out.work" / "checkpoint-4"
+    weights_saved = sum(file.stat().st_size for file in last.glob("*.safetensors"))
+    moments = (last / "optimizer.pt").stat().st_size
+    finished_model = sum(file.stat().st_size for file in out.glob("*.safetensors"))
+    headers = 40_000  # names and shapes, which no real model's weights make visible
+    assert checkpoint <= weights_saved + moments <= checkpoint + headers
+    assert after <= weights_saved + finished_model <= after + headers
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda _: usage._replace(free=checkpoint + max(checkpoint, after) - 10_000)
+    )
+    monkeypatch.setattr(runner, "_train", lambda *_: pytest.fail("trained"))
+    with pytest.raises(UserError, match=r"GB are free\. Make room, or choose another --out"):
+        tune(recipe, tmp_path / "full")
 
 
 def test_what_is_finished_is_not_done_again(
@@ -106,8 +239,6 @@ def test_two_processes_do_not_tune_into_one_folder(make_recipe: MakeRecipe, tmp_
 def test_a_full_disk_leaves_the_last_checkpoint(
     make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from implicit_if.harness.tuning.trainer import RecipeTrainer
-
     recipe = make_recipe(epochs=2)
     original = RecipeTrainer._save_optimizer_and_scheduler
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from tuning_runs import assert_same, gradient_by_hand, gradient_of_last_step, losses, weights
 
@@ -19,6 +21,7 @@ from implicit_if.harness.tuning import runner, saved_model
 from implicit_if.harness.tuning.base_model import Base, weights_identity
 from implicit_if.harness.tuning.checkpoints import last_checkpoint
 from implicit_if.harness.tuning.data.prepare import prepare
+from implicit_if.harness.tuning.preflight import without_known_warnings
 from implicit_if.harness.tuning.recipe import load_recipe, recipe_names
 from implicit_if.harness.tuning.runner import build_trainer, tune
 from implicit_if.harness.tuning.schema import Recipe
@@ -212,6 +215,42 @@ def test_more_rows_than_there_are_cannot_be_held_out(make_recipe: MakeRecipe) ->
         prepare(recipe, recipe.base)
 
 
+def test_adapters_that_are_not_merged_load_as_the_model(tiny: Path, make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    adapters = {"r": 4, "alpha": 8}
+    out = tune(make_recipe(epochs=2, lora={**adapters, "merge": False}), tmp_path / "out")
+    merged = AutoModelForCausalLM.from_pretrained(tune(make_recipe(epochs=2, lora=adapters), tmp_path / "merged"))
+    assert not (out / "model.safetensors").exists()
+    assert all("lora_" in name for name in load_file(out / "adapter_model.safetensors"))
+    assert json.loads((out / "tuning.json").read_text())["training"]["saved_difference"] < 1e-5
+    card = (out / "README.md").read_text()
+    assert "LoRA r=4, not merged" in card
+    assert f"pretrained={tiny.name},peft=<this folder>,tokenizer=<this folder> " in card
+    ids = torch.tensor([prepare(make_recipe(), tiny).encoded[0].input_ids])
+    loaded = AutoModelForCausalLM.from_pretrained(out)
+    torch.testing.assert_close(loaded(input_ids=ids).logits, merged(input_ids=ids).logits, rtol=1e-4, atol=1e-5)
+    base = AutoModelForCausalLM.from_pretrained(tiny)
+    assert not torch.allclose(loaded(input_ids=ids).logits, base(input_ids=ids).logits, rtol=1e-2)
+    with without_known_warnings():
+        by_hand = PeftModel.from_pretrained(base, str(out))  # what lm_eval's peft=<folder> does
+    torch.testing.assert_close(by_hand(input_ids=ids).logits, merged(input_ids=ids).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_quantized_weights_are_asked_of_bitsandbytes(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more than what is asked for: the quantization itself needs bitsandbytes."""
+    recipe = make_recipe(lora={"r": 4}, weights="bfloat16", quantize="nf4")
+    found = runner.quantization_config(recipe.train)
+    assert (found.load_in_4bit, found.bnb_4bit_quant_type, found.bnb_4bit_use_double_quant) == (True, "nf4", True)
+    assert found.bnb_4bit_compute_dtype == torch.bfloat16
+    assert runner.quantization_config(make_recipe(lora={"r": 4}).train) is None
+    caught: dict[str, Any] = {}
+    monkeypatch.setattr("implicit_if.harness.tuning.trainer.RecipeTrainer", lambda **kwargs: caught.update(kwargs))
+    with pytest.raises(AttributeError):  # what stands for the trainer has no callbacks
+        build_trainer(prepare(recipe, recipe.base), recipe.base, tmp_path)
+    assert caught["quantization_config"].load_in_4bit
+
+
 def test_weights_are_saved_in_the_type_asked_for(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     out = tune(make_recipe(epochs=1, save_dtype="bfloat16"), tmp_path / "out")
     assert {tensor.dtype for tensor in weights(out).values()} == {torch.bfloat16}
@@ -317,6 +356,7 @@ def test_a_run_of_one_warm_up_step_says_that_it_learns_nothing(
         ({"batch": 5, "micro_batch": 2, "loss_average": "token"}, r"expected a multiple .* 2 x 1. Set train.batch=6"),
         ({"optimizer": "adamw_torch_8bit"}, "needs torchao, which is not installed. Run `pip install torchao`"),
         ({"optimizer": "adamw_bnb_8bit"}, "needs bitsandbytes"),
+        ({"quantize": "nf4", "lora": {}}, "train.quantize=nf4 needs bitsandbytes"),
         ({"attention": "flash_attention_2"}, "needs flash-attn"),
         ({"report_to": "trackio"}, "needs trackio"),
         ({"report_to": "wandb"}, "needs wandb"),
