@@ -71,6 +71,7 @@ def check_model(path: str | Path, revision: str | None, train: Train) -> None:
     """
     if Path(path).is_dir():
         _check_folder(Path(path))
+        _check_tensors(Path(path))
     plain_lora = train.lora is None or train.lora.targets == "all-linear"
     elsewhere = train.attention is None or "/" in train.attention or train.attention.startswith("flash")
     if plain_lora and elsewhere and train.packing == "none":
@@ -108,27 +109,18 @@ def _check_folder(folder: Path) -> None:
             f"transformers and `save_pretrained` it."
         )
     try:
-        weights: dict[str, str] = read_json(index, "a weight_map")["weight_map"]
-        parts = set(weights.values())
+        parts = set(read_json(index, "a weight_map")["weight_map"].values())
     except (UserError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{index}: is damaged ({error!r}). Expected a weight_map; copy the model again.") from error
     missing = sorted(part for part in parts if not (folder / part).is_file())
     if missing:
         raise UserError(f"base model {folder}: {', '.join(missing)} missing. Copy the model again.")
-    held = {part: _check_safetensors(folder / part) for part in sorted(parts)}
-    absent = sorted(name for name, part in weights.items() if name not in held[part])
-    if absent:
-        raise UserError(
-            f"{folder / weights[absent[0]]}: lacks {absent[0]}, which the index names. Copy the model again."
-        )
+    for part in sorted(parts):
+        _check_safetensors(folder / part)
 
 
-def _check_safetensors(path: Path) -> set[str]:
-    """The names of a file's tensors, from its head; nothing else is read.
-
-    Raises:
-        UserError: If the file is shorter or longer than its head says.
-    """
+def _check_safetensors(path: Path) -> None:
+    """Refuses a file that is shorter or longer than its head says; nothing else of it is read."""
     size = path.stat().st_size
     try:
         with open(path, "rb") as file:
@@ -140,7 +132,36 @@ def _check_safetensors(path: Path) -> set[str]:
         raise UserError(f"{path}: is no whole safetensors file ({error!r}). Copy the model again.") from error
     if size != expected:
         raise UserError(f"{path}: holds {size} bytes, expected {expected} as its head says. Copy the model again.")
-    return set(head)
+
+
+def _check_tensors(folder: Path) -> None:
+    """Refuses weights that are not those of the configuration: transformers would make up what is missing."""
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as library_logging
+
+    logging: Any = library_logging
+    load: Any = AutoModelForCausalLM.from_pretrained
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        _, found = load(
+            folder, device_map="meta", output_loading_info=True, use_safetensors=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
+        raise UserError(
+            f"base model {folder}: its weights do not load as config.json says ({error}). Expected a causal language "
+            f"model of transformers; copy the model again."
+        ) from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
+    if missing := sorted(found["missing_keys"]):
+        raise UserError(
+            f"base model {folder}: lacks {len(missing)} weights that config.json asks for, e.g. {missing[0]}. They "
+            f"would be random; copy the model again."
+        )
 
 
 def _skeleton(path: str | Path, revision: str | None, attention: str | None) -> PreTrainedModel:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.tuning.data.prepare import prepare
@@ -38,10 +40,12 @@ def test_weights_in_parts(make_recipe: MakeRecipe, tiny: Path, tmp_path: Path) -
     part = base / "model-00001-of-00001.safetensors"
     (base / "model.safetensors").rename(part)
     index = base / "model.safetensors.index.json"
-    index.write_text(json.dumps({"weight_map": {"model.norm.weight": part.name}}))
+    tensors = load_file(part)
+    index.write_text(json.dumps({"metadata": {}, "weight_map": dict.fromkeys(tensors, part.name)}))
     check_model(base, None, train)
-    index.write_text(json.dumps({"weight_map": {"model.other.weight": part.name}}))
-    with pytest.raises(UserError, match=r"lacks model\.other\.weight, which the index names"):
+    tensors.pop("model.norm.weight")
+    save_file(tensors, part, {"format": "pt"})
+    with pytest.raises(UserError, match=r"lacks 1 weights .* model\.norm\.weight"):
         check_model(base, None, train)
     part.unlink()
     with pytest.raises(UserError, match=f"{part.name} missing"):
@@ -68,6 +72,28 @@ def test_a_base_that_was_cut_off(
     base = tmp_path / "base"
     shutil.copytree(tiny, base)
     (base / name).write_bytes((base / name).read_bytes()[:kept])
+    with pytest.raises(UserError, match=message):
+        prepare(make_recipe(), base)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("model.layers.1.mlp.up_proj.weight", None, "lacks 1 weights .* e.g. model.layers.1.mlp.up_proj.weight"),
+        ("model.embed_tokens.weight", None, "lacks"),
+        ("model.norm.weight", (3,), "do not load as config.json says"),
+    ],
+)
+def test_a_base_whose_weights_are_not_its_configuration_s(
+    tiny: Path, tmp_path: Path, make_recipe: MakeRecipe, name: str, shape: tuple[int, ...] | None, message: str
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny, base)
+    tensors = load_file(base / "model.safetensors")
+    del tensors[name]
+    if shape is not None:
+        tensors[name] = torch.zeros(shape)
+    save_file(tensors, base / "model.safetensors", {"format": "pt"})
     with pytest.raises(UserError, match=message):
         prepare(make_recipe(), base)
 
