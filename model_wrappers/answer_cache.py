@@ -10,6 +10,9 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.generation import Generation
 from implicit_if.harness.storage import append_records, read_records, sha256_json
 
+DECODING = 2
+"""Goes up whenever an equal request gets another answer, as since long prompts lose their middle."""
+
 
 class AnswerMemory:
     """Append-only JSON Lines of answers by prompt; a batch that was added survives kill -9.
@@ -28,7 +31,7 @@ class AnswerMemory:
             UserError: If the file is damaged; names it and the line.
         """
         self.path = path
-        self._made_by = sha256_json(made_by)
+        self._made_by = sha256_json([DECODING, made_by])
         self._answers = {} if path is None else {r["key"]: _answer(r, path) for r in _records(path)}
 
     def get(self, prompt: str) -> Generation | None:
@@ -65,7 +68,7 @@ def claim_request_cache(cache_hook: Any, identity: str | None, product: str) -> 
     """
     if cache_hook.dbdict is None:
         return
-    mine = sha256_json([identity, product])
+    mine = sha256_json([DECODING, identity, product])
     found = cache_hook.dbdict.get("implicit_if", None)
     if found is None and len(cache_hook.dbdict):
         raise UserError("--use_cache: this cache was filled by another model; choose another path.")

@@ -63,6 +63,7 @@ class LoadedLM(Identity, HFLM):
             raise UserError(
                 f"model {str(pretrained)!r} cannot be loaded ({first}). Expected a model's folder, or its hub name."
             ) from error
+        self._require_eos()
         if self.backend != "causal":
             raise UserError(f"pretrained={pretrained}: an encoder-decoder model; expected a decoder-only model.")
         self._shard_without_gpus()
@@ -71,11 +72,17 @@ class LoadedLM(Identity, HFLM):
 
     def _create_model(self, *args: Any, **kwargs: Any) -> None:
         """Checks the tokenizer, which is there already, before the weights are loaded."""
-        if self.tokenizer.eos_token_id is None:
-            raise UserError(f"{kwargs.get('pretrained')}: its tokenizer has no EOS token, so no answer could end.")
+        self._require_eos()
         if self.tokenizer.chat_template is None and _on_command_line("--apply_chat_template"):
             self.apply_chat_template([])
         super()._create_model(*args, **kwargs)
+
+    def _require_eos(self) -> None:
+        if self.tokenizer.eos_token_id is None:
+            raise UserError(
+                f"{self.tokenizer.name_or_path}: this tokenizer has no EOS token, so no answer could end. Set its "
+                f"eos_token (tokenizer_config.json), or name another with tokenizer=."
+            )
 
     def apply_chat_template(self, chat_history: Any, add_generation_prompt: bool = True) -> str:
         """The model's own template around some turns.

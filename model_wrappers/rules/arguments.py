@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
 
 from implicit_if.harness.errors import UserError
@@ -28,6 +29,9 @@ class WithRules(Identity):
         Raises:
             UserError: On any fault in them.
         """
+        for key in kwargs:
+            if near := difflib.get_close_matches(key, ("rules", "drop", "missing"), n=1, cutoff=0.8):
+                raise UserError(f"unknown model argument {key!r}. Did you mean {near[0]!r}?")
         overrides = {key: kwargs.pop(key) for key in list(kwargs) if "." in key}
         if missing not in {"note", "error", "ignore"}:
             raise UserError(f"missing={missing}: expected 'note', 'error' or 'ignore'.")

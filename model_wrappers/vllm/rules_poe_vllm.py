@@ -66,8 +66,8 @@ class RulesPoEVLLM(WithRules, VLLM):
             )
         if kwargs.get("speculative_config"):
             raise UserError("speculative_config: rules and speculative decoding do not go together; leave it out.")
-        if kwargs.get("truncation_side", "left") != "left":
-            raise UserError(f"truncation_side={kwargs['truncation_side']}: expected 'left', as rules_poe cuts prompts.")
+        if (side := kwargs.pop("truncation_side", "middle")) != "middle":
+            raise UserError(f"truncation_side={side}: expected 'middle', as rules_poe cuts prompts.")
         self.read_rules(rules, drop, missing, kwargs)
         given = kwargs.pop("logits_processors", None) or []
         settings = {"max_gen_toks": 512, "revision": None} | kwargs

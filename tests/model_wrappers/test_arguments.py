@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import shutil
 import sys
@@ -64,6 +65,13 @@ def test_a_tokenizer_without_eos_is_refused_before_the_weights_load(without_weig
     config.write_text(config.read_text().replace('"eos_token": "</s>"', '"eos_token": null'))
     with pytest.raises(UserError, match="has no EOS token"):
         RulesPoE(str(without_weights), device="cpu")
+
+
+def test_a_loaded_model_without_eos_is_refused_as_well(tiny_model: Any, tokenizer: Any) -> None:
+    without = copy.deepcopy(tokenizer)
+    without.eos_token = None
+    with pytest.raises(UserError, match="has no EOS token"):
+        RulesPoE(tiny_model, tokenizer=without)
 
 
 @pytest.mark.parametrize(

@@ -398,8 +398,9 @@ def test_use_cache_refuses_another_product(wrapper_class: Any, ending_folder: st
         ({"rules": "papr"}, "Did you mean 'paper'"),
         ({"drop": "eso"}, "Did you mean 'eos'"),
         ({"missing": "skip"}, "expected 'note', 'error' or 'ignore'"),
+        ({"rule": "paper"}, "Did you mean 'rules'"),
         ({"speculative_config": {"method": "ngram"}}, "speculative"),
-        ({"truncation_side": "middle"}, "expected 'left'"),
+        ({"truncation_side": "left"}, "expected 'middle'"),
     ],
 )
 def test_faults_are_found_before_the_engine_starts(wrapper_class: Any, arguments: dict[str, Any], message: str) -> None:
