@@ -37,6 +37,9 @@ _SPACELESS = (
 """Thai, Lao, Burmese, Khmer, kana and Chinese characters: scripts that put no spaces between words."""
 
 _TOKEN = re.compile(rf"[{_SPACELESS}]|[^\s{_SPACELESS}]+")
+_WORD = re.compile(rf"[{_SPACELESS}]|[^\W\d_{_SPACELESS}]{{2,}}")
+_FEW_WORDS = 200
+"""Words below which nothing is said about an answer's language."""
 _TAG = re.compile(r"(?P<left>[^\w\s]*)(?P<word>\w+)(?P<right>[^\w\s]*)")
 
 
@@ -72,6 +75,22 @@ def repeated_ngram_share(text: str, n: int = 4) -> float:
     if total < 1:
         return 0.0
     return 1 - len(set(zip(*(tokens[i:] for i in range(n)), strict=False))) / total
+
+
+def foreign_words(answers: Sequence[Output], others: Sequence[Output]) -> str | None:
+    """A note if fewer than half of the answers' words occur in other answers to the same instructions; else None.
+
+    Answers of models that speak have more than three quarters of their words in common with a reference's; random
+    letters and tokens a third at most.
+    """
+    known = {word for output in others for word in _WORD.findall(output.output.casefold())}
+    words = [word for output in answers for word in set(_WORD.findall(output.output.casefold()))]
+    if min(len(words), len(known)) < _FEW_WORDS:
+        return None
+    share = sum(word in known for word in words) / len(words)
+    if share >= 0.5:
+        return None
+    return f"only {share:.0%} of its words occur in the reference's answers: it may be no language, or another one"
 
 
 @lru_cache(maxsize=256)

@@ -16,17 +16,17 @@ from pathlib import Path
 from implicit_if.harness.annotations import Annotation
 from implicit_if.harness.chat_templates import load_template, template_names
 from implicit_if.harness.errors import UserError, unknown_name
-from implicit_if.harness.judging.registry import backend_of
 from implicit_if.harness.lm_eval_plugin import task_folders
 from implicit_if.harness.outputs import Output, load_outputs
 from implicit_if.harness.safe_text import one_line
 from implicit_if.harness.storage import atomic_write, json_bytes, write_json
 from implicit_if.leaderboards.submission import read
 from implicit_if.leaderboards.submission.data_files import annotation_rows, output_rows, parse_rows
+from implicit_if.leaderboards.submission.maintainer_files import Rerun, within
 from implicit_if.leaderboards.submission.read import read_content
-from implicit_if.leaderboards.submission.schema import Metadata, Rerun, within
+from implicit_if.leaderboards.submission.schema import Metadata
 from implicit_if.leaderboards.submitting.sources import find_annotations
-from implicit_if.leaderboards.verification.checks import known_sets
+from implicit_if.leaderboards.verification.checks import built_by_name, known_sets
 from implicit_if.leaderboards.verification.result import Verified
 from implicit_if.leaderboards.verification.scores import score_rows
 from implicit_if.leaderboards.verification.verify import verify
@@ -56,7 +56,6 @@ MODELS: Mapping[str, Mapping[str, str]] = {
 """lm-eval's model classes that may be run, and the form each of their arguments must have."""
 _RULE_OPTION = re.compile(r"[a-z][a-z0-9_]{0,31}\.[A-Za-z_]{1,40}")
 _GENERATION = {"max_gen_toks": _NUMBER, "do_sample": _BOOL, "temperature": _NUMBER, "top_p": _NUMBER, "top_k": _NUMBER}
-_JUDGE_ARGUMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,150}")
 
 
 def check_arguments(metadata: Metadata, overrides: Mapping[str, str]) -> dict[str, str]:
@@ -148,7 +147,7 @@ def task_arguments(metadata: Metadata, folder: Path, given: Mapping[str, str | N
     if not given.get("instructions") and instructions not in known_sets():
         raise UserError(f"instruction set {one_line(instructions, 60)!r}: give the file: --instructions FILE")
     judge = given.get("judge") or metadata.judge.name
-    if not given.get("judge") and not _may_judge(judge):
+    if not given.get("judge") and not built_by_name(judge):
         raise UserError(f"judge {one_line(judge, 60)!r}: not one that is built by name; give --judge SPEC")
     task = {"instructions": instructions, "judge": judge}
     task |= {"reference": str(folder / "reference.json"), "save": str(folder / "saved")}
@@ -163,14 +162,6 @@ def task_arguments(metadata: Metadata, folder: Path, given: Mapping[str, str | N
             )
         task["template"] = template
     return task
-
-
-def _may_judge(judge: str) -> bool:
-    """True for a judge of this package that its name alone builds, and reads no file of the submission."""
-    backend, (_, _, argument) = backend_of(judge), judge.partition(":")
-    if backend is None or backend.kind == "people":
-        return False
-    return judge == backend.name if backend.argument == "none" else bool(_JUDGE_ARGUMENT.fullmatch(argument))
 
 
 def write_reference(verified: Verified, folder: Path) -> None:
@@ -218,7 +209,7 @@ def compare(verified: Verified, saved: Path) -> Rerun:
     )
     same = sum(new["output"] == old["output"] for new, old in zip(rows, before, strict=True)) / len(rows)
     submitted = verified.scores["win_rate"]
-    hashes = {n: h for n, h in content.hashes.items() if n != read.RERUN}
+    hashes = {n: h for n, h in content.hashes.items() if n not in read.BY_MAINTAINERS}
     return Rerun(
         submission_sha256=read.content_sha256(hashes),
         win_rate=scores.scores["win_rate"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ENTRY_POINTS = "implicit_if.judges"
 BACKENDS = Path(__file__).parent / "backends"
+Rereader = Callable[[str], tuple[float, float] | None]
 CONFIGS = Path(__file__).parent / "configs"
 
 
@@ -38,6 +39,8 @@ class Backend(BaseModel):
         length_priors: Priors of single arguments that have another one.
         offline: True if this package alone gives every verdict again, without options; the module then has a function
             `fingerprint()`.
+        reread: "module:function" of a function `reread(raw) -> (low, high) | None`: which preferences for the first
+            answer may follow from what an annotation keeps of the judge's words; empty if it cannot be told.
         caution: What stands above every board that it judged.
         card: What its card says; see `cards.page.About`.
     """
@@ -53,6 +56,7 @@ class Backend(BaseModel):
     length_prior: str = "weak"
     length_priors: dict[str, str] = {}
     offline: bool = False
+    reread: str = ""
     caution: str = ""
     card: dict[str, Any] = {}
 
@@ -98,6 +102,12 @@ def offline_judges() -> dict[str, str]:
     """Fingerprints of the judges that give every verdict again anywhere, without options, by name."""
     found = [backend for name in backend_names() if (backend := get_backend(name)) is not None and backend.offline]
     return {backend.name: _load(backend, "fingerprint")() for backend in found}
+
+
+def rereader(judge: str) -> Rereader | None:
+    """The function that reads a judge's stored words again, by the judge's name; None if it has none."""
+    backend = backend_of(judge)
+    return _load(backend, "reread") if backend is not None and backend.rereads else None
 
 
 def length_prior(judge: str) -> LengthPrior:

@@ -15,7 +15,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from implicit_if import __version__
@@ -28,7 +28,7 @@ from implicit_if.leaderboards.boards.markers import replace_part
 from implicit_if.leaderboards.boards.published import Published, load_published
 from implicit_if.leaderboards.site import page
 from implicit_if.leaderboards.verification.result import Verified
-from implicit_if.leaderboards.verification.verify_all import verify_all
+from implicit_if.leaderboards.verification.verify_all import check_all
 
 TEMPLATES = Path(__file__).parent / "templates"
 FIGURES = "figures"
@@ -48,12 +48,14 @@ class Built:
         beside: Answers by path under the root; made when they are needed. See `page.Page`.
         boards: What was built.
         n_submissions: From how many.
+        problems: What is wrong with submissions, a line each; those that are not accepted were left out.
     """
 
     files: Mapping[str, bytes]
     beside: Mapping[str, tuple[Verified, bool]]
     boards: tuple[Board, ...]
     n_submissions: int
+    problems: tuple[str, ...] = ()
 
 
 def build(root: Path, *, processes: int = 1, cache: Path | None = None) -> Built:
@@ -65,7 +67,7 @@ def build(root: Path, *, processes: int = 1, cache: Path | None = None) -> Built
         cache: Where unchanged submissions' numbers are kept; None takes a folder in the user's cache.
 
     Raises:
-        UserError: If there is no `submissions/`, one does not verify, or a README's markers are wrong.
+        UserError: If there is no `submissions/`, or a README's markers are wrong.
     """
     if not (root / tables.SUBMISSIONS).is_dir():
         raise UserError(
@@ -73,8 +75,8 @@ def build(root: Path, *, processes: int = 1, cache: Path | None = None) -> Built
             f"--root PATH, or make a submission: implicit-if submit --help"
         )
     kept = cache if cache is not None else cache_dir() / "leaderboards"
-    verified = verify_all(root / tables.SUBMISSIONS, cache=kept, processes=processes)
-    return render(verified, root)
+    checked = check_all(root / tables.SUBMISSIONS, cache=kept, processes=processes)
+    return replace(render(checked.verified, root), problems=tuple(checked.lines()))
 
 
 def render(verified: list[Verified], root: Path) -> Built:

@@ -21,10 +21,9 @@ from implicit_if.harness.stats.vectors import Floats
 from implicit_if.harness.storage import sha256_json
 from implicit_if.harness.system_kinds import SYSTEM_KINDS, Kind
 from implicit_if.leaderboards.boards.board_key import BoardKey, Family, family_of
-from implicit_if.leaderboards.verification.result import Badge, Verified
+from implicit_if.leaderboards.verification.result import BADGES, Verified
 
-BADGES: tuple[Badge, ...] = ("self-reported", "recomputed", "re-run")
-"""Weakest first."""
+_STRENGTH = list(BADGES)
 _DIGITS = 6
 """Decimals kept of what is computed here: processors round sums differently, and files must not."""
 
@@ -47,7 +46,7 @@ class Row:
 
     members: tuple[Verified, ...]
     label: str
-    badge: Badge
+    badge: str
     win_rate: Score
     win_rate_sd: float | None
     lc: Score | None
@@ -156,7 +155,7 @@ def _row(key: BoardKey, members: Sequence[Verified]) -> Row:
     row = Row(
         members=tuple(members),
         label=label_of(first) + (" (the reference)" if all(map(is_reference, members)) else ""),
-        badge=min((m.badge for m in members), key=BADGES.index),
+        badge=min((m.badge for m in members), key=lambda badge: _STRENGTH.index(badge.partition(" ")[0])),
         win_rate=first.scores["win_rate"],
         win_rate_sd=None,
         lc=first.scores.get("length_controlled_win_rate"),

@@ -18,14 +18,15 @@ from implicit_if.leaderboards.boards.board import Board
 from implicit_if.leaderboards.boards.board_key import BoardKey
 from implicit_if.leaderboards.boards.published import Published, PublishedRow
 from implicit_if.leaderboards.boards.rows import Row
+from implicit_if.leaderboards.verification.result import BADGES
 
 _HEAD = {column.label: "left" if column.kind == "text" else "right" for column in COLUMNS}
 SUBMISSIONS = "submissions"
 LEGEND = textwrap.fill(
     "**How to read this.** Numbers compare only within a table: one instruction set, one reference, one judge, named "
     "by the signature. Brackets: confidence intervals; ±: standard deviation over seeds. "
-    f"{notes()} Badge: `self-reported` (scores only, believed), `recomputed` (from answers and verdicts), `re-run` (a "
-    "maintainer's rerun agrees, too). Systems of one tie group do not differ significantly from the best of it.",
+    f"{notes()} Badge: {', '.join(f'`{name}` ({what})' for name, what in BADGES.items())}. "
+    "Systems of one tie group do not differ significantly from the best of it.",
     width=118,
 )
 
@@ -40,7 +41,7 @@ def board_markdown(board: Board, figures: Sequence[tuple[str, str]]) -> str:
     key = board.key
     title = f"{markdown(key.instruction_set)} against {markdown(key.reference)}, judged by {markdown(key.judge)}"
     parts = [f"## {title}", signature_lines(board)]
-    parts += [f"**Mind:** {markdown(warning, 2_000)}" for warning in board.warnings]
+    parts += [f"**Note:** {markdown(warning, 2_000)}" for warning in board.warnings]
     for heading, rows in sections(board.rows):
         parts += [f"### {heading}", _markdown_table(board, rows)]
     parts += [f"![{markdown(text)}]({quote(path)})" for text, path in figures]

@@ -26,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Builds or checks.
 
+    Returns:
+        0; 1 if a submission is not accepted, which leaves it out of what is built, or `--check` finds a difference.
+
     Raises:
         UserError: See `build.build`.
     """
@@ -33,23 +36,28 @@ def run(args: argparse.Namespace) -> int:
 
     built = build.build(args.root, processes=args.processes)
     for warning in dict.fromkeys(w for board in built.boards for w in board.warnings):
-        print(f"implicit-if: mind: {warning}", file=sys.stderr)
+        print(f"implicit-if: note: {warning}", file=sys.stderr)
+    for problem in built.problems:
+        print(f"implicit-if: not accepted: {problem}", file=sys.stderr)
+    failed = int(bool(built.problems))
     if args.check:
-        return _report_check(args.root, build.differing(args.root, built, processes=args.processes))
+        return _report_check(args.root, build.differing(args.root, built, processes=args.processes)) or failed
     changed = build.write(args.root, built, processes=args.processes)
     systems = sum(len(board.rows) for board in built.boards)
     print(
         f"{args.root}: {built.n_submissions} submissions, {len(built.boards)} tables, {systems} rows; "
         f"{len(changed)} files changed{_listing(changed)}"
     )
-    return 0
+    return failed
 
 
 def _report_check(root: Path, wrong: list[str]) -> int:
     if not wrong:
         print(f"{root}: everything is up to date")
         return 0
-    print(f"{root}: not up to date{_listing(wrong)}\nMend it: implicit-if leaderboard --root {root}", file=sys.stderr)
+    print(
+        f"{root}: not up to date{_listing(wrong)}\nRebuild it: implicit-if leaderboard --root {root}", file=sys.stderr
+    )
     return 1
 
 

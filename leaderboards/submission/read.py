@@ -18,7 +18,9 @@ from typing import Any, NamedTuple
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.safe_text import one_line
 
-METADATA, SCORES, RERUN = "metadata.yaml", "scores.json", "rerun.json"
+METADATA, SCORES = "metadata.yaml", "scores.json"
+RERUN, AUDIT = BY_MAINTAINERS = "rerun.json", "audit.json"
+"""What maintainers add; everything else is the submitter's."""
 DATA = ("outputs", "reference", "annotations")
 """Stored as `<name>.jsonl`."""
 REFERENCES = "references"
@@ -29,7 +31,7 @@ SMALL_LIMIT = MIB // 8
 DATA_LIMIT = 24 * MIB
 """Bytes of a file of rows."""
 _LIMITS = {
-    **dict.fromkeys((METADATA, SCORES, RERUN), SMALL_LIMIT),
+    **dict.fromkeys((METADATA, SCORES, *BY_MAINTAINERS), SMALL_LIMIT),
     **{f"{name}.jsonl": DATA_LIMIT for name in DATA},
 }
 REFERENCE = "reference.jsonl"

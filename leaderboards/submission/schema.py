@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 
 from implicit_if.harness.annotations import Order
 from implicit_if.harness.controls import Control
-from implicit_if.harness.scores import Score, StoredScore
+from implicit_if.harness.scores import StoredScore
 from implicit_if.harness.system_kinds import Kind
 from implicit_if.leaderboards.submission.field_types import (
     Finite,
@@ -227,41 +227,6 @@ class Scores(Strict):
 
     scores: Annotated[dict[Key, StoredScore], Field(min_length=1, max_length=16)]
     form: Annotated[dict[Key, Finite | None], Field(max_length=16)] = {}
-
-
-class Rerun(Strict):
-    """`rerun.json`: a maintainer made the answers anew and had them judged.
-
-    Attributes:
-        submission_sha256: `Verified.sha256` of the submission without this file.
-        win_rate: Of the rerun.
-        submitted: Of the submission.
-        agrees: Whether the rerun's value lies within the submission's interval.
-        identical_answers: Share of the answers that came out the same, 0 to 1.
-        versions: Of the rerun.
-    """
-
-    submission_sha256: Sha256
-    win_rate: StoredScore
-    submitted: StoredScore
-    agrees: StrictBool
-    identical_answers: Annotated[Finite, Field(ge=0, le=1)]
-    versions: Versions = {}
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Rerun:
-        if self.agrees != within(self.win_rate, self.submitted):
-            raise ValueError("`agrees` does not follow from the two scores")
-        return self
-
-
-def within(rerun: Score, submitted: Score) -> bool:
-    """Whether a rerun's win rate lies in the submission's interval; without an interval it must be equal."""
-    if rerun.value is None or submitted.value is None:
-        return False
-    if submitted.interval is None:
-        return rerun.value == submitted.value
-    return submitted.interval.low <= rerun.value <= submitted.interval.high
 
 
 def submission_id(name: str, revision: str) -> str:

@@ -134,8 +134,8 @@ def write_files(
 def update(path: Path) -> list[str]:
     """Recomputes `scores.json` from the answers and verdicts, which must verify, and rewrites `metadata.yaml`.
 
-    Nothing is written where that changes nothing. Otherwise `rerun.json`, which is about the old files, is dropped. A
-    self-reported submission keeps its scores.
+    Nothing is written where that changes nothing. Otherwise `rerun.json` and `audit.json`, which are about the old
+    files, are dropped. A self-reported submission keeps its scores.
 
     Returns:
         What changed, a line each.
@@ -152,7 +152,7 @@ def update(path: Path) -> list[str]:
         verify.check_rows(metadata, rows, findings)
     if findings:
         raise SubmissionError(path, findings.lines())
-    files = {name: data for name, data in content.files.items() if name not in (read.METADATA, read.RERUN)}
+    files = {name: data for name, data in content.files.items() if name not in (read.METADATA, *read.BY_MAINTAINERS)}
     changes = []
     if rows:
         _, scores = score_rows(metadata, *(rows[stem] for stem in read.DATA))
@@ -165,8 +165,11 @@ def update(path: Path) -> list[str]:
     current = parse_yaml(content.files[read.METADATA]).get("schema_version") == SCHEMA_VERSION
     if current and files[read.SCORES] == content.files[read.SCORES]:
         return []
-    if read.RERUN in content.files:
-        changes.append(f"{read.RERUN}: dropped, it is about the old files; run implicit-if rerun again")
+    changes += [
+        f"{name}: dropped, it is about the old files; run implicit-if {command} again"
+        for name, command in ((read.RERUN, "rerun"), (read.AUDIT, "audit-verdicts"))
+        if name in content.files
+    ]
     write_files(path.absolute().parents[1], metadata, files, replace=True)
     return changes
 

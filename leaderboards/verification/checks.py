@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 
 from implicit_if.harness.chat_templates import load_template, template_names
 from implicit_if.harness.instructions import alpaca_eval, load_instructions
-from implicit_if.harness.judging.registry import backend_of, offline_judges
+from implicit_if.harness.judging.registry import backend_of, offline_judges, rereader
 from implicit_if.harness.outputs import instruction_id
+from implicit_if.harness.references import reference_names
 from implicit_if.harness.safe_text import is_plain, one_line
 from implicit_if.harness.storage import sha256_json, sha256_text
 from implicit_if.leaderboards.submission.data_files import AnnotationRow, OutputRow
-from implicit_if.leaderboards.submission.schema import InstructionSetInfo, JudgeInfo, TemplateInfo
+from implicit_if.leaderboards.submission.schema import InstructionSetInfo, JudgeInfo, ReferenceInfo, TemplateInfo
+from implicit_if.leaderboards.verification import names
+
+_ROUNDING = 1e-3
+_JUDGE_ARGUMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,150}")
 
 
 class Findings:
@@ -82,6 +88,8 @@ def check_coverage(info: InstructionSetInfo, ids: Sequence[str], findings: Findi
             findings.add(f"instruction_set.revision: expected {revision} for {name!r}")
         if info.name != name and content == known:
             findings.add(f"instruction_set.name: these are the instructions of {name!r}, expected that name")
+    if (other := names.alike(info.name, known_sets())) is not None:
+        findings.add(f"instruction_set.name: {info.name!r} is taken for {other!r}; name the set otherwise")
     if info.name not in known_sets() and info.revision != content:
         findings.add(f"instruction_set.revision: expected the hash over the sorted ids, {content}")
     if info.texts and content == known_sets()["alpaca_eval"][1]:
@@ -97,6 +105,7 @@ def check_annotations(
 ) -> None:
     """One verdict of the judge on every pair in every order, about these answers."""
     name = "annotations"
+    reread = rereader(judge.name)
     before = ("", "")
     seen: set[tuple[str, str]] = set()
     for row in rows:
@@ -111,6 +120,8 @@ def check_annotations(
             findings.add(f"{name}: holds a verdict about other answers than these", key[0])
         elif row["system_sha256"] == row["reference_sha256"] and row["preference"] != 0.5:
             findings.add(f"{name}: prefers one of two identical answers, expected 0.5", key[0])
+        elif reread is not None and not _follows(row, reread(row["raw"])):
+            findings.add(f"{name}: holds a preference that does not follow from what the judge said", key[0])
         if (row["judge"], row["fingerprint"]) != (judge.name, judge.fingerprint):
             findings.add(f"{name}: holds a verdict of another judge than metadata.yaml names", key[0])
         if row["order"] not in judge.orders:
@@ -121,8 +132,17 @@ def check_annotations(
             findings.add(f"{name}: {len(missing)} of {len(system)} verdicts are missing in order {order}", missing[0])
 
 
+def _follows(row: AnnotationRow, allowed: tuple[float, float] | None) -> bool:
+    if allowed is None or row["system_sha256"] == row["reference_sha256"]:
+        return True
+    first = 1 - row["preference"] if row["order"] == "reference_first" else row["preference"]
+    return allowed[0] - _ROUNDING <= first <= allowed[1] + _ROUNDING
+
+
 def check_judge(judge: JudgeInfo, findings: Findings) -> None:
     """The fingerprint and the orders, as far as they are known for a judge of this name."""
+    if (other := names.alike(judge.name.partition(":")[0], names.judge_names())) is not None:
+        findings.add(f"judge.name: {one_line(judge.name, 60)!r} is taken for {other!r}; expected the judge's own name")
     expected, backend = offline_judges().get(judge.name), backend_of(judge.name)
     if expected is not None and judge.fingerprint != expected:
         findings.add(
@@ -133,6 +153,25 @@ def check_judge(judge: JudgeInfo, findings: Findings) -> None:
         findings.add(f"judge.orders: {judge.name!r} scores answers one by one; expected [none]")
     if backend is not None and backend.ordered and judge.orders == ["none"]:
         findings.add("judge.orders: this judge sees two answers in an order; expected both orders")
+
+
+def built_by_name(judge: str) -> bool:
+    """True for a judge of this package that its name alone builds, and that reads no file here."""
+    backend, (_, _, argument) = backend_of(judge), judge.partition(":")
+    if backend is None or backend.kind == "people":
+        return False
+    return judge == backend.name if backend.argument == "none" else bool(_JUDGE_ARGUMENT.fullmatch(argument))
+
+
+def check_reference(reference: ReferenceInfo, info: InstructionSetInfo, findings: Findings) -> None:
+    """A shipped reference's name stands for its answers."""
+    if (other := names.alike(reference.name, reference_names())) is not None:
+        findings.add(f"reference.name: {one_line(reference.name, 60)!r} is taken for {other!r}; name it otherwise")
+    expected = names.known_reference(reference.name) if info.name == "builtin" else None
+    if expected not in (None, reference.sha256):
+        findings.add(
+            f"reference.name: these are not the answers of this program's {reference.name!r}; name it otherwise"
+        )
 
 
 def check_template(template: TemplateInfo | None, findings: Findings) -> None:

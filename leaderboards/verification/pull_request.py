@@ -65,14 +65,14 @@ def check(root: Path, names: Sequence[bytes]) -> list[str]:
         UserError: If anything is not accepted.
     """
     submissions = root / SUBMISSIONS
-    blocks = []
-    for key in changed_submissions(names):
+    blocks, changed = [], changed_submissions(names)
+    for key in changed:
         folder = submissions / key
         if not folder.exists() and not folder.is_symlink():
             blocks.append(f"{one_line(key)}: removed")
             continue
         blocks.append(summary(verify(folder, contributed=True)))
-    verified = verify_all(submissions, processes=2)
+    verified = verify_all(submissions, processes=2, newcomers=changed)
     used = {one.metadata.files.get(REFERENCE) for one in verified}
     for path in (submissions / REFERENCES).glob("*"):
         match = _REFERENCE.fullmatch(f"{REFERENCES}/{path.name}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,14 @@ from implicit_if.leaderboards.submission.data_files import parse_rows
 from implicit_if.leaderboards.submission.read import Content, SubmissionError, read_content
 from implicit_if.leaderboards.submission.schema import Metadata
 
-Badge = Literal["self-reported", "recomputed", "re-run"]
+BADGES = {
+    "self-reported": "scores only, believed",
+    "rescored": "scores computed again from verdicts that are believed",
+    "audited": "and a random sample of the verdicts judged again by a maintainer",
+    "recomputed": "from answers, all judged again",
+    "re-run": "a maintainer's rerun agrees, too",
+}
+"""What badges say, weakest first; behind "audited" stands how many pairs were."""
 Floats = NDArray[np.float64]
 
 
@@ -32,8 +38,7 @@ class Verified:
         id: `<org>__<model>/<revision>`.
         folder: Where it is.
         metadata: As in the file, migrated.
-        badge: What was done: "self-reported" (scores only, believed), "recomputed" (from answers and verdicts),
-            "re-run" (a maintainer's rerun agrees, too).
+        badge: What was done; see `BADGES`.
         scores: By metric. The stored ones, which agree with the recomputed ones to `verify.TOLERANCE`: so no machine's
             rounding reaches a generated file.
         form: Measures of form, likewise; see `scores.form_measures`.
@@ -41,7 +46,8 @@ class Verified:
         preferences: `[n]` in [0, 1], averaged over the orders; empty if self-reported.
         by_order: `[n]` in each presentation order.
         lengths: `[2, n]` characters of the system's and the reference's answers.
-        answers: `[n]` first 8 bytes of each answer's sha256; 0 for answers too short to tell systems apart.
+        answers: `[n]` a hash of each answer's letters; 0 for answers too short to tell systems apart.
+        pairs: `[n]` a hash of what each verdict is about: judge, instruction and both answers.
         outputs_sha256: Hash over all answers; None if self-reported.
         sha256: Over the bytes of all files.
         notes: What readers should know and no check forbids, e.g. answers shared with another submission.
@@ -50,7 +56,7 @@ class Verified:
     id: str
     folder: Path
     metadata: Metadata
-    badge: Badge
+    badge: str
     scores: dict[str, Score]
     form: dict[str, float | None]
     instruction_ids: tuple[str, ...]
@@ -58,6 +64,7 @@ class Verified:
     by_order: dict[Order, Floats]
     lengths: NDArray[np.uint32]
     answers: NDArray[np.uint64]
+    pairs: NDArray[np.uint64]
     outputs_sha256: str | None
     sha256: str
     notes: tuple[str, ...] = ()

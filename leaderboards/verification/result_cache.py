@@ -68,7 +68,8 @@ def encode(verified: Verified) -> bytes:
     arrays = b"".join(column.astype("<f8").tobytes() for column in columns)
     ids = "".join(verified.instruction_ids).encode("ascii")
     arrays += verified.lengths.astype("<u4").tobytes()
-    return row_bytes(header) + b"\n" + ids + arrays + verified.answers.astype("<u8").tobytes()
+    hashes = b"".join(column.astype("<u8").tobytes() for column in (verified.answers, verified.pairs))
+    return row_bytes(header) + b"\n" + ids + arrays + hashes
 
 
 def decode(data: bytes, folder: Path) -> Verified:
@@ -81,7 +82,7 @@ def decode(data: bytes, folder: Path) -> Verified:
     try:
         header = json.loads(line)
         n, orders = header["n"], header["orders"]
-        if len(rest) != n * (_ID + 8 * (3 + len(orders))):
+        if len(rest) != n * (_ID + 8 * (4 + len(orders))):
             raise ValueError("a record of another length than its header says")
         numbers = (
             np.frombuffer(rest, "<f8", n * (1 + len(orders)), n * _ID).astype(np.float64).reshape(1 + len(orders), n)
@@ -96,8 +97,9 @@ def decode(data: bytes, folder: Path) -> Verified:
             instruction_ids=_ids(rest[: n * _ID]),
             preferences=numbers[0],
             by_order={order: numbers[1 + position] for position, order in enumerate(orders)},
-            lengths=np.frombuffer(rest, "<u4", 2 * n, len(rest) - 16 * n).astype(np.uint32).reshape(2, n),
-            answers=np.frombuffer(rest, "<u8", n, len(rest) - 8 * n).astype(np.uint64),
+            lengths=np.frombuffer(rest, "<u4", 2 * n, len(rest) - 24 * n).astype(np.uint32).reshape(2, n),
+            answers=np.frombuffer(rest, "<u8", n, len(rest) - 16 * n).astype(np.uint64),
+            pairs=np.frombuffer(rest, "<u8", n, len(rest) - 8 * n).astype(np.uint64),
             outputs_sha256=header["outputs_sha256"],
             sha256=header["sha256"],
             notes=tuple(header["notes"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ from implicit_if.harness.judging.judgement import Judgement
 from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.judging.scoring import control_judgement, score_judgement
 from implicit_if.harness.outputs import Output
-from implicit_if.harness.safe_text import is_plain
+from implicit_if.harness.safe_text import one_line
 from implicit_if.harness.scores import Score
 from implicit_if.leaderboards.submission.data_files import MAX_TOKENS, AnnotationRow, OutputRow
 from implicit_if.leaderboards.submission.schema import JudgeInfo, Metadata, Scores
@@ -25,7 +26,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     "position_bias": (-100, 100),
 }
 _FORM_RANGES = {column.name: (0, column.highest) for column in FORM} | {"n_tokens": (0, MAX_TOKENS)}
-_LABEL = 60
+_VERSION = re.compile(r"\d{1,4}(\.\d{1,4}){0,3}((a|b|rc|\.post|\.dev)\d{1,4}){0,3}(\+(unknown|g?[0-9a-f]{4,40}))?")
+_METHOD = re.compile(r"[a-z][a-z_-]{0,30}( over \d{1,3} seeds?)?(\([a-z0-9.,-]{1,20}\))?(;[a-z][a-z_-]{0,20}){0,3}")
+"""The forms of versions and of methods' names, in which no sentence fits."""
 
 TOLERANCE = 1e-6
 """How far a stored number may be from the recomputed one, in its own unit: processors round sums differently."""
@@ -50,7 +53,7 @@ def score_rows(
     """
     ids = [row["instruction_id"] for row in outputs]
     judgement = judgement_of(annotations, metadata.judge, ids)
-    pairs = [Pair(s["instruction_id"], "", _side(s), _side(r)) for s, r in zip(outputs, reference, strict=True)]
+    pairs = pairs_of(outputs, reference)
     info = metadata.instruction_set
     control = control_judgement(judgement, pairs, info.name, method="offline")
     scores = score_judgement(judgement, pairs, info.name, info.revision, metadata.reference.name, control=control)
@@ -68,8 +71,15 @@ def judgement_of(rows: Sequence[AnnotationRow], judge: JudgeInfo, ids: Sequence[
     return Judgement(judge.name, judge.fingerprint, orders, list(ids), by_order, [])
 
 
-def _side(row: OutputRow) -> Output:
-    return Output.model_construct(**row)  # validated already, which takes long
+def pairs_of(
+    outputs: Sequence[OutputRow], reference: Sequence[OutputRow], texts: Mapping[str, str] | None = None
+) -> list[Pair]:
+    """The rows as pairs, with the instructions' texts as far as they are known."""
+    known, build = texts or {}, Output.model_construct  # validated already, which takes long
+    return [
+        Pair(s["instruction_id"], known.get(s["instruction_id"], ""), build(**s), build(**r))
+        for s, r in zip(outputs, reference, strict=True)
+    ]
 
 
 def form_measures(answers: Sequence[Output], tags: Sequence[str]) -> dict[str, float | None]:
@@ -81,16 +91,17 @@ def form_measures(answers: Sequence[Output], tags: Sequence[str]) -> dict[str, f
 
 
 def strange_labels(scores: Mapping[str, Score]) -> list[str]:
-    """Versions and methods, which nothing is compared with, that are no short visible text; one line a metric."""
+    """Versions and methods, which nothing is compared with, that are none; one line a metric."""
     return [
-        f"scores.json: {metric[:40]}: a version or method is no visible text of at most {_LABEL} characters"
+        f"scores.json: {metric[:40]}: {what} is {one_line(label, 40)!r}, which is none of this program's"
         for metric, score in scores.items()
-        if any(len(label) > _LABEL or not is_plain(label) for label in _labels(score))
+        for what, label, form in (
+            ("version", score.settings.version, _VERSION),
+            ("length control", score.settings.lc or "", _METHOD),
+            ("interval's method", score.interval.method if score.interval is not None else "", _METHOD),
+        )
+        if label and not form.fullmatch(label)
     ]
-
-
-def _labels(score: Score) -> tuple[str, str, str]:
-    return score.settings.version, score.settings.lc or "", score.interval.method if score.interval is not None else ""
 
 
 def impossible(told: Scores) -> list[str]:

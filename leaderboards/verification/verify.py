@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -11,26 +12,28 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
+from implicit_if.harness.answer_form import foreign_words
+from implicit_if.harness.instructions import load_instructions
 from implicit_if.harness.safe_text import one_line
 from implicit_if.harness.signature import make_signature
 from implicit_if.harness.storage import json_bytes
 from implicit_if.leaderboards.submission import read
-from implicit_if.leaderboards.submission.data_files import OutputRow, parse_rows
+from implicit_if.leaderboards.submission.data_files import parse_rows
+from implicit_if.leaderboards.submission.maintainer_files import Audit, Rerun
 from implicit_if.leaderboards.submission.migrations import migrate, sign_task
 from implicit_if.leaderboards.submission.read import SubmissionError
-from implicit_if.leaderboards.submission.schema import Metadata, Rerun, Scores
-from implicit_if.leaderboards.verification import checks
+from implicit_if.leaderboards.submission.schema import Metadata, Scores
+from implicit_if.leaderboards.verification import answers, checks
+from implicit_if.leaderboards.verification.rejudge import judged_again
 from implicit_if.leaderboards.verification.result import Verified
 from implicit_if.leaderboards.verification.scores import (
     form_differences,
     impossible,
+    pairs_of,
     score_differences,
     score_rows,
     strange_labels,
 )
-
-TELLING_LENGTH = 40
-"""Characters from which equal answers of two systems mean something."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -53,12 +56,18 @@ def examine(content: read.Content, *, contributed: bool = False) -> Verified:
     metadata = parse_metadata(content)
     findings = checks.Findings()
     check_files(content, metadata, findings)
-    if contributed and read.RERUN in content.files:
-        findings.add(f"{read.RERUN}: is written by maintainers only; leave it out")
+    for name in read.BY_MAINTAINERS if contributed else ():
+        if name in content.files:
+            findings.add(f"{name}: is written by maintainers only; leave it out")
     stored = _parse(content, read.SCORES, Scores, findings)
-    rerun = _parse(content, read.RERUN, Rerun, findings) if read.RERUN in content.files else None
+    added: dict[str, Rerun | Audit] = {}
+    if read.RERUN in content.files and (rerun := _parse(content, read.RERUN, Rerun, findings)) is not None:
+        added[read.RERUN] = rerun
+    if read.AUDIT in content.files and (audit := _parse(content, read.AUDIT, Audit, findings)) is not None:
+        added[read.AUDIT] = audit
     rows = parse_all_rows(content, findings)
     checks.check_judge(metadata.judge, findings)
+    checks.check_reference(metadata.reference, metadata.instruction_set, findings)
     checks.check_template(metadata.template, findings)
     if rows and not findings:
         check_rows(metadata, rows, findings)
@@ -66,7 +75,7 @@ def examine(content: read.Content, *, contributed: bool = False) -> Verified:
         raise SubmissionError(content.folder, findings.lines())
     if not rows:
         return _self_reported(content, metadata, stored)
-    return _recomputed(content, metadata, stored, rows, rerun)
+    return _recomputed(content, metadata, stored, rows, added)
 
 
 def parse_all_rows(content: read.Content, findings: checks.Findings) -> dict[str, list[Any]]:
@@ -109,7 +118,7 @@ def check_files(content: read.Content, metadata: Metadata, findings: checks.Find
     folder = content.folder.absolute()
     if f"{folder.parent.name}/{folder.name}" != metadata.id:
         findings.add(f"the folder is not named {metadata.id}, as metadata.yaml says")
-    present = {n: h for n, h in content.hashes.items() if n not in (read.METADATA, read.RERUN)}
+    present = {n: h for n, h in content.hashes.items() if n not in (read.METADATA, *read.BY_MAINTAINERS)}
     for name in present.keys() - metadata.files.keys():
         findings.add("metadata.yaml: `files` lacks a file that is there", name)
     for name in metadata.files.keys() - present.keys():
@@ -184,25 +193,39 @@ def _recomputed(
     metadata: Metadata,
     stored: Scores,
     rows: Mapping[str, list[Any]],
-    rerun: Rerun | None,
+    added: Mapping[str, Rerun | Audit],
 ) -> Verified:
     outputs, reference, annotations = (rows[stem] for stem in read.DATA)
-    hashes = checks.answer_hashes(outputs)
+    hashes, reference_hashes = checks.answer_hashes(outputs), checks.answer_hashes(reference)
     judgement, computed = score_rows(metadata, outputs, reference, annotations)
+    texts = {
+        **load_instructions("builtin").texts(),
+        **{r["instruction_id"]: r["instruction"] for r in outputs if r["instruction"]},
+    }
+    pairs = pairs_of(outputs, reference, texts)
+    again = judged_again(metadata.judge.name, metadata.judge.fingerprint, pairs, judgement.preferences.tolist())
     problems = [
         *strange_labels(stored.scores),
         *score_differences(stored.scores, computed.scores),
         *form_differences(stored.form, computed.form),
+        *(again or []),
+        *_maintainers_problems(content, added, stored),
     ]
-    if rerun is not None:
-        problems += _rerun_problems(content, rerun, stored)
+    control = metadata.system.control
+    if control is not None and answers.is_control(control, outputs, texts) is False:
+        problems.append(f"metadata.yaml: system.control is {control}, but these are not that control's answers")
     if problems:
         raise SubmissionError(content.folder, problems)
+    notes = [
+        f"a maintainer's {name.removesuffix('.json')} does not agree" for name, one in added.items() if not one.agrees
+    ]
+    if (note := foreign_words([p.system for p in pairs], [p.reference for p in pairs])) is not None:
+        notes.append(note)
     return Verified(
         id=metadata.id,
         folder=content.folder,
         metadata=metadata,
-        badge="re-run" if rerun is not None and rerun.agrees else "recomputed",
+        badge=_badge(again is not None, {name: one for name, one in added.items() if one.agrees}),
         scores=stored.scores,
         # a measure that is younger than the submission; rounded, since processors round sums differently
         form={name: None if v is None else round(v, 6) for name, v in computed.form.items()} | stored.form,
@@ -210,11 +233,29 @@ def _recomputed(
         preferences=judgement.preferences,
         by_order={order: judgement.in_order(order) for order in judgement.orders},
         lengths=np.array([[len(row["output"]) for row in part] for part in (outputs, reference)], dtype=np.uint32),
-        answers=_fingerprints(outputs, hashes),
+        answers=answers.fingerprints(outputs),
+        pairs=_pair_keys(metadata.judge.fingerprint, hashes, reference_hashes),
         outputs_sha256=checks.hash_of_answers(hashes),
         sha256=content.sha256,
-        notes=("a maintainer's rerun does not agree",) if rerun is not None and not rerun.agrees else (),
+        notes=tuple(notes),
     )
+
+
+def _badge(judged: bool, agreeing: Mapping[str, Rerun | Audit]) -> str:
+    """What was done; see `result.BADGES`."""
+    if read.RERUN in agreeing:
+        return "re-run"
+    if judged:
+        return "recomputed"
+    found = agreeing.get(read.AUDIT)
+    return f"audited ({found.n} of {found.n_expected})" if isinstance(found, Audit) else "rescored"
+
+
+def _pair_keys(fingerprint: str, *hashes: Mapping[str, str]) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    """`[n]` what a verdict is about, but for the order: judge, instruction and both answers."""
+    rows = (f"{fingerprint}{key}{mine}{hashes[1][key]}" for key, mine in hashes[0].items())
+    keys = (hashlib.blake2b(row.encode("ascii"), digest_size=8).digest() for row in rows)
+    return np.array([int.from_bytes(key, "little") for key in keys], dtype=np.uint64)
 
 
 def _self_reported(content: read.Content, metadata: Metadata, stored: Scores) -> Verified:
@@ -230,8 +271,11 @@ def _self_reported(content: read.Content, metadata: Metadata, stored: Scores) ->
         orders=len(metadata.judge.orders),
     )
     problems = [*strange_labels(stored.scores), *impossible(stored)]
-    if read.RERUN in content.files:
-        problems.append(f"{read.RERUN}: found one without answers; a rerun compares answers")
+    problems += [
+        f"{name}: found one without answers, which are what it is about"
+        for name in read.BY_MAINTAINERS
+        if name in content.files
+    ]
     if "win_rate" not in stored.scores:
         problems.append("scores.json: win_rate is missing")
     for metric, score in stored.scores.items():
@@ -255,21 +299,21 @@ def _self_reported(content: read.Content, metadata: Metadata, stored: Scores) ->
         by_order=dict.fromkeys(metadata.judge.orders, nothing),
         lengths=np.zeros((2, 0), dtype=np.uint32),
         answers=np.zeros(0, dtype=np.uint64),
+        pairs=np.zeros(0, dtype=np.uint64),
         outputs_sha256=None,
         sha256=content.sha256,
     )
 
 
-def _fingerprints(rows: list[OutputRow], hashes: dict[str, str]) -> np.ndarray[Any, np.dtype[np.uint64]]:
-    telling = (len(row["output"]) >= TELLING_LENGTH for row in rows)
-    return np.array([int(h[:16], 16) if t else 0 for h, t in zip(hashes.values(), telling, strict=True)], np.uint64)
-
-
-def _rerun_problems(content: read.Content, rerun: Rerun, stored: Scores) -> list[str]:
-    problems = []
-    hashes = {name: digest for name, digest in content.hashes.items() if name != read.RERUN}
-    if rerun.submission_sha256 != read.content_sha256(hashes):
-        problems.append(f"{read.RERUN}: is about other files than these; run implicit-if rerun again")
-    if rerun.submitted != stored.scores.get("win_rate"):
+def _maintainers_problems(content: read.Content, added: Mapping[str, Rerun | Audit], stored: Scores) -> list[str]:
+    hashes = {name: digest for name, digest in content.hashes.items() if name not in read.BY_MAINTAINERS}
+    expected = read.content_sha256(hashes)
+    problems = [
+        f"{name}: is about other files than these; make it again"
+        for name, one in added.items()
+        if one.submission_sha256 != expected
+    ]
+    rerun = added.get(read.RERUN)
+    if isinstance(rerun, Rerun) and rerun.submitted != stored.scores.get("win_rate"):
         problems.append(f"{read.RERUN}: `submitted` is not this submission's win_rate")
     return problems

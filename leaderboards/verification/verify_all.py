@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +24,7 @@ from implicit_if.leaderboards.verification.verify import examine
 
 MAX_SUBMISSIONS = 20_000
 _BESIDE = ("README.md", ".gitkeep", ".gitattributes", read.REFERENCES)
+_LEFT_BEHIND = (".DS_Store", "Thumbs.db", "desktop.ini")
 _FEW = 6
 """Submissions below which starting processes takes longer than verifying."""
 _RECENT_NS = 2_000_000_000
@@ -31,6 +32,25 @@ _RECENT_NS = 2_000_000_000
 
 _Stamps = dict[str, list[object]]
 """`[size, mtime_ns, ctime_ns, inode, sha256]` by `<id>/<file>`."""
+
+
+class Checked(NamedTuple):
+    """All submissions of a folder.
+
+    Attributes:
+        verified: Those that are accepted, sorted by id.
+        problems: What is wrong, by id, or by the name of what is no submission.
+        together: What is wrong between accepted ones, by id; they stay among `verified`.
+    """
+
+    verified: list[Verified]
+    problems: dict[str, list[str]]
+    together: dict[str, list[str]]
+
+    def lines(self) -> list[str]:
+        """One line a problem."""
+        found = (*self.problems.items(), *self.together.items())
+        return [f"{one_line(key, 150)}: {problem}" for key, several in found for problem in several]
 
 
 class _Outcome(NamedTuple):
@@ -41,14 +61,10 @@ class _Outcome(NamedTuple):
     problems: list[str]
 
 
-def verify_all(root: str | Path, *, cache: Path | None = None, processes: int = 1) -> list[Verified]:
-    """Verifies every submission, and all against each other.
-
-    Args:
-        root: `submissions/`.
-        cache: A folder for what was verified; unchanged submissions are taken from it. Keyed by the submission's
-            bytes and this program's; None verifies everything.
-        processes: Processes to verify in.
+def verify_all(
+    root: str | Path, *, cache: Path | None = None, processes: int = 1, newcomers: Collection[str] = ()
+) -> list[Verified]:
+    """Verifies every submission, and all against each other; arguments as of `check_all`.
 
     Returns:
         Sorted by id.
@@ -56,37 +72,53 @@ def verify_all(root: str | Path, *, cache: Path | None = None, processes: int = 
     Raises:
         SubmissionError: Lists what is wrong, with the ids.
     """
-    root = Path(root)
-    folders = submission_folders(root)
+    checked = check_all(root, cache=cache, processes=processes, newcomers=newcomers)
+    if lines := checked.lines():
+        raise SubmissionError(root, lines)
+    return checked.verified
+
+
+def check_all(
+    root: str | Path, *, cache: Path | None = None, processes: int = 1, newcomers: Collection[str] = ()
+) -> Checked:
+    """Verifies every submission, and all against each other; a bad one does not hide the others.
+
+    Args:
+        root: `submissions/`.
+        cache: A folder for what was verified; unchanged submissions are taken from it. Keyed by the submission's
+            bytes and this program's; None verifies everything.
+        processes: Processes to verify in.
+        newcomers: Ids of those that are not on the base branch yet: they are to blame for what they share.
+
+    Raises:
+        SubmissionError: If the folder cannot be read, or holds too many.
+    """
+    folders, problems = _entries_of(Path(root))
     if cache is not None:
         cache = cache / result_cache.code_sha256()[:16]
     stamps = _load_stamps(cache)
     found: dict[str, Verified] = {}
     listings: dict[str, dict[str, FileInfo]] = {}
-    problems: list[str] = []
     for key, folder in folders.items():
         try:
             stamp = stamps.get(f"{key}/{read.REFERENCE}", [None])
             listings[key] = _with_shared(read.list_files(folder), folder, stamp[-1])
         except SubmissionError as error:
-            problems += [f"{key}: {p}" for p in error.problems]
+            problems[key] = error.problems
             continue
         if cache is not None and (known := _from_stamps(key, listings[key], stamps, cache, folder)) is not None:
             found[key] = known
     todo = {key: folders[key] for key in listings if key not in found}
     for key, outcome in _verify_each(todo, cache, processes):
         if outcome.problems:
-            problems += [f"{key}: {p}" for p in outcome.problems]
+            problems[key] = outcome.problems
             continue
         found[key] = result_cache.decode(outcome.record, folders[key])
         listings[key] = _with_shared(listings[key], folders[key], outcome.hashes.get(read.REFERENCE))
         _stamp(key, listings[key], outcome.hashes, stamps)
     _save_stamps(cache, stamps, listings)
     ordered = [found[key] for key in sorted(found)]
-    problems += cross_problems(ordered)
-    if problems:
-        raise SubmissionError(root, problems)
-    return with_shared_answers(ordered)
+    return Checked(with_shared_answers(ordered), dict(sorted(problems.items())), cross_problems(ordered, newcomers))
 
 
 def submission_folders(root: Path) -> dict[str, Path]:
@@ -95,28 +127,37 @@ def submission_folders(root: Path) -> dict[str, Path]:
     Raises:
         SubmissionError: If there is anything else.
     """
+    found, problems = _entries_of(root)
+    if problems:
+        raise SubmissionError(
+            root, [f"{one_line(key, 150)}: {p}" for key, several in problems.items() for p in several]
+        )
+    return found
+
+
+def _entries_of(root: Path) -> tuple[dict[str, Path], dict[str, list[str]]]:
+    """The submissions by id, and what is wrong with all else by name; file managers' leavings are passed over."""
     found: dict[str, Path] = {}
-    problems = []
+    problems: dict[str, list[str]] = {}
     for system in _entries(root):
         if system.name in _BESIDE:
             continue
         if system.is_symlink() or not system.is_dir():
-            problems.append(f"{one_line(system.name, 100)}: unexpected; expected folders <org>__<model>")
+            problems[system.name] = ["unexpected; expected folders <org>__<model>"]
             continue
         for revision in _entries(system):
             if revision.is_symlink() or not revision.is_dir():
-                problems.append(f"{one_line(system.name + '/' + revision.name, 150)}: unexpected; expected a revision")
+                problems[f"{system.name}/{revision.name}"] = ["unexpected; expected a revision's folder"]
+                continue
             found[f"{system.name}/{revision.name}"] = revision
             if len(found) > MAX_SUBMISSIONS:
                 raise SubmissionError(root, [f"holds more than {MAX_SUBMISSIONS} submissions"])
-    if problems:
-        raise SubmissionError(root, problems)
-    return dict(sorted(found.items()))
+    return dict(sorted(found.items())), problems
 
 
 def _entries(folder: Path) -> list[Path]:
     try:
-        return sorted(folder.iterdir())
+        return sorted(path for path in folder.iterdir() if path.name not in _LEFT_BEHIND)
     except OSError as error:
         raise SubmissionError(folder, [f"cannot be read ({type(error).__name__}); expected a folder"]) from error
 

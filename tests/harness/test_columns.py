@@ -41,9 +41,8 @@ def test_a_new_column_takes_two_source_files(tmp_path: Path) -> None:
         '    Column("questions", "asks %", "form", 2, False, "Asks: a question mark."),\n',
     )
     root = tmp_path / "root"
-    shutil.copytree(ROOT / "leaderboards" / "submissions", root / "submissions")
-    if (ROOT / "leaderboards" / "references").is_dir():
-        shutil.copytree(ROOT / "leaderboards" / "references", root / "references")
+    for name in ("implicit-if__gemma-3-270m-base", "references"):
+        shutil.copytree(ROOT / "leaderboards" / "submissions" / name, root / "submissions" / name)
     script = (
         "import argparse, sys; from implicit_if.leaderboards.commands import leaderboard as c; "
         "p = argparse.ArgumentParser(); c.add_arguments(p); sys.exit(c.run(p.parse_args()))"

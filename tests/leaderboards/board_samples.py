@@ -11,7 +11,7 @@ import numpy as np
 from implicit_if.harness.scores import Interval, Score
 from implicit_if.harness.signature import make_signature
 from implicit_if.leaderboards.submission.schema import SCHEMA_VERSION, Metadata
-from implicit_if.leaderboards.verification.result import Badge, Verified
+from implicit_if.leaderboards.verification.result import Verified
 
 IDS = tuple(f"{i:016x}" for i in range(20))
 SHA = {name: name * 64 for name in "abcdef"}
@@ -24,7 +24,7 @@ def make_verified(
     preferences: Sequence[float] | None = None,
     value: float | None = None,
     half: float = 5.0,
-    badge: Badge = "recomputed",
+    badge: str = "recomputed",
     system: dict[str, Any] | None = None,
     instruction_set: dict[str, Any] | None = None,
     reference: dict[str, Any] | None = None,
@@ -70,6 +70,7 @@ def make_verified(
         preferences=told if recomputed else np.zeros(0),
         by_order={order: told if recomputed else np.zeros(0) for order in metadata.judge.orders},
         lengths=np.full((2, n if recomputed else 0), 300, dtype=np.uint32),
+        pairs=np.zeros(n if recomputed else 0, dtype=np.uint64),
         answers=np.zeros(n if recomputed else 0, dtype=np.uint64),
         outputs_sha256=SHA["d"] if recomputed else None,
         sha256=SHA["e"],

@@ -8,6 +8,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import random
 from array import array
 from collections.abc import Mapping, Sequence
@@ -109,7 +111,9 @@ def judge_all(judge: Any, system: Sequence[Output], reference: Sequence[Output])
             if first == second:
                 value, raw = 0.5, "identical answers"
             elif isinstance(judge, CoinJudge):
-                value, raw = judge.preference(comparison), "m"
+                value = judge.preference(comparison)
+                letters = {letter: math.log(p) for letter, p in (("m", value), ("M", 1 - value)) if p > 0}
+                raw = json.dumps({"said": "m", "top_logprobs": letters})
             else:
                 verdict = next(iter(judge.judge([comparison])))
                 value, raw = verdict.prefers_first, verdict.raw

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable
@@ -99,3 +100,26 @@ def weigh_letters(top_logprobs: Iterable[tuple[str, float]], min_mass: float) ->
 def _short(text: str) -> str:
     shown = " ".join(text.split())
     return repr(shown if len(shown) <= 120 else shown[:57] + "..." + shown[-57:])
+
+
+def reread(raw: str) -> tuple[float, float] | None:
+    """The lowest and highest preference for the first answer that stored words allow; None if they do not tell.
+
+    Of a weighted verdict the record holds the most probable tokens only, which bounds it. Words that hold no verdict
+    allow no preference: the lowest is above the highest.
+    """
+    try:
+        kept = json.loads(raw)
+        said, alternatives = str(kept["said"]), kept.get("top_logprobs")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    if not isinstance(alternatives, dict):
+        found = parse_text(said)[0]
+        return (1.0, 0.0) if found is None else (found, found)
+    known = [(str(token), float(p)) for token, p in alternatives.items() if isinstance(p, int | float)]
+    found = weigh_letters(known, 0.0)[0]
+    if found is None:
+        return 1.0, 0.0
+    mass = sum(math.exp(min(p, 0.0)) for token, p in known if token.strip("\u2581\u0120 \n") in (FIRST, SECOND))
+    rest = max(0.0, 1.0 - sum(math.exp(min(p, 0.0)) for _, p in known))
+    return found * mass / (mass + rest), (found * mass + rest) / (mass + rest)

@@ -196,7 +196,7 @@ function showBoard(slug) {
     el("h2", { class: "hidden" }, title(board)),
     el("p", { class: "signature" }, el("code", {}, board.signature)),
     board.lc_signature ? el("p", { class: "signature" }, el("code", {}, board.lc_signature)) : "",
-    ...board.warnings.map((warning) => el("p", { class: "mind" }, `Mind: ${warning}`)),
+    ...board.warnings.map((warning) => el("p", { class: "mind" }, `Note: ${warning}`)),
     el(
       "div",
       { class: "bar" },
@@ -229,7 +229,7 @@ function publishedTable(board) {
     el(
       "p",
       { class: "mind" },
-      "Mind: these numbers were published elsewhere, were not recomputed, and do not compare with any other table.",
+      "Note: these numbers were published elsewhere, were not recomputed, and do not compare with any other table.",
     ),
     el(
       "p",

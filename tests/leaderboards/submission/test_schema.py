@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from implicit_if import leaderboards
 from implicit_if.harness.scores import Interval, Score
 from implicit_if.harness.storage import yaml_bytes
+from implicit_if.leaderboards.submission.maintainer_files import within
 from implicit_if.leaderboards.submission.migrations import migrate
-from implicit_if.leaderboards.submission.schema import Metadata, json_schema, metadata_dict, within
+from implicit_if.leaderboards.submission.schema import Metadata, json_schema, metadata_dict
 
 SIGNATURE = "set:x|n:10|ref:r@01234567|judge:j@01234567|orders:1|v:1"
 

@@ -55,7 +55,7 @@ def run(root: Path) -> subprocess.CompletedProcess[str]:
 def test_what_a_pull_request_brings_is_verified(checkout: Path) -> None:
     done = run(checkout)
     assert done.returncode == 0, done.stderr
-    assert "acme__new/v1: recomputed" in done.stdout
+    assert "acme__new/v1: rescored" in done.stdout
     assert "acme__old" not in done.stdout
 
 

@@ -19,8 +19,8 @@ import pytest
 from factory import LongestJudge, make_submission, run
 
 from implicit_if.leaderboards.commands import verify as verify_command
+from implicit_if.leaderboards.submission.maintainer_files import Rerun, within
 from implicit_if.leaderboards.submission.read import SubmissionError
-from implicit_if.leaderboards.submission.schema import Rerun, within
 from implicit_if.leaderboards.submitting.write import update
 from implicit_if.leaderboards.verification import result_cache
 from implicit_if.leaderboards.verification import verify as verify_module
@@ -70,7 +70,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_all_are_verified_and_sorted(root: Path) -> None:
     found = verify_all(root)
     assert [v.id for v in found] == ["acme__a/v1", "acme__b/v1", "acme__c/v1", "zeta__a/v1"]
-    assert [v.badge for v in found] == ["recomputed", "recomputed", "self-reported", "recomputed"]
+    assert [v.badge for v in found] == ["rescored", "rescored", "self-reported", "rescored"]
     for one in found:
         assert same(one, verify_module.verify(one.folder))
         assert same(result_cache.decode(result_cache.encode(one), one.folder), one)
@@ -107,7 +107,7 @@ def test_a_change_that_keeps_size_and_time_is_found(root: Path, tmp_path: Path, 
     path = root / "acme__a" / "v1" / "annotations.jsonl"
     times = os.stat(path)
     data = path.read_bytes()
-    path.write_bytes(data.replace(b'"raw":"m"', b'"raw":"M"', 1))
+    path.write_bytes(data.replace(b"said", b"Said", 1))
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     with pytest.raises(SubmissionError, match="the file was changed"):
         verify_all(root, cache=cache)
@@ -237,7 +237,7 @@ def test_update_does_not_launder_changed_answers(root: Path) -> None:
         update(folder)
 
 
-@pytest.mark.parametrize(("shift", "badge"), [(0.0, "re-run"), (60.0, "recomputed")])
+@pytest.mark.parametrize(("shift", "badge"), [(0.0, "re-run"), (60.0, "rescored")])
 def test_a_rerun_counts_if_it_agrees(root: Path, shift: float, badge: str) -> None:
     from implicit_if.leaderboards import rerun
 
@@ -254,7 +254,7 @@ def test_a_rerun_counts_if_it_agrees(root: Path, shift: float, badge: str) -> No
     )
     again = rerun.record(verified, result)
     assert again.badge == badge
-    assert bool(again.notes) == (badge == "recomputed")
+    assert bool(again.notes) == (badge == "rescored")
     assert again.sha256 != verified.sha256
 
 
@@ -272,7 +272,7 @@ def test_the_command_prints_what_was_verified(root: Path, capsys: Any) -> None:
     assert run(verify_command, str(root)) == 0
     assert run(verify_command, str(root / "acme__a" / "v1"), "--contributed") == 0
     shown = capsys.readouterr().out
-    assert "acme__a/v1: recomputed" in shown
+    assert "acme__a/v1: rescored" in shown
     assert "win rate: " in shown
     assert "signature: task:alpaca_winrate|set:made@" in shown
 
@@ -287,7 +287,7 @@ def test_the_command_updates_a_whole_folder(root: Path, capsys: Any) -> None:
     assert run(verify_command, str(root), "--update") == 0
     shown = capsys.readouterr().out
     assert "changed: acme__a/v1: win_rate: 12.000" in shown
-    assert shown.count("recomputed") == 3
+    assert shown.count(": rescored\n") == 3
 
 
 def test_rejudging_finds_a_verdict_that_the_judge_does_not_give(tmp_path: Path, capsys: Any) -> None:
@@ -300,9 +300,8 @@ def test_rejudging_finds_a_verdict_that_the_judge_does_not_give(tmp_path: Path, 
     from implicit_if.leaderboards.submitting.write import write_submission
 
     metadata = factory.metadata_for("acme/parrot", "v1", {"kind": "base"}, _base(80), LongestJudge())
-    write_submission(tmp_path, metadata, factory.outputs("parrot", 80, 1), _base(80), wrong)
     with pytest.raises(SubmissionError, match="longest gives 0.0, not 1.0"):
-        run(verify_command, str(folder), "--rejudge")
+        write_submission(tmp_path, metadata, factory.outputs("parrot", 80, 1), _base(80), wrong)
 
 
 def _base(n: int) -> list[Any]:
