@@ -107,7 +107,10 @@ def offline_judges() -> dict[str, str]:
 def rereader(judge: str) -> Rereader | None:
     """The function that reads a judge's stored words again, by the judge's name; None if it has none."""
     backend = backend_of(judge)
-    return _load(backend, "reread") if backend is not None and backend.rereads else None
+    if backend is None or not backend.reread:
+        return None
+    module, _, function = backend.reread.partition(":")
+    return cast(Rereader, getattr(importlib.import_module(module), function))
 
 
 def length_prior(judge: str) -> LengthPrior:

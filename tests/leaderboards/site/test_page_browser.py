@@ -44,8 +44,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         make_submission(
             folder, name="acme/tuned", revision=f"s{seed}", n=80, system={"kind": "response", "seed": seed}, seed=seed
         )
-    control = {"kind": "control", "control": "constant"}
-    make_submission(folder, name="controls/constant", n=80, system=control, seed=6, words=(150, 300))
+    control = {"kind": "control", "control": "longest_of_two"}
+    make_submission(folder, name="controls/longest", n=80, system=control, seed=6, words=(150, 300))
     make_submission(folder, name="acme/told", n=80, system={"kind": "other"}, seed=7, self_reported=True)
     evil = [o.model_copy(update={"output": EVIL if i else "x" * 5000}) for i, o in enumerate(outputs("evil", 12, 7))]
     system = {"kind": "other", "description": EVIL.replace("\u202e", "")}
@@ -114,7 +114,7 @@ def test_the_table_sorts_and_filters(reader: Reader) -> None:
         v.metadata.name: v.scores["win_rate"].value for v in verified.values() if v.metadata.instruction_set.n == 80
     }
     shown = reader.systems()
-    assert set(shown) == {"acme/base", "acme/rules", "acme/tuned", "controls/constant", "acme/told"}
+    assert set(shown) == {"acme/base", "acme/rules", "acme/tuned", "controls/longest", "acme/told"}
     order = [name for name in sorted(values, key=lambda n: -(values[n] or 0)) if name != "acme/tuned"]
     assert [name for name in shown if name != "acme/tuned"] == order
     tab = reader.tab
@@ -125,7 +125,7 @@ def test_the_table_sorts_and_filters(reader: Reader) -> None:
     assert reader.systems()[0] == "acme/base"
     assert tab.locator("th[aria-sort=ascending]").inner_text().startswith("length")
     tab.get_by_label("control rows").uncheck()
-    assert "controls/constant" not in reader.systems()
+    assert "controls/longest" not in reader.systems()
     tab.get_by_label("Kind").select_option("base")
     assert reader.systems() == ["acme/base"]
     tab.get_by_label("Kind").select_option("")
