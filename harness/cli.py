@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import importlib.metadata
+import io
 import json
 import os
 import sys
@@ -20,11 +22,15 @@ from typing import Any, Protocol
 
 from implicit_if import __version__
 from implicit_if.harness.errors import UserError, unknown_name
+from implicit_if.harness.safe_text import one_line
 
 PROGRAM = "implicit-if"
 GROUP = "implicit_if.commands"
 DESCRIPTION = "Evaluates whether language models follow instructions, tuned for it or not."
-EPILOG = "Evaluation itself runs through lm_eval: lm_eval --model rules_poe --tasks alpaca_winrate"
+EPILOG = """Evaluation itself runs through lm_eval: lm_eval --model rules_poe --tasks alpaca_winrate.
+Exit status: 0 done; 1 done, but not all is well (the command says what); 2 wrong usage or input, or
+stopped at a limit; 70 a fault of the program; 130 and 143 interrupted; 141 nobody reads the output.
+--debug shows tracebacks."""
 
 
 class Command(Protocol):
@@ -51,27 +57,57 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line.
 
     Args:
-        argv: The arguments after the program's name; None takes the process's.
+        argv: The arguments after the program's name; None takes the process's. With `--debug` among them, errors keep
+            their traceback.
 
     Returns:
-        The sub-command's exit status; 2 for a UserError or wrong usage, 130 after Ctrl-C, 141 if the reader of our
-        output went away (the statuses a shell reports for these signals).
+        The sub-command's exit status; else see `EPILOG`.
 
     Raises:
         SystemExit: From argparse, after `--help`, `--version` and wrong usage.
     """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter shows its escape
     try:
         with _flushed_stdout(), _plain_warnings():
-            return _dispatch(list(sys.argv[1:] if argv is None else argv))
-    except UserError as error:
-        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
-        return 2
+            return _dispatch([argument for argument in arguments if argument != "--debug"])
     except KeyboardInterrupt:
         print(f"{PROGRAM}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
+        _forget_stdout()
         return 141
+    except Exception as error:
+        if debug:
+            raise
+        return _told(error)
+
+
+def _told(error: Exception) -> int:
+    """Says in one sentence what ended the command, and returns the exit status."""
+    if isinstance(error, UserError):
+        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
+        return 2
+    what = one_line(" ".join(str(error).split()) or type(error).__name__, 500)
+    if isinstance(error, OSError):
+        if error.errno == errno.ENOSPC:
+            _forget_stdout()
+        print(f"{PROGRAM}: error: {what}. Check the path, its permissions and the room on its disk.", file=sys.stderr)
+        return 2
+    print(
+        f"{PROGRAM}: error: {type(error).__name__}: {what}. This should not happen; --debug shows where it did.",
+        file=sys.stderr,
+    )
+    return 70
+
+
+def _forget_stdout() -> None:
+    """Or Python complains when it flushes at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager

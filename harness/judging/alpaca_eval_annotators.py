@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import os
 import re
 import warnings
 from collections import Counter
@@ -159,9 +160,9 @@ def _find(argument: str) -> Path:
     packaged = _packaged()
     if argument in packaged:
         return packaged[argument]
-    path = Path(argument).expanduser()
-    path = path / "configs.yaml" if path.is_dir() else path
-    if not path.is_file():
+    path = Path(os.path.expanduser(argument))
+    path = path / "configs.yaml" if os.path.isdir(path) else path
+    if not os.path.isfile(path):
         raise unknown_name("alpaca-eval annotator", argument, packaged, fix="Or give the path of a configs.yaml.")
     return path
 
@@ -217,7 +218,7 @@ def _template(where: str, path: Path, config: dict[str, Any]) -> str:
     if "{instruction}" in given:
         return given
     for folder in (path.parents[1], path.parent, configs_folder()):
-        if (folder / given).is_file():
+        if os.path.isfile(folder / given):
             return (folder / given).read_text(encoding="utf-8")
     raise UserError(f"{where}: prompt_template {given!r} is not in {path.parents[1]}. Put it there.")
 

@@ -15,6 +15,8 @@ from implicit_if.harness.errors import UserError
 COMMANDS = """
 from implicit_if.harness.errors import UserError
 
+faults = {"deep": RecursionError("too deep\\n"), "disk": OSError(28, "No space left"), "memory": MemoryError()}
+
 class Greet:
     HELP = "greet someone, 100% politely"
 
@@ -29,6 +31,8 @@ class Greet:
             raise KeyboardInterrupt
         if args.name == "bug":
             raise RuntimeError("a bug")
+        if args.name in faults:
+            raise faults[args.name]
         print(("HELLO " if args.loud else "hello ") + args.name)
         return 3 if args.name == "three" else 0
 
@@ -130,9 +134,39 @@ def test_ctrl_c_is_one_line(site: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().err.splitlines()[-1] == "implicit-if: interrupted"
 
 
-def test_a_bug_keeps_its_traceback(site: Path) -> None:
+def test_a_bug_keeps_its_traceback_under_debug(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RuntimeError, match="a bug"):
-        cli.main(["greet", "bug"])
+        cli.main(["greet", "--debug", "bug"])
+    with pytest.raises(UserError, match="nobody to greet"):
+        cli.main(["greet", "nobody", "--debug"])
+    assert cli.main(["greet", "bug"]) == 70
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "implicit-if: error: RuntimeError: a bug. This should not happen; --debug shows where it did."
+    )
+
+
+@pytest.mark.parametrize("fault", ["deep", "disk", "memory"])
+def test_any_fault_is_one_sentence(site: Path, fault: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status = cli.main(["wave", fault])
+    out, err = capsys.readouterr()
+    assert (out, err.splitlines()[-1].startswith("implicit-if: error: "), "Traceback" in err) == ("", True, False)
+    assert (status, "No space left" in err) == ((2, True) if fault == "disk" else (70, False))
+
+
+def test_letters_that_a_terminal_lacks_are_escaped(site: Path) -> None:
+    process = run(site, "-m", "implicit_if.harness.cli", "greet", "Zoë→", PYTHONIOENCODING="ascii")
+    out, err = process.communicate(timeout=60)
+    assert (out, process.returncode) == ("hello Zo\\xeb\\u2192\n", 0), err
+
+
+def test_a_full_device_is_one_sentence(site: Path) -> None:
+    with open("/dev/full", "w") as full:
+        process = run(site, "-m", "implicit_if.harness.cli", "greet", "you", stdout=full.fileno())
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 2, err
+    assert "Traceback" not in err
+    assert "Exception ignored" not in err
+    assert "No space left on device" in err
 
 
 def test_version(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,10 +177,10 @@ def test_version(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"implicit-if {__version__}\n"
 
 
-def run(site: Path, *arguments: str, stdout: int = subprocess.PIPE) -> subprocess.Popen[str]:
+def run(site: Path, *arguments: str, stdout: int = subprocess.PIPE, **variables: str) -> subprocess.Popen[str]:
     path = os.pathsep.join([str(site), *(p for p in sys.path if p)])
     command = [sys.executable, "-P", *arguments]  # the working folder may hold metadata of a build
-    environment = os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": ""}
+    environment = os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": ""} | variables
     return subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=environment)
 
 

@@ -33,7 +33,9 @@ class ApiOptions(BaseModel):
         concurrency, timeout, retries, backoff, deadline, rpm: See `Limits`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), coerce_numbers_to_str=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), coerce_numbers_to_str=True, allow_inf_nan=False
+    )
 
     base_url: str | None = None
     key_env: str | None = None

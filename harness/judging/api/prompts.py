@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -94,8 +95,8 @@ def load_prompt(name: str) -> Prompt:
         UserError: If there is none, it is no Jinja template, or it does not show all three texts.
     """
     shipped = {path.stem: path for path in _FOLDER.glob("pairwise*.jinja")}
-    path = shipped.get(name) or Path(name).expanduser()
-    if name not in shipped and not path.is_file():
+    path = shipped.get(name) or Path(os.path.expanduser(name))
+    if name not in shipped and not os.path.isfile(path):
         raise unknown_name("judge prompt", name, shipped, fix="Or give the path of a Jinja file.")
     prompt = Prompt(name, path.read_text(encoding="utf-8"))
     trial = Comparison("trial", "text-of-instruction", "text-of-first", "text-of-second")

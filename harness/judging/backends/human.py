@@ -6,6 +6,7 @@ judge's. The sheet is read again by every run, so that what is changed on it cou
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -84,7 +85,7 @@ def build(argument: str | None, options: Mapping[str, Any]) -> HumanJudge:
             f"judge 'human': found sheet {argument!r} and options {dict(options)}. Expected a sheet, and no option but "
             f"rater=NAME, up to 40 letters, digits, dots, hyphens and underscores."
         )
-    path = Path(argument).expanduser()
-    if path.is_dir():
+    path = Path(os.path.expanduser(argument))
+    if os.path.isdir(path):
         return HumanJudge(read_folder(path), rater, path)
     return HumanJudge(read_sheet(path), rater, path.parent)

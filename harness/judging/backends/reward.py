@@ -7,10 +7,10 @@ are trained with (Skywork-Reward-V2, arXiv 2507.01352). There is no presentation
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -38,7 +38,7 @@ class RewardOptions(BaseModel):
         window: Comparisons read ahead, whose answers are sorted by length.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False)
 
     revision: str | None = None
     temperature: float = Field(default=1.0, gt=0)
@@ -130,7 +130,7 @@ def build(argument: str | None, options: Mapping[str, Any]) -> RewardJudge:
     if not argument:
         raise UserError("judge 'reward' needs a model. Use e.g. the judge 'skywork-qwen3-8b'.")
     chosen = parse_options(RewardOptions, f"reward:{argument}", options)
-    if chosen.revision is None and not Path(argument).expanduser().is_dir():
+    if chosen.revision is None and not os.path.isdir(os.path.expanduser(argument)):
         raise UserError(
             f"judge 'reward:{argument}' is a model of the hub without a revision, so its scores could change. Give "
             f"the commit, revision=<40 hex digits>, or use a shipped configuration such as 'skywork-qwen3-8b'."
