@@ -73,6 +73,11 @@ def token_counts(content: dict[str, Any]) -> tuple[float | None, float | None]:
     return read, written
 
 
+def letter_of(token: str) -> str:
+    """A token without the white space before and after it, also as tokenizers write it."""
+    return token.replace("\u2581", " ").replace("\u0120", " ").strip()
+
+
 def weigh_letters(top_logprobs: Iterable[tuple[str, float]], min_mass: float) -> tuple[float | None, str | None]:
     """The probability of the first identifier against the second, from one token's most probable alternatives.
 
@@ -88,7 +93,7 @@ def weigh_letters(top_logprobs: Iterable[tuple[str, float]], min_mass: float) ->
     """
     mass = {FIRST: 0.0, SECOND: 0.0}
     for token, logprob in top_logprobs:
-        letter = token.replace("\u2581", " ").replace("\u0120", " ").strip()
+        letter = letter_of(token)
         if letter in mass and not math.isnan(logprob):
             mass[letter] += math.exp(min(logprob, 0.0))
     total = mass[FIRST] + mass[SECOND]

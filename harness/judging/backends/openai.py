@@ -19,8 +19,15 @@ from implicit_if.harness.judging.api.endpoint import Endpoint, check_url, make_e
 from implicit_if.harness.judging.api.faults import Malformed, Rejected
 from implicit_if.harness.judging.api.llm_judge import LLMJudge, Question, Reading, try_one
 from implicit_if.harness.judging.api.options import ApiOptions, merge_body, most_tokens, parse_options, prices_for
-from implicit_if.harness.judging.api.prompts import Prompt, load_prompt
-from implicit_if.harness.judging.api.verdict_text import PARSER, TEXT_REMEDY, no_verdict, parse_text, weigh_letters
+from implicit_if.harness.judging.api.prompts import FIRST, SECOND, Prompt, load_prompt
+from implicit_if.harness.judging.api.verdict_text import (
+    PARSER,
+    TEXT_REMEDY,
+    letter_of,
+    no_verdict,
+    parse_text,
+    weigh_letters,
+)
 from implicit_if.harness.judging.protocol import Comparison, Estimate, Judge, JudgeError, Verdict
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -102,7 +109,7 @@ class ChatDialect:
             error = "the answer has no logprobs. Use logprobs=text, or a server and model that give them"
             return Reading(None, error, raw, hopeless=True)
         prefers_first, error = weigh_letters(alternatives, self._options.min_mass)
-        return Reading(prefers_first, error, raw | {"top_logprobs": dict(alternatives[:5])})
+        return Reading(prefers_first, error, raw | {"top_logprobs": _kept(alternatives)})
 
 
 class AutoJudge:
@@ -270,6 +277,11 @@ def text_parts(parts: list[Any]) -> str:
     """The texts of an answer in several parts, joined; thoughts and calls are left out."""
     texts = (p.get("text") for p in parts if isinstance(p, dict) and p.get("type") in ("text", "output_text"))
     return "".join(text for text in texts if isinstance(text, str))
+
+
+def _kept(alternatives: list[tuple[str, float]]) -> dict[str, float]:
+    """The first five, and every letter after them, so that the verdict can be computed again."""
+    return {token: p for i, (token, p) in enumerate(alternatives) if i < 5 or letter_of(token) in (FIRST, SECOND)}
 
 
 def first_alternatives(choice: dict[str, Any]) -> list[tuple[str, float]] | None:

@@ -49,6 +49,15 @@ def test_letters_are_weighted_and_blanks_around_them_ignored(server: FakeServer)
     assert verdict.latency < 5
 
 
+def test_what_is_kept_gives_the_verdict_again(server: FakeServer) -> None:
+    words = {f"w{n}": 0.1 - n / 1000 for n in range(6)}
+    server.respond = lambda _: chat("w0", words | {"m": 0.2, " M": 0.05, "x": 0.01, "M": 0.02})
+    (verdict,) = judge(server).judge(comparisons(1))
+    kept = json.loads(verdict.raw)["top_logprobs"]
+    assert set(kept) == {*list(words)[:5], "m", " M", "M"}
+    assert weigh_letters(kept.items(), 0.1)[0] == verdict.prefers_first == pytest.approx(0.2 / 0.27)
+
+
 def test_the_first_token_that_is_not_blank_is_weighed(server: FakeServer) -> None:
     answer = json.loads(chat("\nM", {"M": 0.9, "m": 0.1}).body)
     blank = {"token": "\n", "logprob": 0.0, "top_logprobs": [{"token": "m", "logprob": 0.0}]}
