@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from implicit_if import __version__
 from implicit_if.harness.errors import UserError, unknown_name
-from implicit_if.harness.safe_text import one_line
+from implicit_if.harness.safe_text import one_line, printable
 
 PROGRAM = "implicit-if"
 GROUP = "implicit_if.commands"
@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _told(error: Exception) -> int:
     """Says in one sentence what ended the command, and returns the exit status."""
     if isinstance(error, UserError):
-        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
+        print(f"{PROGRAM}: error: {printable(str(error))}", file=sys.stderr)
         return 2
     what = one_line(" ".join(str(error).split()) or type(error).__name__, 500)
     if isinstance(error, OSError):

@@ -39,9 +39,14 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
     r"""Opens a temporary file beside `path` that replaces it only if the block ends without an error.
 
     Args:
-        path: The file to write; its folder is created. A device or pipe is written to, not replaced.
+        path: The file to write; its folder is created. A device or pipe is written to, not replaced; "-" is standard
+            output.
         mode: "w" (UTF-8 text, `\n` line ends) or "wb".
     """
+    if str(path) in ("-", "/dev/stdout"):  # which may be a file that a shell writes to
+        sys.stdout.flush()
+        yield sys.stdout.buffer if "b" in mode else sys.stdout
+        return
     target = Path(os.path.realpath(path))  # a link keeps pointing where it does
     text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
     if os.path.exists(target) and not os.path.isfile(target) and not os.path.isdir(target):  # a device or a pipe

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -151,6 +152,29 @@ def test_any_fault_is_one_sentence(site: Path, fault: str, capsys: pytest.Captur
     out, err = capsys.readouterr()
     assert (out, err.splitlines()[-1].startswith("implicit-if: error: "), "Traceback" in err) == ("", True, False)
     assert (status, "No space left" in err) == ((2, True) if fault == "disk" else (70, False))
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (PermissionError(13, "Permission denied", "/ro/a"), 2, "Permission denied: '/ro/a'"),
+        (OSError(36, "File name too long", "a" * 300), 2, "File name too long"),
+        (ConnectionResetError("reset by peer"), 2, "reset by peer"),
+        (KeyError("a\x1b[31m"), 70, "KeyError"),
+        (UserError("found \x1b]0;title\x07"), 2, "\\x1b]0;title\\x07"),
+    ],
+)
+def test_no_error_steers_the_terminal(
+    site: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, said: str
+) -> None:
+    def fail(*_: Any) -> int:
+        raise error
+
+    monkeypatch.setattr(cli.load_command(cli.find_commands()["greet"]), "run", fail)
+    assert cli.main(["greet", "x"]) == status
+    printed = capsys.readouterr().err.splitlines()[-1]
+    assert said in printed
+    assert "\x1b" not in printed
 
 
 def test_letters_that_a_terminal_lacks_are_escaped(site: Path) -> None:

@@ -1,12 +1,24 @@
 """Reading what users give, and canonical bytes; further tests of writing stand with what writes."""
 
 import json
+import os
+import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.storage import json_bytes, jsonl_bytes, read_json, read_rows, yaml_bytes
+from implicit_if.harness.storage import (
+    atomic_write,
+    json_bytes,
+    jsonl_bytes,
+    read_json,
+    read_rows,
+    write_json,
+    yaml_bytes,
+)
 
 
 def test_rows_of_both_shapes_are_the_same_and_know_their_place(tmp_path: Path) -> None:
@@ -53,3 +65,40 @@ def test_canonical_bytes_are_ascii_sorted_and_end_in_a_newline() -> None:
     assert yaml_bytes(value) == b'b: "\\xE4\\u202E"\na: 0.1\n'
     with pytest.raises(ValueError, match="nan"):
         json_bytes(float("nan"))
+
+
+def test_devices_pipes_and_links_stay_what_they_are(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_json(tmp_path / "pipe", 1)
+    assert os.read(reader, 10) == b"1\n"
+    os.close(reader)
+    assert stat.S_ISFIFO(os.lstat(tmp_path / "pipe").st_mode)
+    write_json("/dev/null", 1)
+    assert stat.S_ISCHR(os.lstat("/dev/null").st_mode)
+    (tmp_path / "link.json").symlink_to(tmp_path / "real.json")  # its file is not there yet
+    for value in (1, 2):
+        write_json(tmp_path / "link.json", value)
+        assert (tmp_path / "link.json").is_symlink()
+    assert (tmp_path / "real.json").read_text() == "2\n"
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdout"])
+def test_standard_output_is_written_to_even_where_a_shell_made_it_a_file(name: str, tmp_path: Path) -> None:
+    code = f"from implicit_if.harness.storage import write_json; print('table'); write_json({name!r}, 1); print('end')"
+    with open(tmp_path / "log", "w") as log:
+        subprocess.run([sys.executable, "-u", "-c", code], stdout=log, check=True, cwd=tmp_path)
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("log", "table\n1\nend\n")]
+
+
+def test_a_disk_that_fills_up_leaves_the_old_file(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("old")
+
+    def fill() -> None:
+        with atomic_write(tmp_path / "a.json") as file:
+            file.write("new")
+            raise OSError(28, "the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        fill()
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a.json", "old")]
