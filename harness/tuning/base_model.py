@@ -8,7 +8,7 @@ from pathlib import Path
 
 from implicit_if.harness.errors import UserError, unknown_name
 from implicit_if.harness.model_fingerprint import model_fingerprint
-from implicit_if.harness.tuning.profile import base_names, near_base, registered_alias
+from implicit_if.harness.tuning.profile import base_names, near_base
 
 GROUP = "implicit_if.models"
 """Entry points that give a base model a short name: each names a callable that returns the model's folder."""
@@ -39,11 +39,10 @@ def resolve_base(name: str) -> Base:
         UserError: See `check_name`.
     """
     check_name(name)
-    folder = Path(name).expanduser()
-    known_as = name if folder.is_dir() else registered_alias(name) or name
     for entry in entry_points(group=GROUP):
-        if entry.name == known_as:
+        if entry.name == name:
             return Base(name, str(entry.load()()))
+    folder = Path(name).expanduser()
     return Base(name, str(folder) if folder.is_dir() else name)
 
 
@@ -54,7 +53,7 @@ def check_name(name: str) -> None:
         UserError: If it is a folder that is missing or holds no model, or a short name nobody registered.
     """
     folder = Path(name).expanduser()
-    if name in registered_models() or (registered_alias(name) and not folder.is_dir()):
+    if name in registered_models():
         return
     if folder.is_dir():
         if not (folder / "config.json").is_file():

@@ -62,6 +62,10 @@ def render(prepared: Prepared, provenance: Provenance) -> str:
         ),
         ("loss", f"{_number(training['first_loss'])} at the first step, {_number(training['last_loss'])} at the last"),
     ]
+    if training.get("held_out_loss") is not None:
+        rows.append(
+            ("held-out loss", f"{_number(training['held_out_loss'])} of {recipe.data.held_out} rows at the end")
+        )
     table = "\n".join(f"| {key} | {markdown_cell(value)} |" for key, value in rows)
     notes = "\n".join(f"- {note}" for note in prepared.notes) or "- none"
     return f"""---

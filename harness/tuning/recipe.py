@@ -15,7 +15,7 @@ from implicit_if.harness.cli import name_value
 from implicit_if.harness.errors import UserError, unknown_name
 from implicit_if.harness.storage import atomic_write
 from implicit_if.harness.tuning.base_model import check_name
-from implicit_if.harness.tuning.profile import choose_profile, merge, read_extended
+from implicit_if.harness.tuning.profile import choose_profile, merge, read_extended, registered_alias
 from implicit_if.harness.tuning.schema import Recipe, key_paths, validate
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -56,7 +56,7 @@ def load_recipe(
     for override in [*overrides, *([] if seed is None else [f"train.seed={seed}"])]:
         own = merge(own, _parse_override(override))
     if base is not None:
-        own["base"] = base
+        own["base"] = base if Path(base).is_dir() else registered_alias(base) or base
     chosen = choose_profile(profile or own.get("profile"), own)
     values = merge(chosen.values if chosen else {}, own)
     values["profile"] = chosen.name if chosen else None

@@ -129,10 +129,13 @@ def test_the_base_tells_the_profile(base: str, profile: str) -> None:
     assert load_recipe("gsm", base=base, profile=profile.split("/")[1]).profile == profile
 
 
-@pytest.mark.parametrize("base", ["embedded", "gemma-3-270m", "google/gemma-3-270m"])
-def test_every_name_of_the_embedded_base_is_understood(base: str) -> None:
+@pytest.mark.parametrize(
+    ("base", "known_as"),
+    [("embedded", "embedded"), ("gemma-3-270m", "embedded"), ("google/gemma-3-270m", "google/gemma-3-270m")],
+)
+def test_every_name_of_the_embedded_base_is_understood(base: str, known_as: str) -> None:
     recipe = load_recipe("response", base=base)
-    assert (recipe.base, recipe.profile, recipe.train.epochs) == (base, "gemma-3-270m/embedded", 3)
+    assert (recipe.base, recipe.profile, recipe.train.epochs) == (known_as, "gemma-3-270m/embedded", 3)
 
 
 @pytest.mark.parametrize("base", ["embeded", "gemma-3-270", "gema-3-270m"])

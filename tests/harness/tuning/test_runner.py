@@ -206,6 +206,9 @@ def test_held_out_rows_are_not_trained_on_and_their_loss_is_told(
     ]
     assert training["held_out_loss"] == pytest.approx(sum(by_hand) / 2, rel=1e-3)
     assert "held-out loss after epoch 1.00: " in capsys.readouterr().err
+    assert (
+        f"| held-out loss | {training['held_out_loss']:.4f} of 2 rows at the end |" in (out / "README.md").read_text()
+    )
 
 
 def test_more_rows_than_there_are_cannot_be_held_out(make_recipe: MakeRecipe) -> None:
