@@ -14,13 +14,13 @@ from urllib.parse import quote, unquote
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.outputs import Output
-from implicit_if.harness.storage import sha256_json
+from implicit_if.harness.storage import sha256_json, sha256_text
 
 WIN_RATE_TASK = "alpaca_winrate"
 """The first task, and the only one of version 0.1, whose signatures name none."""
 
 _REQUIRED = ("set", "n", "ref", "judge", "orders", "v")
-_OPTIONAL = ("task", "lc")
+_OPTIONAL = ("task", "sys", "lc")
 _SPECIAL = re.compile(r"[%|@\s\x00-\x1f\x7f]")
 _LONG_HASH = re.compile(r"[0-9a-f]{32,}")
 _SHORT_HASH = re.compile(r"[0-9a-f]{8}")
@@ -42,6 +42,7 @@ class Signature:
         lc: Method of length control; None for a number that is not length-controlled.
         version: Version of implicit-if.
         task: Name of the task.
+        system_instruction: First 8 hex digits of the sha256 of the system instruction; None where there was none.
     """
 
     instruction_set: str
@@ -55,14 +56,15 @@ class Signature:
     lc: str | None
     version: str
     task: str = WIN_RATE_TASK
+    system_instruction: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("instruction_set", "instruction_revision", "reference", "judge", "lc", "version", "task"):
             if getattr(self, name) == "":
                 raise UserError(f"signature: {name} is empty. Expected a name.")
-        for name in ("reference_hash", "judge_hash"):
-            if not _SHORT_HASH.fullmatch(getattr(self, name)):
-                raise UserError(f"signature: {name} is {getattr(self, name)!r}, expected 8 hex digits.")
+        for name in ("reference_hash", "judge_hash", "system_instruction"):
+            if (value := getattr(self, name)) is not None and not _SHORT_HASH.fullmatch(value):
+                raise UserError(f"signature: {name} is {value!r}, expected 8 hex digits.")
         if self.n < 0 or self.orders not in (1, 2):
             raise UserError(f"signature: n is {self.n}, orders is {self.orders}. Expected n >= 0 and 1 or 2 orders.")
 
@@ -75,6 +77,7 @@ class Signature:
             f"ref:{_escape(self.reference)}@{self.reference_hash}",
             f"judge:{_escape(self.judge)}@{self.judge_hash}",
             f"orders:{self.orders}",
+            *([] if self.system_instruction is None else [f"sys:{self.system_instruction}"]),
             *([] if self.lc is None else [f"lc:{_escape(self.lc)}"]),
             f"v:{_escape(self.version)}",
         ]
@@ -114,6 +117,7 @@ class Signature:
                 lc=unquote(values["lc"]) if "lc" in values else None,
                 version=unquote(values["v"]),
                 task=unquote(values.get("task", WIN_RATE_TASK)),
+                system_instruction=values.get("sys"),
             )
         except ValueError as error:
             raise _malformed(text, str(error)) from error
@@ -134,6 +138,7 @@ def make_signature(
     orders: int,
     lc: str | None = None,
     task: str = WIN_RATE_TASK,
+    system_instruction: str | None = None,
 ) -> Signature:
     """A signature of this version of implicit-if; long hex hashes are cut to 8 digits."""
     from implicit_if import __version__
@@ -150,6 +155,7 @@ def make_signature(
         lc=lc,
         version=__version__,
         task=task,
+        system_instruction=None if system_instruction is None else sha256_text(system_instruction)[:8],
     )
 
 

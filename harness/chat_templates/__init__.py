@@ -61,13 +61,14 @@ class ChatTemplate:
         # Nobody writes these texts, so where one stands in the prompt, the template put it there.
         text, eos = secrets.token_hex(16), secrets.token_hex(16)
         plain = cls(name, source)
-        before, shown, after = plain._prompt(text, eos_token="").rpartition(text)
+        rendered = plain._prompt(text, eos_token="")
+        user_tag, assistant_tag = tags_around(rendered, text)
         return cls(
             name,
             source,
-            user_tag=_last_line(before) if shown else None,
-            assistant_tag=_last_line(after),
-            shows_user=bool(shown),
+            user_tag=user_tag,
+            assistant_tag=assistant_tag,
+            shows_user=text in rendered,
             prompt_needs_eos=eos in plain._prompt(text, eos_token=eos),
         )
 
@@ -177,6 +178,12 @@ class ChatTemplate:
                 f"chat template {self.name!r} cannot render these {len(messages)} messages: {error}. "
                 f"Mend the messages, or choose another template."
             ) from error
+
+
+def tags_around(prompt: str, text: str) -> tuple[str | None, str | None]:
+    """What announces the user's text in a prompt, and the answer after it: the last lines before and at the end."""
+    before, shown, after = prompt.rpartition(text)
+    return _last_line(before) if shown else None, _last_line(after)
 
 
 def template_names() -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from implicit_if.harness.judging.judged_run import JudgedRun, judge_pairs
 from implicit_if.harness.judging.pairs import Pair, make_pairs
 from implicit_if.harness.judging.registry import check_judge_spec, get_judge, known_judges
 from implicit_if.harness.judging.scoring import check_report, write_report
-from implicit_if.harness.outputs import join_instructions, load_outputs
+from implicit_if.harness.outputs import join_instructions, load_meta, load_outputs
 from implicit_if.harness.references import stored_answers
 from implicit_if.harness.safe_text import one_line
 from implicit_if.harness.stats.length_control.estimator_choice import METHODS, check_length_control
@@ -99,6 +99,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     judge = get_judge(spec, dry_run=args.dry_run, **options)
     store = args.annotations or args.outputs.with_suffix(".annotations.jsonl")
+    meta = load_meta(args.outputs)
     judged = judge_pairs(
         pairs,
         judge,
@@ -107,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
         reference_name=names[1],
         method=args.length_control,
         prior=prior,
+        system_instruction=(meta.model_extra or {}).get("system_instruction") if meta else None,
         n_expected=len(reference) if args.allow_missing else None,
         max_cost=args.max_cost,
         dry_run=args.dry_run,

@@ -5,6 +5,8 @@ It knows nothing of how answers are generated.
 
 from __future__ import annotations
 
+import os
+import tempfile
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +19,7 @@ from implicit_if.harness.instructions import InstructionSet
 from implicit_if.harness.judging.judgement import Judgement
 from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.judging.protocol import Judge, candidates
+from implicit_if.harness.judging.registry import backend_of
 from implicit_if.harness.judging.runner import annotate
 from implicit_if.harness.judging.scoring import control_judgement, score_judgement
 from implicit_if.harness.outputs import Output, OutputsMeta, save_outputs
@@ -48,6 +51,24 @@ class Reference:
         return (
             None if self.because is None else f"judged against {self.name} ({self.because}; {option} chooses another)"
         )
+
+
+def ask_once(judge: Judge) -> None:
+    """Lets a language model judge one short pair, before hours of generation: a wrong key or no credit shows here.
+
+    In the first of several processes only.
+
+    Raises:
+        UserError: If the judge's server refuses or cannot be reached; says why.
+    """
+    backend = backend_of(judge.name)
+    if backend is None or backend.kind != "language model" or int(os.environ.get("LOCAL_RANK", "0")):
+        return
+    texts = ("Say hello.", "Hello!", "No.")
+    answers = [Output.model_validate({"instruction": texts[0], "output": t, "generator": "trial"}) for t in texts[1:]]
+    pair = Pair(answers[0].instruction_id, texts[0], *answers)
+    with tempfile.TemporaryDirectory() as folder:
+        annotate([pair], judge, Path(folder) / "trial.jsonl", progress=False)
 
 
 def find_reference(spec: str, instructions: InstructionSet, base_model: str, *, answers_as_base: bool) -> Reference:
@@ -95,6 +116,7 @@ class JudgedRun:
         reference_name: The reference's name; empty takes its answers' `generator`.
         method: The length control asked for.
         prior: Another prior for it than the judge's.
+        system_instruction: What stood before every prompt, if anything.
     """
 
     pairs: Sequence[Pair]
@@ -104,6 +126,7 @@ class JudgedRun:
     reference_name: str = ""
     method: Method = "auto"
     prior: LengthPrior | None = None
+    system_instruction: str | None = None
 
     @cached_property
     def control(self) -> LengthControl:
@@ -120,6 +143,7 @@ class JudgedRun:
             self.instruction_revision,
             self.reference_name or self.pairs[0].reference.generator,
             control=self.control,
+            system_instruction=self.system_instruction,
         )
 
     @property
@@ -173,6 +197,7 @@ def judge_pairs(
     reference_name: str = "",
     method: Method = "auto",
     prior: LengthPrior | None = None,
+    system_instruction: str | None = None,
     n_expected: int | None = None,
     **options: Any,
 ) -> JudgedRun:
@@ -181,7 +206,8 @@ def judge_pairs(
     With `n_expected` what the system left unanswered is missing, not absent.
     """
     judgement = replace(annotate(pairs, judge, store, **options), expected=n_expected)
-    return JudgedRun(pairs, judgement, instruction_set, instruction_revision, reference_name, method, prior)
+    settings = (instruction_set, instruction_revision, reference_name, method, prior, system_instruction)
+    return JudgedRun(pairs, judgement, *settings)
 
 
 def default_store(judge: Judge) -> Path:

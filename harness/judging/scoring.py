@@ -31,6 +31,7 @@ def score_judgement(
     *,
     seed: int = 0,
     control: LengthControl | None = None,
+    system_instruction: str | None = None,
 ) -> dict[str, Score]:
     """The scores of a judgement, over the pairs with a verdict in every order.
 
@@ -42,6 +43,7 @@ def score_judgement(
         reference: The reference's name.
         seed: Seed of the resampling.
         control: What `control_judgement` gave for the same arguments; computed if not given.
+        system_instruction: What stood before every prompt, if anything.
 
     Returns:
         `win_rate`, `discrete_win_rate` and `length_controlled_win_rate` in percent, lengths in characters; for
@@ -61,6 +63,7 @@ def score_judgement(
         judge=judgement.judge,
         fingerprint=judgement.fingerprint,
         orders=len(judgement.orders),
+        system_instruction=system_instruction,
     )
     lc = replace(plain, lc=control.method)
     scores = {

@@ -204,8 +204,8 @@ def _template(source: Source, given: Mapping[str, Any], notes: list[str]) -> dic
         notes.append("no chat template is recorded, so there is no format_leak_rate; --template NAME adds it")
         return None
     name = source.template["name"]
-    if name == "model":  # the task looks for its own template's tags then
-        return {**source.template, "tags": list(load_template("tulu").tags)}
+    if name == "model":  # version 0.1's task looked for its own template's tags then
+        return {**source.template, "tags": list(load_template("tulu").tags if source.tags is None else source.tags)}
     if name in template_names() and load_template(name).sha256 == source.template.get("sha256", ""):
         return {**source.template, "tags": list(load_template(name).tags)}
     notes.append(f"the tags of the chat template {name!r} are not known; --template FILE adds format_leak_rate")

@@ -31,6 +31,7 @@ class Source:
         instruction_set: Name, where the source tells.
         content: First 8 digits of the hash over the whole set's ids, where the source tells.
         template: `name` and `sha256` of the chat template.
+        tags: Role tags of the model's own template, where the task noted them.
         generation: Generation arguments.
         model: lm-eval's model class.
         model_args: Its arguments.
@@ -47,6 +48,7 @@ class Source:
     instruction_set: str | None = None
     content: str | None = None
     template: dict[str, str] = field(default_factory=dict)
+    tags: list[str] | None = None
     generation: dict[str, Any] = field(default_factory=dict)
     model: str | None = None
     model_args: dict[str, Any] = field(default_factory=dict)
@@ -179,7 +181,8 @@ def _from_lm_eval(results: Path, annotations: Path | None) -> Source:
         instruction_set=name or None,
         content=digits or None,
         template={k: str(v) for k, v in template.items() if v},
-        generation=dict(config.get("generation_kwargs") or {}),
+        tags=metadata.get("template_tags"),
+        generation=dict(config.get("generation_kwargs") or {}) | _told(metadata),
         model=run.get("model"),
         model_args=_arguments(run.get("model_args")),
         revision=run.get("model_sha") or None,
@@ -219,13 +222,19 @@ def _from_files(outputs: Path, reference: Path, annotations: Path) -> Source:
         stores=[annotations],
         instruction_set=meta.instruction_set,
         template={k: v for k, v in meta.template.items() if v},
-        generation=meta.generation,
+        tags=(meta.model_extra or {}).get("template_tags"),
+        generation=meta.generation | _told(meta.model_extra or {}),
         revision=meta.model.get("model_sha") or None,
         versions=meta.versions,
         product=meta.model.get("product"),
         made=dict(meta.model.get("system") or {}),
         task=str((meta.model_extra or {}).get("task") or WIN_RATE_TASK),
     )
+
+
+def _told(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """The system instruction, which shapes answers as generation arguments do, where there was one."""
+    return {key: recorded[key] for key in ("system_instruction",) if recorded.get(key) is not None}
 
 
 def _references(samples: Path) -> list[Output]:

@@ -56,7 +56,15 @@ def score_rows(
     pairs = pairs_of(outputs, reference)
     info = metadata.instruction_set
     control = control_judgement(judgement, pairs, info.name, method="offline")
-    scores = score_judgement(judgement, pairs, info.name, info.revision, metadata.reference.name, control=control)
+    scores = score_judgement(
+        judgement,
+        pairs,
+        info.name,
+        info.revision,
+        metadata.reference.name,
+        control=control,
+        system_instruction=system_instruction_of(metadata),
+    )
     scores = {name: score.signed(replace(score.settings, task=metadata.task)) for name, score in scores.items()}
     tags = metadata.template.tags if metadata.template is not None else []
     form = form_measures([pair.system for pair in pairs], tags)
@@ -80,6 +88,12 @@ def pairs_of(
         Pair(s["instruction_id"], known.get(s["instruction_id"], ""), build(**s), build(**r))
         for s, r in zip(outputs, reference, strict=True)
     ]
+
+
+def system_instruction_of(metadata: Metadata) -> str | None:
+    """What stood before every prompt, as `submit` records it."""
+    told = metadata.generation.get("system_instruction")
+    return told if isinstance(told, str) else None
 
 
 def form_measures(answers: Sequence[Output], tags: Sequence[str]) -> dict[str, float | None]:

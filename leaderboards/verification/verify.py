@@ -33,6 +33,7 @@ from implicit_if.leaderboards.verification.scores import (
     score_differences,
     score_rows,
     strange_labels,
+    system_instruction_of,
 )
 
 M = TypeVar("M", bound=BaseModel)
@@ -269,6 +270,7 @@ def _self_reported(content: read.Content, metadata: Metadata, stored: Scores) ->
         judge=metadata.judge.name,
         fingerprint=metadata.judge.fingerprint,
         orders=len(metadata.judge.orders),
+        system_instruction=system_instruction_of(metadata),
     )
     problems = [*strange_labels(stored.scores), *impossible(stored)]
     problems += [

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+import json
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from implicit_if.harness.chat_templates import ChatTemplate, load_template
-from implicit_if.harness.errors import UserError
+from implicit_if.harness.errors import UserError, unknown_name
 from implicit_if.harness.instructions import InstructionSet, load_instructions
+from implicit_if.harness.judging.judged_run import ask_once, default_store
 from implicit_if.harness.judging.protocol import Judge
 from implicit_if.harness.judging.registry import check_judge_spec, get_judge
 from implicit_if.harness.references import AUTO, BASE, load_reference
+from implicit_if.harness.signature import WIN_RATE_TASK as TASK
 
 _JUDGE_OPTION = "judge_"
 
@@ -56,7 +62,12 @@ class Settings:
             near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.85)
             if near:
                 raise UserError(f"--metadata {key}={metadata[key]}: no such argument. Did you mean {near[0]!r}?")
-        return cls(**{k: str(v) for k, v in own.items()}, judge_options=options)
+        for key in typed_metadata(sys.argv).keys() - names - {_JUDGE_OPTION + name for name in options}:
+            raise unknown_name(
+                "argument --metadata", key, names, fix=f"{_JUDGE_OPTION}<option>= sets a judge's option."
+            )
+        found = cls(**{k: str(v) for k, v in own.items()}, judge_options=options)
+        return found if found.save is None else replace(found, save=str(Path(found.save).expanduser()))
 
     def check(self) -> None:
         """Everything that can be found wrong without a model.
@@ -66,7 +77,11 @@ class Settings:
         """
         check_judge_spec(self.judge)
         self.load_template()
-        self.build_judge()
+        judge = self.build_judge()
+        if self.save is not None:
+            check_folder(Path(self.save))
+        if not self.store(judge).exists():
+            ask_once(judge)
         instructions = self.load_instructions()
         if self.reference not in (AUTO, BASE):
             load_reference(self.reference, instructions)
@@ -82,6 +97,56 @@ class Settings:
     def build_judge(self) -> Judge:
         """The judge."""
         return get_judge(self.judge, **self.judge_options)
+
+    def store(self, judge: Judge) -> Path:
+        """The file of the judge's verdicts: in the folder `save=`, or in the user's cache."""
+        return default_store(judge) if self.save is None else Path(self.save) / "annotations.jsonl"
+
+
+def typed_metadata(argv: Sequence[str]) -> dict[str, str]:
+    """What follows `--metadata` on lm_eval's command line, where no other task is asked for that it might be meant for.
+
+    Merged arguments do not tell whose they are; the model's own and other tasks' are none of ours to refuse.
+    """
+    program = Path(argv[0])
+    if "lm_eval" not in (program.stem, program.parent.name) or _values(argv, "--tasks", "-t") != [TASK]:
+        return {}
+    values = _values(argv, "--metadata")
+    with contextlib.suppress(ValueError):
+        if isinstance(found := json.loads(" ".join(values)), dict):
+            return found
+    return dict(value.split("=", 1) for value in values if "=" in value)
+
+
+def _values(argv: Sequence[str], *flags: str) -> list[str]:
+    """The values of an option that takes several, in either spelling; commas part tasks, too."""
+    found: list[str] = []
+    taking = False
+    for argument in argv[1:]:
+        name, equals, value = argument.partition("=")
+        if argument.startswith("-"):
+            taking = name in flags
+            found += [value] if taking and equals else []
+        elif taking:
+            found.append(argument)
+    return [part for value in found for part in (value.split(",") if "--tasks" in flags else [value])]
+
+
+def check_folder(folder: Path) -> None:
+    """Makes sure that a run can write its files into a folder.
+
+    Raises:
+        UserError: If it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"save={folder}: cannot be written ({error.strerror or error}). Expected a folder you may write to, which "
+            f"is made if it is missing."
+        ) from error
 
 
 @functools.lru_cache(maxsize=8)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from collections.abc import Callable
+import secrets
+import shutil
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
+from implicit_if.harness.chat_templates import tags_around
 from implicit_if.harness.embedded_base import EMBEDDED
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions import to_documents
 from implicit_if.harness.judging.judged_run import (
     JudgedRun,
     Reference,
-    default_store,
     find_reference,
     judge_pairs,
     save_answers,
@@ -27,6 +31,8 @@ from implicit_if.harness.judging.pairs import make_pairs
 from implicit_if.harness.outputs import Output, OutputsMeta
 from implicit_if.harness.references import BASE, reference_meta
 from implicit_if.harness.scores import Score
+from implicit_if.harness.signature import outputs_sha256
+from implicit_if.harness.storage import cache_dir
 from implicit_if.tasks.alpaca_winrate.metrics import answer_metrics, length_controlled_of, metric_list, win_rate_of
 from implicit_if.tasks.alpaca_winrate.settings import Settings
 from implicit_if.tasks.alpaca_winrate.summary import summary_table
@@ -66,6 +72,8 @@ class AlpacaWinrate(ConfigurableTask):
         self._gathered: dict[str, Score] = {}
         self._answers: dict[str, tuple[Output, Output, float | None]] = {}
         self._model_template = False
+        self._tags = self.template.tags
+        self._system_instruction: str | None = None
         self._model: Any = None
 
     @staticmethod
@@ -74,7 +82,14 @@ class AlpacaWinrate(ConfigurableTask):
 
     # ------------------------------------------------------------------ requests
     def build_all_requests(
-        self, *, rank: int = 0, world_size: int = 1, apply_chat_template: bool = False, **kwargs: Any
+        self,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        apply_chat_template: bool = False,
+        chat_template: Callable[..., str] | None = None,
+        system_instruction: str | None = None,
+        **kwargs: Any,
     ) -> None:
         """Builds one request per instruction, and a second one where the reference is the model's own base.
 
@@ -90,6 +105,8 @@ class AlpacaWinrate(ConfigurableTask):
             raise UserError(f"--limit {limit}: fewer instructions than the {world_size} processes. Start fewer.")
         self._rank, self._world_size = rank, world_size
         self._model_template = apply_chat_template
+        self._tags = self.template.tags if chat_template is None else _tags_of(chat_template)
+        self._system_instruction = system_instruction
         self._model = model = getattr(rank, "model", None)  # see `Rank`
         if not self._bypassed:
             self._choose_reference()
@@ -102,7 +119,14 @@ class AlpacaWinrate(ConfigurableTask):
             if made is not None:  # answers are as long as the reference's may be
                 limit = made.generation.get("max_gen_toks", limit)
             self.set_config("generation_kwargs", {"max_gen_toks": limit}, update=True)
-        super().build_all_requests(rank=rank, world_size=world_size, apply_chat_template=apply_chat_template, **kwargs)
+        super().build_all_requests(
+            rank=rank,
+            world_size=world_size,
+            apply_chat_template=apply_chat_template,
+            chat_template=chat_template,
+            system_instruction=system_instruction,
+            **kwargs,
+        )
 
     def _choose_reference(self) -> None:
         """Settles what is judged against, says so, and loads it.
@@ -160,16 +184,16 @@ class AlpacaWinrate(ConfigurableTask):
             made[instance.idx == 1].append(self._output(instance.doc, instance.filtered_resps[name], instance.idx == 1))
         wanted = {output.instruction_id for output in made[0]}
         reference = [o for o in self._reference.outputs or made[1] if o.instruction_id in wanted]
-        if self.settings.save:
-            save_answers(Path(self.settings.save), made[0], reference, self._meta(made[0][0]))
-        self._judged = judge_pairs(
-            make_pairs(made[0], reference),
-            self.judge,
-            self._store,
-            self.instructions.name,
-            self.instructions.revision,
-            progress=self._rank == 0,
-        )
+        with self._kept(made[0], reference):
+            self._judged = judge_pairs(
+                make_pairs(made[0], reference),
+                self.judge,
+                self.settings.store(self.judge),
+                self.instructions.name,
+                self.instructions.revision,
+                system_instruction=self._system_instruction,
+                progress=self._rank == 0,
+            )
         self._answers = {
             pair.instruction_id: (pair.system, pair.reference, verdict.preference)
             for pair, verdict in zip(self._judged.pairs, self._judged.judgement, strict=True)
@@ -189,16 +213,34 @@ class AlpacaWinrate(ConfigurableTask):
             **({"prompt_tokens_cut": cut} if (cut := getattr(answer, "prompt_tokens_cut", 0)) else {}),
         )
 
-    @property
-    def _store(self) -> Path:
+    @contextlib.contextmanager
+    def _kept(self, system: list[Output], reference: list[Output]) -> Iterator[None]:
+        """Has the answers on disk while they are judged, whatever happens; without `save=` no longer than that."""
+        folder = cache_dir() / "unjudged" / outputs_sha256(system)[:16]
         if self.settings.save:
-            return Path(self.settings.save) / "annotations.jsonl"
-        return default_store(self.judge)
+            folder = Path(self.settings.save)
+        save_answers(folder, system, reference, self._meta(system[0]))
+        try:
+            yield
+        except BaseException:
+            log.error(
+                "the answers are kept: implicit-if judge %s --reference %s --judge %s",
+                folder / "outputs.json",
+                folder / "reference.json",
+                self.judge.name,
+            )
+            raise
+        if not self.settings.save:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _meta(self, output: Output) -> OutputsMeta:
         model = {} if self._model is None else self._model.get_model_info()
         template = None if self._model_template else self.template
-        return sidecar(output.generator, self.instructions, template, self.config.generation_kwargs, model)
+        told = self._system_instruction
+        more: dict[str, Any] = {} if told is None else {"system_instruction": told}
+        if self._model_template:
+            more["template_tags"] = list(self._tags)
+        return sidecar(output.generator, self.instructions, template, self.config.generation_kwargs, model, **more)
 
     def _record(self) -> None:
         """Puts what shaped the numbers into the results, and prints system and reference side by side."""
@@ -212,16 +254,20 @@ class AlpacaWinrate(ConfigurableTask):
             "judge_fingerprint": run.judgement.fingerprint,
             "reference": self._reference.name,
         }
-        if not self._model_template:  # lm-eval itself records the model's own template
+        if self._system_instruction is not None:
+            metadata["system_instruction"] = self._system_instruction
+        if self._model_template:  # lm-eval itself records the model's own template
+            metadata["template_tags"] = list(self._tags)
+        else:
             metadata["template_sha256"] = self.template.sha256
         if self._world_size > 1:  # each process holds a part: `implicit-if judge` scores and signs the logged samples
             return
         metadata["signature"] = str(run.scores["length_controlled_win_rate"].signature)
         if self.settings.save:
             run.save_scores(Path(self.settings.save))
-        table = summary_table(run.outputs, run.reference, run.scores, self.template.tags, len(self.instructions.items))
+        table = summary_table(run.outputs, run.reference, run.scores, self._tags, len(self.instructions.items))
         notes = "".join(f"note: {note}\n" for note in run.control.notes)
-        print(f"\n{table}\n{metadata['signature']}\n{notes}")
+        print_anywhere(f"\n{table}\n{metadata['signature']}\n{notes}")
 
     # ------------------------------------------------------------------ scores
     def process_results(self, doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
@@ -233,7 +279,7 @@ class AlpacaWinrate(ConfigurableTask):
         doc["output"] = output.model_dump(include=noted)
         doc["reference"] = reference.model_dump(include=noted | {"output"})
         doc["preference"] = preference
-        return answer_metrics(output, reference, preference, self.template.tags, len(self.instructions.items))
+        return answer_metrics(output, reference, preference, self._tags, len(self.instructions.items))
 
     def _score(self, metric: str, values: list[Any]) -> Score:
         """A score of the run, fitted once; of several processes' answers where each holds a part."""
@@ -250,3 +296,16 @@ class AlpacaWinrate(ConfigurableTask):
     def aggregation(self) -> dict[str, Callable[[list[Any]], Any]]:
         """Aggregation by metric."""
         return dict(self._aggregation_list)
+
+
+def _tags_of(chat_template: Callable[..., str]) -> tuple[str, ...]:
+    """The role tags of the model's own template, read off a prompt."""
+    text = secrets.token_hex(16)
+    prompt = chat_template([{"role": "user", "content": text}], add_generation_prompt=True)
+    return tuple(dict.fromkeys(tag for tag in tags_around(prompt, text) if tag))
+
+
+def print_anywhere(text: str) -> None:
+    """Prints text to a terminal of any encoding; what it cannot show is escaped."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))

@@ -26,6 +26,7 @@ signatures = st.builds(
     lc=st.none() | names,
     version=names,
     task=names,
+    system_instruction=st.none() | hashes,
 )
 
 PLAIN = Signature("builtin", "v1", 80, "base", "0123abcd", "openai:gpt-4.1-mini", "89ef0123", 2, None, "0.3.0")
@@ -39,7 +40,7 @@ def test_parse_is_the_inverse_of_str(signature: Signature) -> None:
     text = str(signature)
     assert Signature.parse(text) == signature
     assert len(text.splitlines()) == 1
-    assert text.count("|") == (7 if signature.lc is not None else 6)
+    assert text.count("|") == 6 + (signature.lc is not None) + (signature.system_instruction is not None)
 
 
 @given(signatures, signatures)

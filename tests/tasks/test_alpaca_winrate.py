@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,10 +21,17 @@ from implicit_if.harness import stats
 from implicit_if.harness.annotations import AnnotationStore
 from implicit_if.harness.chat_templates import load_template
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.judging.judged_run import ask_once
+from implicit_if.harness.judging.protocol import Estimate, JudgeError
+from implicit_if.harness.judging.registry import get_judge
 from implicit_if.harness.outputs import instruction_id, load_meta, load_outputs
 from implicit_if.harness.signature import Signature
 from implicit_if.harness.stats.length_control import offline_model
+from implicit_if.model_wrappers.rules_poe import RulesPoE
+from implicit_if.tasks.alpaca_winrate import settings as settings_module
 from implicit_if.tasks.alpaca_winrate.preflight import check
+from implicit_if.tasks.alpaca_winrate.settings import Settings
+from implicit_if.tasks.alpaca_winrate.task import print_anywhere
 
 INSTRUCTIONS = ["Name three fruits.", "Say hello\nin two lines.", "¿Qué es el agua?", "List: a, b", "Why?"]
 
@@ -194,7 +204,187 @@ def test_apply_chat_template_wraps_the_bare_instruction(
     chatty.save_pretrained(folder)
     results = run(str(folder), instructions, {"reference": str(reference)}, apply_chat_template=True)
     assert results["samples"]["alpaca_winrate"][0]["arguments"][0][0] == "[user]Name three fruits.[go]"
-    assert results["configs"]["alpaca_winrate"]["metadata"]["template"] == "model"
+    metadata = results["configs"]["alpaca_winrate"]["metadata"]
+    assert (metadata["template"], metadata["template_tags"]) == ("model", ["[user]", "[go]"])
+
+
+@pytest.mark.parametrize("leak", ["[go]", "<|user|>", "[user]"])
+def test_leaks_are_of_the_template_that_was_used(
+    tiny_model_folder: str, tokenizer: Any, instructions: Path, reference: Path, tmp_path: Path, leak: str
+) -> None:
+    import copy
+    import shutil
+
+    folder = shutil.copytree(tiny_model_folder, tmp_path / "chatty")
+    chatty = copy.deepcopy(tokenizer)
+    chatty.chat_template = "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}[go]"
+    chatty.save_pretrained(folder)
+    model = RulesPoE(str(folder), dtype="float32", device="cpu", batch_size=4)
+    answers = lambda requests, **_: [f"An answer {leak}"] * len(requests)  # noqa: E731
+    model.generate_until = answers  # type: ignore[method-assign]
+    for own, expected in ((True, 100 * (leak != "<|user|>")), (False, 100 * (leak == "<|user|>"))):
+        results = run("", instructions, {"reference": str(reference)}, model=model, apply_chat_template=own)
+        assert scores(results)["format_leak_rate"] == expected
+
+
+def test_a_system_instruction_is_recorded_and_signed(
+    tiny_model_folder: str, instructions: Path, reference: Path, tmp_path: Path
+) -> None:
+    told = "Be brief — and honest."
+    found = []
+    for system, name in ((None, "a"), (told, "b"), ("Be long.", "c")):
+        metadata = {"reference": str(reference), "save": str(tmp_path / name)}
+        results = run(tiny_model_folder, instructions, metadata, system_instruction=system)
+        config = results["configs"]["alpaca_winrate"]["metadata"]
+        meta = load_meta(tmp_path / name / "outputs.json")
+        assert meta is not None
+        assert config.get("system_instruction") == (meta.model_extra or {}).get("system_instruction") == system
+        signature = Signature.parse(config["signature"])
+        assert (
+            str(signature)
+            == json.loads((tmp_path / name / "scores.json").read_text())["length_controlled_win_rate"]["signature"]
+        )
+        assert signature.system_instruction == (system and hashlib.sha256(system.encode()).hexdigest()[:8])
+        found.append(signature)
+    assert "|sys:" not in str(found[0])
+    assert len(set(found)) == 3
+
+
+# ---------------------------------------------------------------------- what a failure after generation costs
+class Failing:
+    """A judge whose credit ends, or whose server is gone."""
+
+    name, fingerprint, ordered, paid = "openai:failing", "0" * 64, True, False
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def judge(self, comparisons: Any) -> Any:
+        raise self.error
+        yield
+
+    def estimate(self, comparisons: Any) -> Any:
+        return Estimate(0)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [JudgeError("no credit is left"), KeyboardInterrupt(), RuntimeError("a fault")],
+    ids=lambda e: type(e).__name__,
+)
+@pytest.mark.parametrize("save", [True, False])
+def test_answers_are_on_disk_whatever_ends_the_judging(
+    tiny_model_folder: str,
+    instructions: Path,
+    reference: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: BaseException,
+    save: bool,
+) -> None:
+    monkeypatch.setenv("IMPLICIT_IF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(Settings, "build_judge", lambda self: Failing(error))
+    monkeypatch.setattr(settings_module, "ask_once", lambda judge: None)
+    metadata = {"reference": str(reference)} | ({"save": str(tmp_path / "saved")} if save else {})
+    with pytest.raises(type(error)):
+        run(tiny_model_folder, instructions, metadata)
+    (kept,) = tmp_path.rglob("outputs.json")
+    assert kept.is_relative_to(tmp_path / ("saved" if save else "cache"))
+    assert [o.instruction_id for o in load_outputs(kept)] == [instruction_id(i) for i in INSTRUCTIONS]
+    assert len(load_outputs(kept.with_name("reference.json"))) == 5
+    assert load_meta(kept) is not None
+    assert f"implicit-if judge {kept} --reference {kept.with_name('reference.json')}" in caplog.text
+
+
+def test_without_save_nothing_is_left_behind(
+    tiny_model_folder: str, instructions: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMPLICIT_IF_CACHE", str(tmp_path / "cache"))
+    run(tiny_model_folder, instructions, {"reference": str(reference)})
+    assert not list(tmp_path.rglob("outputs.json"))
+
+
+@pytest.mark.parametrize("error", [JudgeError("401: wrong key"), JudgeError("402: no credit"), JudgeError("no server")])
+def test_a_judge_that_refuses_is_found_before_generation(
+    instructions: Path, monkeypatch: pytest.MonkeyPatch, error: JudgeError
+) -> None:
+    monkeypatch.setattr(Settings, "build_judge", lambda self: Failing(error))
+    with pytest.raises(JudgeError, match=str(error)):
+        check({"instructions": str(instructions), "judge": "openai:failing"})
+
+
+def test_a_judge_with_stored_verdicts_is_not_asked_again(
+    instructions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Settings, "build_judge", lambda self: Failing(JudgeError("asked")))
+    (tmp_path / "annotations.jsonl").touch()
+    check({"instructions": str(instructions), "judge": "openai:failing", "save": str(tmp_path)})
+
+
+def test_offline_judges_are_not_tried() -> None:
+    for name in ("longest", "embedded"):
+        judge = get_judge(name)
+        judge.judge = lambda comparisons: pytest.fail("asked")  # type: ignore[method-assign]
+        ask_once(judge)
+
+
+@pytest.mark.parametrize("kind", ["a file", "under a file", "a device"])
+def test_a_bad_save_folder_is_found_before_generation(instructions: Path, tmp_path: Path, kind: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    save = {"a file": tmp_path / "file", "under a file": tmp_path / "file" / "x", "a device": "/dev/null"}[kind]
+    with pytest.raises(UserError, match="save=.*cannot be written"):
+        check({"judge": "longest", "instructions": str(instructions), "save": str(save)})
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_save_understands_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Settings.from_metadata({"save": "~/runs/x"}).save == str(tmp_path / "runs" / "x")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "latin-1"])
+def test_any_terminal_can_show_the_table(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(shown, encoding=encoding))
+    print_anywhere("± 5 😀 “x”")
+    sys.stdout.flush()
+    assert "\\U0001f600" in shown.getvalue().decode(encoding)
+
+
+# ---------------------------------------------------------------------- arguments nobody takes
+LM_EVAL = ["/x/lm_eval", "run", "--model", "rules_poe", "--model_args", "pretrained=x,dtype=float32"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["--metadata", "foo=bar", "judge=longest"], "unknown argument --metadata 'foo'"),
+        (["--metadata", "instruct=builtin"], "Did you mean 'instructions'"),
+        (["--metadata", "judge=longest", "--limit", "2", "--metadata", "seve=x"], "Did you mean 'save'"),
+        (["--metadata=foo=bar"], "'foo'"),
+        (["--metadata", '{"foo": 1, "judge": "longest"}'], "'foo'"),
+    ],
+)
+def test_metadata_that_nothing_takes_is_refused(typed: list[str], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", [*LM_EVAL, "--tasks", "alpaca_winrate", *typed])
+    with pytest.raises(UserError, match=re.escape(said)):
+        Settings.from_metadata({"pretrained": "x"})
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [*LM_EVAL, "--tasks", "alpaca_winrate,ruler", "--metadata", "max_seq_lengths=[4096]"],
+        [*LM_EVAL, "--tasks", "alpaca_winrate", "ruler", "--metadata", "max_seq_lengths=[4096]"],
+        [*LM_EVAL, "--tasks", "alpaca_winrate", "--metadata", "judge=longest", "judge_base_url=http://x", "save=y"],
+        [*LM_EVAL, "--tasks", "alpaca_winrate", "--metadata", '{"judge": "longest"}'],
+        ["/x/pytest", "--tasks", "alpaca_winrate", "--metadata", "foo=bar"],
+    ],
+)
+def test_what_others_may_take_is_not_refused(argv: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", argv)
+    Settings.from_metadata({"pretrained": "x", "max_seq_lengths": [4096], "judge_base_url": "http://x"})
 
 
 def test_default_length_is_512_and_recorded(tiny_model_folder: str, instructions: Path, reference: Path) -> None:

@@ -150,7 +150,7 @@ def _prior_decides(
         return None
     far = departure(stats.win_rate(preferences).value, estimate)
     data = (preferences, system_lengths, reference_lengths)
-    alone = stats.length_controlled_win_rate(*data, ids=ids, n_resamples=0, prior=WEAK).value
+    alone = None if prior == WEAK else stats.length_controlled_win_rate(*data, ids=ids, n_resamples=0, prior=WEAK).value
     low, high = estimate.interval.ends
     if alone is not None and 2 * abs(estimate.value - alone) > high - low:
         what = f"the prior {prior.name} decides: these verdicts alone give {alone:.1f}"
