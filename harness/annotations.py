@@ -131,5 +131,5 @@ def _parse(record: dict[str, Any], path: Path, number: int) -> Annotation:
     except ValidationError as error:
         detail = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'line'}: {e['msg']}" for e in error.errors())
         raise UserError(
-            f"{path}, line {number}: not an annotation ({detail}). Delete that line to judge it anew."
+            f"{path}, line {number}: not an annotation ({detail}). Delete that line to judge it again."
         ) from error

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 
 class UserError(ValueError):
-    """Wrong input, a missing file or a missing extra: the message ends with what mends it.
+    """Wrong input, a missing file or a missing extra: the message ends with what fixes it.
 
     The `implicit-if` command prints the message without a traceback and exits with status 2.
     """

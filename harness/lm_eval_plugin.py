@@ -69,7 +69,7 @@ def register(module_name: str) -> None:
     except Exception as error:  # whatever is wrong with us must not stop a run that does not use us
         print(
             f"implicit-if: not registered with {module_name}: {error!r}. "
-            f"Mend it with `pip install --force-reinstall --no-deps {DISTRIBUTION}`.",
+            f"Fix it with `pip install --force-reinstall --no-deps {DISTRIBUTION}`.",
             file=sys.stderr,
         )
 

@@ -154,7 +154,7 @@ def load_meta(path: str | Path) -> OutputsMeta | None:
     try:
         return OutputsMeta.model_validate(read_json(sidecar, "a sidecar of outputs"))
     except ValidationError as error:
-        raise UserError(f"{sidecar}: not a valid sidecar of outputs ({error}). Delete it, or write it anew.") from error
+        raise UserError(f"{sidecar}: not a valid sidecar of outputs ({error}). Delete or replace it.") from error
 
 
 def join_instructions(outputs: Iterable[Output], texts: dict[str, str]) -> list[Output]:

@@ -262,12 +262,12 @@ def read_records(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
             except (ValueError, RecursionError) as error:
                 raise UserError(
                     f"{file_path}, line {number}: not JSON ({error}). Expected one JSON object a line. "
-                    f"Move the file away to start anew, or delete that line."
+                    f"Move the file away to start afresh, or delete that line."
                 ) from error
             if not isinstance(record, dict):
                 raise UserError(
                     f"{file_path}, line {number}: found a {type(record).__name__}, expected a JSON object. "
-                    f"Move the file away to start anew, or delete that line."
+                    f"Move the file away to start afresh, or delete that line."
                 )
             yield record
 

@@ -171,12 +171,12 @@ class ChatTemplate:
             return compile_template(self.source).render(variables)
         except jinja2.TemplateSyntaxError as error:
             raise UserError(
-                f"chat template {self.name!r}, line {error.lineno}: {error.message}. Mend the file."
+                f"chat template {self.name!r}, line {error.lineno}: {error.message}. Fix the file."
             ) from error
         except Exception as error:  # a template is a program: it can fail in any way
             raise UserError(
                 f"chat template {self.name!r} cannot render these {len(messages)} messages: {error}. "
-                f"Mend the messages, or choose another template."
+                f"Fix the messages, or choose another template."
             ) from error
 
 
@@ -236,7 +236,7 @@ def _checked(messages: Sequence[Message]) -> list[dict[str, str]]:
             value = message.get(key)
             if not isinstance(value, str):
                 raise UserError(
-                    f"message {position}: {key} is {type(value).__name__}, expected text. Mend or remove that row."
+                    f"message {position}: {key} is {type(value).__name__}, expected text. Fix or remove that row."
                 )
     return [{"role": message["role"], "content": message["content"]} for message in messages]
 

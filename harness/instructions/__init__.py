@@ -58,7 +58,7 @@ def _alpaca_eval() -> InstructionSet:
         return alpaca_eval.load_alpaca_eval(ASKED_PATIENCE)
     except alpaca_eval.HubUnavailableError as error:
         raise UserError(
-            f"instruction set 'alpaca_eval' cannot be had from the hub ({error}). Use instructions=<path> with a copy "
+            f"the hub does not give the instruction set 'alpaca_eval' ({error}). Use instructions=<path> with a copy "
             f"of {alpaca_eval.FILE} from the dataset {alpaca_eval.REPOSITORY}, or instructions=builtin."
         ) from error
 
@@ -69,14 +69,14 @@ def _auto() -> InstructionSet:
     try:
         found = alpaca_eval.load_alpaca_eval(AUTO_PATIENCE)
     except alpaca_eval.HubUnavailableError as error:
-        reason = f"instructions=auto: AlpacaEval cannot be had ({error})"
+        reason = f"instructions=auto: the hub does not give AlpacaEval ({error})"
         logger.warning(
             "%s, so the 80 builtin instructions are used. For AlpacaEval give instructions=<path>; "
             "instructions=builtin silences this.",
             reason,
         )
         return replace(load_builtin(), chosen_because=reason)
-    reason = "instructions=auto: AlpacaEval could be had"
+    reason = "instructions=auto: the hub or its cache gave AlpacaEval"
     logger.info("%s; its %d instructions are used.", reason, len(found.items))
     return replace(found, chosen_because=reason)
 

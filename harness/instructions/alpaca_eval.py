@@ -34,7 +34,7 @@ def official_ids() -> tuple[str, ...]:
 
 
 class HubUnavailableError(Exception):
-    """The file cannot be had from the hub now; the message says why."""
+    """The hub does not give the file now; the message says why."""
 
 
 def load_alpaca_eval(patience: float) -> InstructionSet:
@@ -52,7 +52,7 @@ def load_alpaca_eval(patience: float) -> InstructionSet:
     if len(items) != N_INSTRUCTIONS:
         raise UserError(
             f"{path}: found {len(items)} instructions, expected the {N_INSTRUCTIONS} of {REPOSITORY} at {REVISION}. "
-            f"Delete that file to download it anew."
+            f"Delete that file to download it again."
         )
     return alpaca_eval_set(items)
 

@@ -111,7 +111,7 @@ def parse_instructions(rows: Sequence[tuple[str, Any]], source: str) -> tuple[In
         shown = "; ".join(problems[:_SHOWN_PROBLEMS])
         more = f"; and {len(problems) - _SHOWN_PROBLEMS} more" if len(problems) > _SHOWN_PROBLEMS else ""
         raise UserError(
-            f"{source}: {shown}{more}. Expected objects with a text `instruction`, each different. Mend these rows."
+            f"{source}: {shown}{more}. Expected objects with a text `instruction`, each different. Fix these rows."
         )
     if not items:
         raise UserError(f"{source}: no instructions found. Expected at least one object with `instruction`.")

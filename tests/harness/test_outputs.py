@@ -93,3 +93,20 @@ def test_recorded_versions_stay_and_a_file_without_them_gets_none(tmp_path: Path
 def test_versions_of_what_is_not_installed_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outputs_module, "_PACKAGES", ("implicit-if", "no-such-package"))
     assert outputs_module.package_versions() == {"implicit-if": __version__}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"instruction": "a", "output": None, "generator": "g"}, "row 2: output: Input should be a valid string"),
+        ({"instruction": "a", "output": "b", "generator": None}, "row 2: generator: Input should be a valid string"),
+        ({"instruction": "a", "output": 3, "generator": "g"}, "row 2: output: Input should be a valid string"),
+        ({"instruction": None, "output": "b", "generator": "g"}, "row 2: instruction_id: Field required"),
+        ({"doc": {"instruction": "a"}, "resps": [[None]]}, "row 2: output: Input should be a valid string"),
+        ({"doc": {"instruction": "a"}, "resps": [[]]}, "row 2: output: Input should be a valid string"),
+    ],
+)
+def test_a_missing_value_never_becomes_text(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    (tmp_path / "a.json").write_text(json.dumps([{"instruction": "x", "output": "y", "generator": "g"}, row]))
+    with pytest.raises(UserError, match=message):
+        load_outputs(tmp_path / "a.json")
