@@ -172,7 +172,7 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
 
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path}: cannot be read as YAML ({error}).") from error
     if not isinstance(content, dict) or not all(isinstance(c, dict) for c in content.values()) or not content:
         raise UserError(f"{path}: not an annotator configuration. Expected `name: {{prompt_template: ..., ...}}`.")

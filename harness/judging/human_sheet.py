@@ -119,10 +119,11 @@ def read_sheet(path: Path) -> dict[str, str]:
     header = text.partition("\n")[0]
     separator = max(",;\t", key=header.count)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
+    rows = list(_records(reader, path))
     if not {"key", "verdict"} <= set(reader.fieldnames or ()):
         raise UserError(f"sheet {path}: found columns {reader.fieldnames}, expected key and verdict among them.")
     verdicts: dict[str, str] = {}
-    for number, row in enumerate(_records(reader, path), start=2):
+    for number, row in enumerate(rows, start=2):
         key, said = (row["key"] or "").strip(), (row["verdict"] or "").strip().lower()
         if said and said not in PREFERENCES:
             known = ", ".join(PREFERENCES)

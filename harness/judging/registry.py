@@ -203,7 +203,7 @@ def _from_yaml(path: Path) -> JudgeSpec:
         raise UserError(
             f"judge {path}: no such file. Expected a YAML file or one of: {', '.join(known_judges())}."
         ) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"judge {path}: cannot be read as YAML ({error}).") from error
     expected = "Expected `backend: NAME`, `argument: TEXT` if the backend needs one, and the backend's options."
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):

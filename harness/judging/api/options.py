@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from implicit_if.harness.errors import UserError, unknown_name
 from implicit_if.harness.judging.api.client import Limits
+from implicit_if.harness.safe_text import one_line
 
 _PRICES = Path(__file__).parent.parent / "prices.yaml"
 _LOOKS_SECRET = ("key", "token", "secret", "password")
@@ -54,7 +55,10 @@ class ApiOptions(BaseModel):
     @field_validator("body", mode="before")
     @classmethod
     def _from_json(cls, value: Any) -> Any:
-        return json.loads(value) if isinstance(value, str) else value
+        try:
+            return json.loads(value) if isinstance(value, str) else value
+        except RecursionError:
+            raise ValueError("nested too deep") from None
 
     @field_validator("body")
     @classmethod
@@ -82,7 +86,9 @@ def parse_options(model: type[M], judge: str, options: Mapping[str, Any]) -> M:
     try:
         return model.model_validate(dict(options))
     except ValidationError as error:
-        detail = "; ".join(f"{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" for e in error.errors())
+        detail = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}={one_line(repr(e['input']))}: {e['msg']}" for e in error.errors()
+        )
         raise UserError(f"judge {judge!r}: {detail}. Change the option.") from error
 
 

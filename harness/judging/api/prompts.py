@@ -98,7 +98,10 @@ def load_prompt(name: str) -> Prompt:
     path = shipped.get(name) or Path(os.path.expanduser(name))
     if name not in shipped and not os.path.isfile(path):
         raise unknown_name("judge prompt", name, shipped, fix="Or give the path of a Jinja file.")
-    prompt = Prompt(name, path.read_text(encoding="utf-8"))
+    try:
+        prompt = Prompt(name, path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"prompt {name!r}: cannot be read ({error}). Expected a Jinja file in UTF-8.") from error
     trial = Comparison("trial", "text-of-instruction", "text-of-first", "text-of-second")
     shown = "".join(m["content"] for m in prompt.ask(trial, mode="text", max_chars=100)[0])
     missing = [n for n in ("instruction", "first", "second") if f"text-of-{n}" not in shown]

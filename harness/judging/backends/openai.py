@@ -241,7 +241,16 @@ def _client_config(model: str) -> dict[str, str]:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         clients = content.get(model) or content["default"]
         client = dict(next(c for c in [*clients, *content.get("default", [])] if c != "default"))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, StopIteration, yaml.YAMLError) as error:
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        StopIteration,
+        RecursionError,
+        yaml.YAMLError,
+    ) as error:
         raise UserError(
             f"OPENAI_CLIENT_CONFIG_PATH={path}: no client for {model!r} in it ({type(error).__name__}). "
             f"Expected alpaca-eval's format, `default: [{{base_url: ..., api_key: ...}}]`; or unset the variable."

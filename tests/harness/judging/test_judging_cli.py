@@ -119,6 +119,37 @@ def test_a_name_of_300_bytes_is_a_sentence(judge_command: Run, folder: Path, opt
         judge_command(option, str(folder / ("x" * 300)), judge="human" if option == "--sheet" else "longest")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "option"),
+    [
+        ("deep.yaml", b"backend: " + b"[" * 20_000, "--judge"),
+        ("binary.yaml", b"\x00\x01\xff", "--judge"),
+        ("binary.jinja", b"\xff\xfe\x00", "prompt"),
+        ("deep/sheet.csv", b"[" * 200_000, "--sheet"),
+        ("binary/sheet.csv", b"key,verdict\n\x00,1\n", "--sheet"),
+    ],
+)
+def test_files_of_any_content_are_a_sentence(
+    judge_command: Run, folder: Path, name: str, content: bytes, option: str
+) -> None:
+    file = folder / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(content)
+    options = {
+        "--judge": {"judge": str(file)},
+        "prompt": {"judge": "openai:x"},
+        "--sheet": {"judge": "human"},
+    }[option]
+    arguments = {"--judge": [], "prompt": ["--option", f"prompt={file}"], "--sheet": ["--sheet", str(file.parent)]}
+    with pytest.raises(UserError, match=name.split("/")[-1].replace(".", r"\.")):
+        judge_command(*arguments[option], **options)
+
+
+def test_a_byte_order_mark_is_skipped(judge_command: Run, folder: Path) -> None:
+    (folder / "bom.yaml").write_bytes(b"\xef\xbb\xbfbackend: longest\n")
+    assert judge_command(judge=str(folder / "bom.yaml")) == 0
+
+
 def test_annotations_are_kept_in_no_device(judge_command: Run) -> None:
     with pytest.raises(UserError, match="/dev/null: not a regular file"):
         judge_command("--annotations", "/dev/null")

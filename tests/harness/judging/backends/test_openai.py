@@ -225,6 +225,7 @@ def test_options_from_a_command_line_are_converted(server: FakeServer) -> None:
         ({"logprobs": "maybe"}, "logprobs"),
         ({"base_url": "localhost:8000"}, "base_url"),
         ({"timeout": "inf"}, "timeout"),
+        ({"body": "[" * 100_000}, "nested too deep"),
         ({"deadline": "nan"}, "deadline"),
         ({"price_in": float("inf"), "price_out": 1}, "price_in"),
         ({"prompt": "x" * 300}, "unknown judge prompt"),
@@ -448,7 +449,7 @@ def test_at_the_limit_every_verdict_that_is_paid_for_is_kept(server: FakeServer,
 
 
 def test_a_limit_that_is_high_enough_slows_nothing_down(server: FakeServer, tmp_path: Path) -> None:
-    server.latency = 0.05
+    server.latency = 0.2
     priced = judge(server, price_in=1, price_out=1)
     assert annotate(some_pairs(100), priced, tmp_path / "a.jsonl", progress=False, max_cost=1).complete
     assert server.most_in_flight > 48
