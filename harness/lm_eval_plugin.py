@@ -19,8 +19,11 @@ import threading
 from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any
+
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.safe_text import printable
 
 DISTRIBUTION = "implicit-if"
 MODELS = "lm_eval.models"  # lm_eval named its entry-point groups after these modules
@@ -65,6 +68,7 @@ def activate() -> None:
 def register(module_name: str) -> None:
     """Registers what belongs to one of lm_eval's modules; a failure is one line on stderr, lm_eval goes on."""
     try:
+        _print_user_errors()
         _EXTEND[module_name]()
     except Exception as error:  # whatever is wrong with us must not stop a run that does not use us
         print(
@@ -87,6 +91,31 @@ def task_folders() -> list[Path]:
             raise ModuleNotFoundError(f"no package {point.value}", name=point.value)
         folders.append(Path(next(iter(spec.submodule_search_locations))))
     return folders
+
+
+def on_command_line(*flags: str) -> bool | None:
+    """Whether lm_eval's command line has one of these flags; None if it is not what runs."""
+    program = Path(sys.argv[0])
+    name = program.parent.name if program.stem == "__main__" else program.stem
+    if name.replace("-", "_") != "lm_eval":
+        return None
+    return any(argument.split("=")[0] in flags for argument in sys.argv[1:])
+
+
+@functools.cache
+def _print_user_errors() -> None:
+    """Makes lm_eval's command end in one sentence on a user's mistake; LMEVAL_LOG_LEVEL=DEBUG keeps the traceback."""
+    hook = sys.excepthook
+    if on_command_line() is None or os.environ.get("LMEVAL_LOG_LEVEL", "").upper() == "DEBUG":
+        return
+
+    def print_user_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, UserError):
+            print(f"implicit-if: {printable(str(error))}", file=sys.stderr)
+        else:
+            hook(kind, error, trace)
+
+    sys.excepthook = print_user_error
 
 
 def _own_entry_points(group: str) -> list[importlib.metadata.EntryPoint]:

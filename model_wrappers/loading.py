@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ import transformers
 from lm_eval.models.huggingface import HFLM
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.lm_eval_plugin import on_command_line
 from implicit_if.harness.model_fingerprint import model_fingerprint
 from implicit_if.model_wrappers.arguments import check_model_arguments
 from implicit_if.model_wrappers.identity import Identity
@@ -73,7 +73,7 @@ class LoadedLM(Identity, HFLM):
     def _create_model(self, *args: Any, **kwargs: Any) -> None:
         """Checks the tokenizer, which is there already, before the weights are loaded."""
         self._require_eos()
-        if self.tokenizer.chat_template is None and _on_command_line("--apply_chat_template"):
+        if self.tokenizer.chat_template is None and on_command_line("--apply_chat_template"):
             self.apply_chat_template([])
         super()._create_model(*args, **kwargs)
 
@@ -107,7 +107,7 @@ class LoadedLM(Identity, HFLM):
     def create_from_arg_obj(cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None) -> Any:
         """Builds the wrapper; an argument of `--model_args` wins over the command line's own."""
         given = {k: v for k, v in (additional_config or {}).items() if v is not None}
-        if given.get("batch_size") == 1 and _on_command_line("--batch_size", "-b") is False:
+        if given.get("batch_size") == 1 and on_command_line("--batch_size", "-b") is False:
             say("batch size: chosen automatically (--batch_size 1 decodes one row at a time)")
             del given["batch_size"]
         return cls(**(given | arg_dict))
@@ -153,12 +153,3 @@ def say(message: str) -> None:
 def _fast_bfloat16() -> bool:
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
-
-
-def _on_command_line(*flags: str) -> bool | None:
-    """Whether lm_eval's command line has one of these flags; None if it is not what runs."""
-    program = Path(sys.argv[0])
-    name = program.parent.name if program.stem == "__main__" else program.stem
-    if name.replace("-", "_") != "lm_eval":
-        return None
-    return any(argument.split("=")[0] in flags for argument in sys.argv[1:])

@@ -54,6 +54,11 @@ class WithRules(Identity):
             )
         if bound.prompt_after is not None and not tokenizer.is_fast:
             raise UserError("rules that look at the prompt need a fast tokenizer; use rules=paper.")
+        if bound.prompt_after is not None and (self.head_width or len(tokenizer)) < len(tokenizer):
+            raise UserError(
+                f"rules that look at the prompt need an output for each of the tokenizer's {len(tokenizer)} tokens, "
+                f"and the model has {self.head_width}; use rules=paper."
+            )
         return bound
 
     def bound_rules(self, spec: Any = ...) -> BoundRules:

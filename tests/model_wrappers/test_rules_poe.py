@@ -262,6 +262,8 @@ def test_a_head_smaller_than_the_vocabulary_leaves_its_tokens_out(tokenizer: Any
     assert " ##" in model.rules.missing
     assert len(generate(model)) == len(PROMPTS)
     assert len(model.loglikelihood(requests("loglikelihood", [("x", "a < b")]), disable_tqdm=True)) == 1
+    with pytest.raises(UserError, match=f"the model has {width}; use rules=paper"):
+        RulesPoE(str(tmp_path), rules="reference", device="cpu")
 
 
 # ---------------------------------------------------------------------- likelihoods at their edges

@@ -450,6 +450,7 @@ def test_the_command_line_fails_before_the_model_loads(tiny_model_folder: str, i
     )
     assert failed.returncode != 0
     assert "Did you mean 'longest'" in failed.stderr
+    assert "Traceback" not in failed.stderr
     assert "no/such-model" not in failed.stderr.split("Traceback")[-1]
 
 
