@@ -35,7 +35,7 @@ KINDS = [
     {"kind": "single_task", "task": "gsm"},
     {"kind": "response"},
     {"kind": "instruction"},
-    {"kind": "control", "control": "constant"},
+    {"kind": "control", "control": "longest_of_two"},
 ]
 
 
@@ -128,6 +128,7 @@ def _make(root: Path, number: int, instructions: int) -> None:
         words=(20 + number % 120, 160 + number % 200),
         system=KINDS[number % len(KINDS)],
         base_model={"name": f"org/base-{number % 5}b"},
+        share=True,
     )
 
 

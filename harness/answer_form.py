@@ -38,8 +38,8 @@ _SPACELESS = (
 
 _TOKEN = re.compile(rf"[{_SPACELESS}]|[^\s{_SPACELESS}]+")
 _WORD = re.compile(rf"[{_SPACELESS}]|[^\W\d_{_SPACELESS}]{{2,}}")
-_FEW_WORDS = 200
-"""Words below which nothing is said about an answer's language."""
+_FEW_WORDS, _ENOUGH = 200, 100
+"""Words below which nothing is said about answers' language, and answers that are enough to tell."""
 _TAG = re.compile(r"(?P<left>[^\w\s]*)(?P<word>\w+)(?P<right>[^\w\s]*)")
 
 
@@ -83,6 +83,8 @@ def foreign_words(answers: Sequence[Output], others: Sequence[Output]) -> str | 
     Answers of models that speak have more than three quarters of their words in common with a reference's; random
     letters and tokens a third at most.
     """
+    step = max(1, len(answers) // _ENOUGH)
+    answers, others = answers[::step], others[::step]
     known = {word for output in others for word in _WORD.findall(output.output.casefold())}
     words = [word for output in answers for word in set(_WORD.findall(output.output.casefold()))]
     if min(len(words), len(known)) < _FEW_WORDS:

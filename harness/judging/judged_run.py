@@ -6,6 +6,7 @@ It knows nothing of how answers are generated.
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from array import array
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from implicit_if.harness.answer_form import foreign_words
 from implicit_if.harness.chat_templates import ChatTemplate
 from implicit_if.harness.instructions import InstructionSet
 from implicit_if.harness.judging.judgement import Judgement
@@ -24,6 +26,7 @@ from implicit_if.harness.judging.runner import annotate
 from implicit_if.harness.judging.scoring import control_judgement, score_judgement
 from implicit_if.harness.outputs import Output, OutputsMeta, save_outputs
 from implicit_if.harness.references import BASE, choose_reference, load_reference
+from implicit_if.harness.safe_text import one_line
 from implicit_if.harness.scores import Score
 from implicit_if.harness.storage import cache_dir, write_json
 
@@ -179,6 +182,8 @@ def judge_systems(
         instruction_revision: Its revision, if it has one.
         **options: Further arguments of `annotate`.
     """
+    for pairs in systems:
+        _note_words(pairs)
     judgement = annotate([pair for pairs in systems for pair in pairs], judge, store, **options)
     runs, start = [], 0
     for pairs in systems:
@@ -205,9 +210,16 @@ def judge_pairs(
 
     With `n_expected` what the system left unanswered is missing, not absent.
     """
+    _note_words(pairs)
     judgement = replace(annotate(pairs, judge, store, **options), expected=n_expected)
     settings = (instruction_set, instruction_revision, reference_name, method, prior, system_instruction)
     return JudgedRun(pairs, judgement, *settings)
+
+
+def _note_words(pairs: Sequence[Pair]) -> None:
+    """Says on stderr before a judge is asked if a system's answers are hardly a language."""
+    if (note := foreign_words([p.system for p in pairs], [p.reference for p in pairs])) is not None:
+        print(f"implicit-if: note: {one_line(pairs[0].system.generator)}: {note}", file=sys.stderr)
 
 
 def default_store(judge: Judge) -> Path:

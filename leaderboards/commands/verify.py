@@ -14,8 +14,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("paths", type=Path, nargs="+", metavar="PATH", help="submissions <org>__<model>/<revision>, or submissions/")
     add("--contributed", action="store_true", help="as a pull request may bring it: without a maintainer's rerun.json")
-    add("--rejudge", action="store_true", help="also judge again, where the judge runs offline (longest, embedded)")
-    add("--instructions", metavar="SPEC", help="with --rejudge: the instruction set, if its texts are not at hand")
+    add(
+        "--rejudge",
+        action="store_true",
+        help="say that an offline judge judged again",
+    )
+    add(
+        "--instructions",
+        metavar="SPEC",
+        help="with --rejudge: the set, where its texts are not shipped",
+    )
     add("--update", action="store_true", help="write metadata and scores anew as this version does (maintainers)")
 
 

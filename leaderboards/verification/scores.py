@@ -39,6 +39,7 @@ def score_rows(
     outputs: Sequence[OutputRow],
     reference: Sequence[OutputRow],
     annotations: Sequence[AnnotationRow],
+    pairs: Sequence[Pair] | None = None,
 ) -> tuple[Judgement, Scores]:
     """Scores and measures of form.
 
@@ -50,10 +51,11 @@ def score_rows(
         outputs: `[n]` sorted by instruction.
         reference: `[n]` likewise, to the same instructions.
         annotations: A verdict on each pair in each order.
+        pairs: The rows as `pairs_of` gives them, where they are at hand.
     """
     ids = [row["instruction_id"] for row in outputs]
     judgement = judgement_of(annotations, metadata.judge, ids)
-    pairs = pairs_of(outputs, reference)
+    pairs = pairs or pairs_of(outputs, reference)
     info = metadata.instruction_set
     control = control_judgement(judgement, pairs, info.name, method="offline")
     scores = score_judgement(

@@ -198,12 +198,12 @@ def _recomputed(
 ) -> Verified:
     outputs, reference, annotations = (rows[stem] for stem in read.DATA)
     hashes, reference_hashes = checks.answer_hashes(outputs), checks.answer_hashes(reference)
-    judgement, computed = score_rows(metadata, outputs, reference, annotations)
     texts = {
         **load_instructions("builtin").texts(),
         **{r["instruction_id"]: r["instruction"] for r in outputs if r["instruction"]},
     }
     pairs = pairs_of(outputs, reference, texts)
+    judgement, computed = score_rows(metadata, outputs, reference, annotations, pairs)
     again = judged_again(metadata.judge.name, metadata.judge.fingerprint, pairs, judgement.preferences.tolist())
     problems = [
         *strange_labels(stored.scores),

@@ -17,6 +17,7 @@ from factory import CoinJudge, LongestJudge, make_submission
 
 from implicit_if.harness.controls import control_answers
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.judging.judged_run import judge_pairs
 from implicit_if.harness.judging.protocol import Comparison, Verdict
 from implicit_if.harness.judging.registry import rereader
 from implicit_if.harness.outputs import Output
@@ -410,3 +411,23 @@ def test_answers_that_are_no_language_are_noted(tmp_path: Path, kind: str) -> No
     (note,) = verify(make_submission(tmp_path, name="acme/wild", n=80, answers=own)).notes
     assert "of its words occur in the reference's answers: it may be no language" in note
     assert verify(make_submission(tmp_path, name="acme/tame", n=80, seed=3)).notes == ()
+
+
+def test_a_language_that_is_none_is_noted_before_a_judge_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soup = control_answers("token_soup", factory.instructions(80))
+    wild = [o.model_copy(update={"output": soup[o.instruction_id]}) for o in factory.outputs("wild", 80, 1)]
+    asked: list[str] = []
+
+    class Watching(LongestJudge):
+        def judge(self, comparisons: Any) -> Iterator[Verdict]:
+            asked.append(capsys.readouterr().err)
+            return super().judge(comparisons)
+
+    base = factory.outputs("base", 80, factory.LOOKALIKE_SEED)
+    for outputs in (wild, factory.outputs("tame", 80, 3)):
+        pairs = factory.pairs_of(outputs, base)
+        judge_pairs(pairs, Watching(), tmp_path / f"{outputs[0].generator}.jsonl", "builtin", None, progress=False)
+    assert "note: wild: only" in asked[0]
+    assert "note: tame" not in asked[1]
