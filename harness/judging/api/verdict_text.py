@@ -125,6 +125,6 @@ def reread(raw: str) -> tuple[float, float] | None:
     found = weigh_letters(known, 0.0)[0]
     if found is None:
         return 1.0, 0.0
-    mass = sum(math.exp(min(p, 0.0)) for token, p in known if token.strip("\u2581\u0120 \n") in (FIRST, SECOND))
+    mass = sum(math.exp(min(p, 0.0)) for token, p in known if letter_of(token) in (FIRST, SECOND))
     rest = max(0.0, 1.0 - sum(math.exp(min(p, 0.0)) for _, p in known))
     return found * mass / (mass + rest), (found * mass + rest) / (mass + rest)
