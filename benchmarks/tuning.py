@@ -53,6 +53,9 @@ def main() -> None:
     """Measures all three, prints a table and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pretrained", help="a model's folder (the embedded model)")
+    parser.add_argument(
+        "--weights", choices=["float32", "bfloat16"], help="type of the frozen weights (the faster one)"
+    )
     parser.add_argument("--rows", type=int, default=16)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--turns", type=int, default=2)
@@ -97,8 +100,9 @@ def prepare(args: argparse.Namespace, folder: Path) -> Setting:
     from implicit_if.harness.tuning.dtype_trial import faster_type
     from implicit_if.harness.tuning.recipe import load_recipe
 
-    weights, note = faster_type()
-    print(note)
+    chosen, note = faster_type()
+    weights = args.weights or chosen
+    print(f"weights: {args.weights}" if args.weights else note)
 
     answers = load_reference("gemma-3-270m/instruction", load_instructions("builtin"))[: args.rows]
     (folder / "rows.jsonl").write_text(

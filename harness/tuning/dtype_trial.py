@@ -12,27 +12,30 @@ _MARGIN = 1.2
 
 def faster_type() -> tuple[str, str]:
     """The type to compute in, "float32" or "bfloat16", and what was measured, as a sentence; takes half a second."""
-    import torch
-
-    speed = {name: _speed(getattr(torch, name)) for name in ("float32", "bfloat16")}
+    speed = _speeds()
     chosen = "bfloat16" if speed["bfloat16"] > _MARGIN * speed["float32"] else "float32"
     measured = " and ".join(f"{name} at {value:.0f}" for name, value in speed.items())
     return chosen, f"frozen weights are {chosen}: this machine multiplies {measured} GFLOP/s"
 
 
-def _speed(dtype: Any) -> float:
-    """GFLOP per second of one product, the best of at least three."""
+def _speeds() -> dict[str, float]:
+    """GFLOP per second of each type: the best product of 0.4 seconds, in turns, so that other work slows both."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     rows, inner, columns = _SHAPES
-    left = torch.ones(rows, inner, dtype=dtype, device=device)
-    right = torch.ones(columns, inner, dtype=dtype, device=device)
-    best, runs, end = float("inf"), 0, time.monotonic() + 0.2
-    while runs < 3 or time.monotonic() < end:
-        start = time.perf_counter()
-        torch.nn.functional.linear(left, right)
-        if device == "cuda":
-            torch.cuda.synchronize()
-        best, runs = min(best, time.perf_counter() - start), runs + 1
-    return 2e-9 * rows * inner * columns / best
+    factors, best = {}, {}
+    for name in ("float32", "bfloat16"):
+        like: dict[str, Any] = {"dtype": getattr(torch, name), "device": device}
+        factors[name] = torch.ones(rows, inner, **like), torch.ones(columns, inner, **like)
+        best[name] = float("inf")
+    turns, end = 0, time.monotonic() + 0.4
+    while turns < 3 or time.monotonic() < end:
+        for name, pair in factors.items():
+            start = time.perf_counter()
+            torch.nn.functional.linear(*pair)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            best[name] = min(best[name], time.perf_counter() - start)
+        turns += 1
+    return {name: 2e-9 * rows * inner * columns / seconds for name, seconds in best.items()}

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from tuning_runs import Interrupted, assert_same, interrupt_at, weights
 
 from implicit_if.harness.tuning import dtype_trial
@@ -21,8 +20,7 @@ MakeRecipe = Callable[..., Recipe]
 
 
 def measures(monkeypatch: pytest.MonkeyPatch, float32: float, bfloat16: float) -> None:
-    speeds = {torch.float32: float32, torch.bfloat16: bfloat16}
-    monkeypatch.setattr(dtype_trial, "_speed", lambda dtype: speeds[dtype])
+    monkeypatch.setattr(dtype_trial, "_speeds", lambda: {"float32": float32, "bfloat16": bfloat16})
 
 
 @pytest.mark.parametrize(

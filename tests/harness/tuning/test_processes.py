@@ -94,10 +94,12 @@ def test_kill_9_in_the_middle_of_an_epoch(make_recipe: MakeRecipe, tmp_path: Pat
 @pytest.mark.timeout(600)
 def test_two_processes_train_as_one(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
-    for average in ("example", "token"):
+    joined = {"micro_batch": 2, "packing": "padding_free"}
+    for average, train in (("example", {}), ("token", {}), ("example", joined)):
+        one, two = tmp_path / f"one-{average}-{len(train)}", tmp_path / f"two-{average}-{len(train)}"
         save_recipe(path, make_recipe(epochs=2, batch=4, loss_average=average))
-        one, two = tmp_path / f"one-{average}", tmp_path / f"two-{average}"
         finish(start(path, one, 0.0))
+        save_recipe(path, make_recipe(epochs=2, batch=4, loss_average=average, **train))
         launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
         finish(start(path, two, 0.0, launcher, ACCELERATE_USE_CPU="true"))
         assert json.loads((two / "tuning.json").read_text())["training"]["processes"] == 2
