@@ -93,8 +93,8 @@ def check_win_rates(models: list[Model]) -> Iterator[str]:
             "discrete_win_rate": discrete.value,
         }
         theirs = get_winrate([{"preference": p + 1} for p in model.preferences])
-        if plain.n != model.published["n_total"]:
-            yield f"{model.name}: {plain.n} judged rows, published {model.published['n_total']:.0f}"
+        if plain.n_judged != model.published["n_total"]:
+            yield f"{model.name}: {plain.n_judged} judged rows, published {model.published['n_total']:.0f}"
         for metric, value in ours.items():
             assert value is not None
             largest[metric] = max(largest[metric], abs(value - model.published[metric]))
