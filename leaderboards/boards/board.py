@@ -79,8 +79,9 @@ def _board(key: BoardKey, rows: Sequence[Row]) -> Board:
     warnings = control_warnings(rows)
     if (backend := backend_of(key.judge)) is not None and backend.caution:
         warnings.insert(0, backend.caution)
-    lc_notes = ((row.id, row.lc and departure(row.win_rate.value, row.lc)) for row in rows)
-    warnings += [f"{name}: {note}." for name, note in lc_notes if note]
+    if far := [row.label for row in rows if row.lc and departure(row.win_rate.value, row.lc)]:
+        shown = ", ".join(far[:5]) + (f" and {len(far) - 5} more" if len(far) > 5 else "")
+        warnings.append(f"LC differs from the win rate by more than LC's interval: {shown}. There lengths decide.")
     warnings += [f"{member.id}: {note}" for row in rows for member in row.members for note in member.notes]
     if any(row.badge == "self-reported" for row in rows):
         warnings.append("self-reported rows were not recomputed: they have no tie group.")

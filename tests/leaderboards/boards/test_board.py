@@ -267,7 +267,7 @@ def test_the_embedded_judge_is_labelled_and_notes_are_passed_on() -> None:
     assert "not AlpacaEval win rates" in board.warnings[0]
     assert "acme__parrot/v1: a maintainer's rerun does not agree" in board.warnings
     (warning,) = only_board(make_verified(judge={"name": "longest"})).warnings
-    assert warning.startswith("acme__parrot/v1: LC 25.0 differs from the win rate 50.0 by more than its interval [")
+    assert warning == "LC differs from the win rate by more than LC's interval: rules paper. There lengths decide."
 
 
 def test_controls_and_self_reported_rows_have_no_tie_group() -> None:
