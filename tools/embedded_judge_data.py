@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from answer_corruptions import KINDS, WORTHLESS, Case, corrupt
 
-from implicit_if.harness.controls import CONSTANT, CONTROLS
+from implicit_if.harness.controls import CONTROLS, control_answers
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.storage import sha256_file
 
@@ -153,17 +153,14 @@ def _families(key: tuple[str, str]) -> frozenset[str]:
 
 
 def control_pairs(data: Data) -> Iterator[Pair]:
-    """Answers that deserve no win, against both references, and the longer of the first two weak models' answers."""
+    """The controls against both references; those that are made of real answers take the first two weak models'."""
     weak = sorted(key for key in data.answers if key[0] == "ae1")[:2]
+    texts = {str(index): text for index, text in data.instructions.items()}
+    sides = tuple({key: data.answers[model].get(int(key), "") for key in texts} for model in weak)
+    controls = {name: control_answers(name, texts, sides) for name in CONTROLS}
     for name, reference in data.references.items():
         for index, other in sorted(reference.items()):
-            longest = max((data.answers[key].get(index, "") for key in weak), key=len)
-            controls = {
-                "empty answer": "",
-                CONTROLS["constant"]: CONSTANT,
-                "echo of the instruction": data.instructions[index],
-                f"longest of {' and '.join(key[1] for key in weak)}": longest,
-            }
-            for kind, answer in controls.items():
-                families = frozenset(family(key[1]) for key in weak) if answer is longest else frozenset()
-                yield Pair("control", kind, name, index, answer, other, 0.0, families)
+            for control, answers in controls.items():
+                of_models = control in ("other_instruction", "longest_of_two")
+                families = frozenset(family(model[1]) for model in weak) if of_models else frozenset()
+                yield Pair("control", CONTROLS[control], name, index, answers[str(index)], other, 0.0, families)
