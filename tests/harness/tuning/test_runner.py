@@ -188,7 +188,9 @@ def test_a_model_that_was_saved_wrong_is_not_finished(
     tune(make_recipe(), tmp_path / "out")
 
 
-@pytest.mark.parametrize("train", [{}, {"lora": {"r": 2}}, {"packing": "packed", "loss_average": "token"}])
+@pytest.mark.parametrize(
+    "train", [{}, {"lora": {"r": 2}}, {"packing": "packed"}, {"packing": "padding_free", "micro_batch": 2}]
+)
 def test_held_out_rows_are_not_trained_on_and_their_loss_is_told(
     make_recipe: MakeRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str], train: Any
 ) -> None:
