@@ -39,6 +39,7 @@ class Backend(BaseModel):
         length_priors: Priors of single arguments that have another one.
         offline: True if this package alone gives every verdict again, without options; the module then has a function
             `fingerprint()`.
+        reads_instruction: False if its verdicts depend on the answers alone.
         reread: "module:function" of a function `reread(raw) -> (low, high) | None`: which preferences for the first
             answer may follow from what an annotation keeps of the judge's words; empty if it cannot be told.
         caution: What stands above every board that it judged.
@@ -56,6 +57,7 @@ class Backend(BaseModel):
     length_prior: str = "weak"
     length_priors: dict[str, str] = {}
     offline: bool = False
+    reads_instruction: bool = True
     reread: str = ""
     caution: str = ""
     card: dict[str, Any] = {}

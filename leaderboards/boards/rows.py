@@ -169,7 +169,9 @@ def _row(key: BoardKey, members: Sequence[Verified]) -> Row:
 def _over_seeds(row: Row, key: BoardKey) -> Row:
     preferences = np.stack([member.preferences for member in row.members])
     summary = stats.over_seeds(preferences, row.first.instruction_ids, n_expected=key.n)
-    win_rate = _rounded(summary.estimate.signed(key.signature()))
+    asked = row.win_rate.settings.system_instruction
+    plain, with_lc = (replace(key.signature(lc=lc), system_instruction=asked) for lc in (False, True))
+    win_rate = _rounded(summary.estimate.signed(plain))
     lc, lc_sd = None, None
     controlled = [m.scores.get("length_controlled_win_rate") for m in row.members]
     values = [score.value for score in controlled if score is not None and score.value is not None]
@@ -180,9 +182,9 @@ def _over_seeds(row: Row, key: BoardKey) -> Row:
             for m in row.members
         ]
         over = length_controlled_over_seeds(models, n_expected=key.n)
-        lc, lc_sd = _rounded(over.estimate.signed(key.signature(lc=True))), _round(over.sd)
+        lc, lc_sd = _rounded(over.estimate.signed(with_lc)), _round(over.sd)
     elif len(values) == len(row.members):  # by an estimator that is not known here: there is no interval over seeds
-        update = {"value": float(np.mean(values)), "interval": None, "signature": key.signature(lc=True)}
+        update = {"value": float(np.mean(values)), "interval": None, "signature": with_lc}
         lc, lc_sd = _rounded(win_rate.model_copy(update=update)), _round(float(np.std(values, ddof=1)))
     return replace(row, win_rate=win_rate, win_rate_sd=_round(summary.sd), lc=lc, lc_sd=lc_sd, preferences=preferences)
 

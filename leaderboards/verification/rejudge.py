@@ -14,7 +14,7 @@ from implicit_if.harness.instructions import load_instructions
 from implicit_if.harness.judging.judgement import Judgement
 from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.judging.protocol import Judge
-from implicit_if.harness.judging.registry import get_judge, offline_judges
+from implicit_if.harness.judging.registry import backend_of, get_judge, offline_judges
 from implicit_if.harness.judging.runner import annotate
 from implicit_if.harness.storage import atomic_write, cache_dir, json_bytes, sha256_json
 from implicit_if.leaderboards.submission import read
@@ -36,7 +36,8 @@ def judged_again(name: str, fingerprint: str, pairs: Sequence[Pair], stored: Seq
     """
     if offline_judges().get(name) != fingerprint:
         return None
-    if name != "longest" and not all(pair.instruction for pair in pairs):
+    backend = backend_of(name)
+    if (backend is None or backend.reads_instruction) and not all(pair.instruction for pair in pairs):
         return None
     rows = [
         [pair.instruction_id, pair.system.output, pair.reference.output, value]

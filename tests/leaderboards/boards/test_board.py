@@ -18,6 +18,7 @@ from implicit_if.harness.comparing import cli as compare_command
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging import cli as judge_command
 from implicit_if.harness.outputs import save_outputs
+from implicit_if.harness.storage import sha256_json
 from implicit_if.leaderboards.boards.board import Board, make_boards
 from implicit_if.leaderboards.boards.board_key import load_families
 from implicit_if.leaderboards.verification.result import Verified
@@ -290,3 +291,34 @@ def test_other_instructions_under_one_revision_are_an_error() -> None:
     other = tuple(sorted([*IDS[1:], "f" * 16]))
     with pytest.raises(UserError, match=r"a__one.*a__two|a__two.*a__one"):
         only_board(make_verified("a/one"), make_verified("a/two", ids=other))
+
+
+def test_several_tasks_are_on_boards_of_their_own() -> None:
+    first, other = make_verified("a/b"), make_verified("a/b", "v2", task="mt_winrate")
+    boards = [board for board, _ in make_boards([first, other], {})]
+    assert [board.key.task for board in boards] == ["alpaca_winrate", "mt_winrate"]
+    assert [str(board.key.signature()).partition("|")[0] for board in boards] == [
+        "task:alpaca_winrate",
+        "task:mt_winrate",
+    ]
+    old = [getattr(boards[0].key, name) for name in boards[0].key.__dataclass_fields__ if name != "task"]
+    assert boards[0].key.slug == sha256_json(old)[:12]  # as version 0.1 named its files
+    assert boards[0].key.slug != boards[1].key.slug
+
+
+def test_a_row_over_seeds_names_the_system_instruction() -> None:
+    seeds = [make_verified("a/s", f"v{i}", system={"kind": "response", "seed": i}) for i in (1, 2)]
+    asked = [
+        dataclasses.replace(
+            one,
+            scores={
+                name: score.signed(dataclasses.replace(score.settings, system_instruction="0123abcd"))
+                for name, score in one.scores.items()
+            },
+        )
+        for one in seeds
+    ]
+    (row,) = only_board(*asked).rows
+    assert row.win_rate.settings.system_instruction == "0123abcd"
+    assert row.lc is not None
+    assert row.lc.settings.system_instruction == "0123abcd"

@@ -153,3 +153,14 @@ def test_a_rerun_agrees_within_the_interval() -> None:
     assert within(score(48.0, None), score(48.0, None))
     assert not within(score(48.1, None), score(48.0, None))
     assert not within(score(None, None), score(48.0, (40.0, 50.0)))
+
+
+def test_metadata_of_version_1_are_of_the_first_task() -> None:
+    old = {**valid(), "schema_version": 1}
+    del old["task"]
+    migrated = Metadata.model_validate(migrate(old))
+    assert (migrated.schema_version, migrated.task) == (2, "alpaca_winrate")
+    with pytest.raises(ValidationError, match="Input should be 2"):
+        Metadata.model_validate({**old, "task": "x"})
+    with pytest.raises(ValidationError, match="task"):
+        Metadata.model_validate({**valid(), "task": "../evil"})
