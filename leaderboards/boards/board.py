@@ -79,7 +79,8 @@ def _board(key: BoardKey, rows: Sequence[Row]) -> Board:
     warnings = control_warnings(rows)
     if (backend := backend_of(key.judge)) is not None and backend.caution:
         warnings.insert(0, backend.caution)
-    if far := [row.label for row in rows if row.lc and departure(row.win_rate.value, row.lc)]:
+    real = [row for row in rows if not row.is_control]
+    if far := [row.label for row in real if row.lc and departure(row.win_rate.value, row.lc)]:
         shown = ", ".join(far[:5]) + (f" and {len(far) - 5} more" if len(far) > 5 else "")
         warnings.append(f"LC differs from the win rate by more than LC's interval: {shown}. There lengths decide.")
     warnings += [f"{member.id}: {note}" for row in rows for member in row.members for note in member.notes]
