@@ -162,6 +162,27 @@ def read_rows(path: str | os.PathLike[str], expected: str) -> Iterator[tuple[str
     raise_all(faults, path)
 
 
+def read_yaml(path: str | os.PathLike[str], expected: str) -> dict[str, Any]:
+    """The keys and values of a YAML file; arguments as in `read_json`.
+
+    Raises:
+        UserError: If the file is missing, cannot be read, is not YAML in UTF-8, or has no keys that are texts.
+    """
+    import yaml
+
+    with _readable(path, expected):
+        text = Path(path).read_text(encoding="utf-8-sig")
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read as YAML ({error}). Expected {expected}.") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: found {type(value).__name__}, expected keys and values: {expected}.")
+    if odd := [key for key in value if not isinstance(key, str)]:
+        raise UserError(f"{path}: the key {odd[0]!r} is no text. Expected {expected}.")
+    return value
+
+
 @contextlib.contextmanager
 def _readable(path: str | os.PathLike[str], expected: str) -> Iterator[None]:
     try:

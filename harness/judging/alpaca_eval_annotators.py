@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from implicit_if.harness.errors import UserError, unknown_name
+from implicit_if.harness.storage import read_yaml
 
 Api = Literal["chat", "completions", "messages"]
 
@@ -168,13 +169,8 @@ def _find(argument: str) -> Path:
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: cannot be read as YAML ({error}).") from error
-    if not isinstance(content, dict) or not all(isinstance(c, dict) for c in content.values()) or not content:
+    content = read_yaml(path, "an annotator configuration of alpaca-eval")
+    if not all(isinstance(c, dict) for c in content.values()) or not content:
         raise UserError(f"{path}: not an annotator configuration. Expected `name: {{prompt_template: ..., ...}}`.")
     return content
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from implicit_if.harness.errors import UserError, unknown_name
 from implicit_if.harness.judging.protocol import Judge
+from implicit_if.harness.storage import read_yaml
 
 if TYPE_CHECKING:
     from implicit_if.harness.stats.length_control.priors import LengthPrior
@@ -197,19 +199,11 @@ def _plugin(name: str) -> Backend:
 
 
 def _from_yaml(path: Path) -> JudgeSpec:
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(
-            f"judge {path}: no such file. Expected a YAML file or one of: {', '.join(known_judges())}."
-        ) from error
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"judge {path}: cannot be read as YAML ({error}).") from error
-    expected = "Expected `backend: NAME`, `argument: TEXT` if the backend needs one, and the backend's options."
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise UserError(f"judge {path}: found {type(content).__name__}, not named settings. {expected}")
+    expected = "`backend: NAME`, `argument: TEXT` if the backend needs one, and the backend's options"
+    if not os.path.isfile(path):
+        raise UserError(f"judge {path}: no such file. Expected a YAML file or one of: {', '.join(known_judges())}.")
+    content = read_yaml(path, expected)
+    expected = f"Expected {expected}."
     options = dict(content)
     backend, argument = options.pop("backend", None), options.pop("argument", None)
     if not isinstance(backend, str) or not isinstance(argument, str | None):

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from implicit_if.harness.errors import UserError, unknown_name
+from implicit_if.harness.storage import read_yaml
 
 PROFILES = Path(__file__).parent / "profiles"
 SETTINGS = Path(__file__).parent / "settings"
@@ -49,7 +48,7 @@ def profiles() -> dict[str, Profile]:
     """The shipped profiles by name; of each base model, the settings to take by default come first."""
     found = {}
     for path in sorted(PROFILES.glob("*.yaml")):
-        model = _read_yaml(path)
+        model = read_yaml(path, "a recipe, with keys such as data, encoding and train")
         for settings in model.pop("settings"):
             shared, _ = read_extended(SETTINGS / f"{settings}.yaml", SETTINGS)
             values = merge(shared, {key: model[key] for key in ("data", "encoding", "train") if key in model})
@@ -121,19 +120,9 @@ def merge(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: cannot be read as YAML ({error}). Expected a recipe.") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: found {type(content).__name__}, expected keys such as data, encoding and train.")
-    return content
-
-
 def read_extended(path: Path, folder: Path) -> tuple[dict[str, Any], list[str]]:
     """A YAML laid over the shipped one of `folder` that it `extends`, and the names of what it extends."""
-    own = _read_yaml(path)
+    own = read_yaml(path, "a recipe, with keys such as data, encoding and train")
     parent = own.pop("extends", None)
     if parent is None:
         return own, []

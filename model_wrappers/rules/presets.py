@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import os
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-import yaml
-
 from implicit_if.harness.errors import UserError, unknown_name
-from implicit_if.harness.storage import sha256_json
+from implicit_if.harness.storage import read_yaml, sha256_json
 
 _LARGEST = 1e30
 _RANGE = f" between {-_LARGEST:g} and {_LARGEST:g}"
@@ -92,15 +91,11 @@ def load_preset(name_or_path: str | None) -> Preset:
         path = Path(spec).expanduser()
         if path.suffix not in {".yaml", ".yml"}:
             raise unknown_name("rules preset", spec, preset_names(), fix="Or give the path of a YAML file.")
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:  # also a name that is too long for a file
-        raise UserError(
-            f"rules={spec[:200]}: no such file ({error.strerror}). Expected a preset ({', '.join(preset_names())}) or "
-            f"a YAML file."
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{path}: not YAML ({error}). See the shipped presets in {PRESETS} for the shape.") from error
+        if not os.path.isfile(path):  # also a name that is too long for a file
+            raise UserError(
+                f"rules={spec[:200]}: no such file. Expected a preset ({', '.join(preset_names())}) or a YAML file."
+            )
+    data = read_yaml(path, f"a preset of the shape of those in {PRESETS}")
     return _parse(data, path)
 
 

@@ -16,6 +16,7 @@ from implicit_if.harness.storage import (
     jsonl_bytes,
     read_json,
     read_rows,
+    read_yaml,
     write_json,
     yaml_bytes,
 )
@@ -102,3 +103,27 @@ def test_a_disk_that_fills_up_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="full"):
         fill()
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a.json", "old")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: [", "cannot be read as YAML"),
+        (b"[" * 5000, "cannot be read as YAML"),
+        (b"a: !!python/object/apply:os.system ['true']", "cannot be read as YAML"),
+        (b"a: " + b"9" * 5000, "cannot be read as YAML"),
+        (b"\xe4", "cannot be read .*Expected UTF-8: settings"),
+        (b"- a", "found list, expected keys and values: settings"),
+        (b"1: a", "the key 1 is no text"),
+        (b"", "found NoneType"),
+    ],
+)
+def test_damaged_yaml_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "a.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=f"(?s)a.yaml: {message}"):
+        read_yaml(tmp_path / "a.yaml", "settings")
+
+
+def test_yaml_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("a: 1", encoding="utf-8-sig")
+    assert read_yaml(tmp_path / "a.yaml", "settings") == {"a": 1}

@@ -312,7 +312,7 @@ def test_an_unknown_key_in_a_file_is_refused_with_the_nearest(tmp_path: Path) ->
         ("data: [1]", r"data is \[1\], expected keys and values"),
         ("profile: 5", "profile is 5, expected a text"),
         ("base: 5", "base is 5, expected a text"),
-        ("train: {epochs: 1}\n5: 5", "5: Keys should be strings"),
+        ("train: {epochs: 1}\n5: 5", "the key 5 is no text"),
         ("train: {epochs: 1, learning_rate: .inf}", r"train\.learning_rate: Input should be a finite number"),
         ("train: {epochs: 1, clip: .nan}", r"train\.clip: "),
     ],

@@ -53,7 +53,7 @@ def test_bad_changes_are_errors(arguments: tuple[str | None, dict[str, object] |
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[1, 2]", "not a rules preset"),
+        ("[1, 2]", "expected keys and values: a preset"),
         ("name: x\nrules: {a: {function: eos_rump}}", "Did you mean 'eos_ramp'"),
         ("name: x\nrules: {a: {}}", "has no function"),
         ("name: x\nextra: 1\nrules: {}", "unknown key 'extra'"),
@@ -62,12 +62,12 @@ def test_bad_changes_are_errors(arguments: tuple[str | None, dict[str, object] |
         ("name: x\nrules: {a: {function: token_bias, weights: [{weight: 1, strings: [b, b]}]}}", "stands there twice"),
         ("name: x\nrules: {a.b: {function: eos_ramp}}", "may not contain"),
         ("name: x\nrules: {a: {function: eos_ramp, maximum: true}}", "found True, expected float"),
-        ("a: [", "not YAML"),
+        ("a: [", "cannot be read as YAML"),
         ("name: x\nrules: {a: {function: [1]}}", "unknown rule function"),
         ("name: x\nrules: {a: {function: {b: 1}}}", "unknown rule function"),
         ("name: x\nrules: {a: {function: eos_ramp, maximum: .nan}}", "found nan, expected float between"),
         ("name: x\nrules: {a: {function: token_bias, weights: [{weight: .inf, strings: [b]}]}}", "found inf"),
-        ("[" * 5000, "not YAML"),
+        ("[" * 5000, "cannot be read as YAML"),
     ],
 )
 def test_malformed_files_are_errors(tmp_path: Path, text: str, message: str) -> None:
