@@ -135,8 +135,8 @@ def _alpaca_row(one: Verified) -> list[Any]:
     plain, discrete = stats.win_rate(one.preferences), stats.discrete_win_rate(one.preferences)
     controlled = control_length(
         one.preferences,
-        [len(pair.system.output) for pair in pairs],
-        [len(pair.reference.output) for pair in pairs],
+        [len(pair.shown[0]) for pair in pairs],
+        [len(pair.shown[1]) for pair in pairs],
         one.instruction_ids,
         judge_prior=length_prior(one.metadata.judge.name),
         instruction_set=one.metadata.instruction_set.name,

@@ -23,6 +23,7 @@ from implicit_if.harness.outputs import Output
 from implicit_if.harness.stats.length_control.offline_model import LengthModel, length_model
 from implicit_if.harness.stats.length_control.priors import LengthPrior
 from implicit_if.harness.stats.vectors import Floats
+from implicit_if.harness.thoughts import without_thoughts
 
 _SUFFIX = ".annotations.jsonl"
 
@@ -257,8 +258,8 @@ def length_models(
         system.name: [
             length_model(
                 row,
-                [len(answers[i].output) for i in table.ids],
-                [len(reference[i].output) for i in table.ids],
+                [len(without_thoughts(answers[i].output)) for i in table.ids],
+                [len(without_thoughts(reference[i].output)) for i in table.ids],
                 ids=table.ids,
                 prior=prior,
             )

@@ -32,9 +32,14 @@ class Pair:
     system: Output
     reference: Output
 
+    @property
+    def shown(self) -> tuple[str, str]:
+        """The system's and the reference's answer as judges see them: without what the models thought before."""
+        return without_thoughts(self.system.output), without_thoughts(self.reference.output)
+
     def comparison(self, key: str, order: Order) -> Comparison:
-        """The question to a judge in one presentation order, without what the models thought before they answered."""
-        first, second = without_thoughts(self.system.output), without_thoughts(self.reference.output)
+        """The question to a judge in one presentation order."""
+        first, second = self.shown
         if order == "reference_first":
             first, second = second, first
         return Comparison(key, self.instruction, first, second)

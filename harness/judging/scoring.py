@@ -90,8 +90,8 @@ def control_judgement(
     judged = [pair for pair, kept in zip(pairs, judgement.judged, strict=True) if kept]
     return control_length(
         judgement.preferences[judgement.judged],
-        [len(pair.system.output) for pair in judged],
-        [len(pair.reference.output) for pair in judged],
+        [len(pair.shown[0]) for pair in judged],
+        [len(pair.shown[1]) for pair in judged],
         [pair.instruction_id for pair in judged],
         judge_prior=length_prior(judgement.judge),
         instruction_set=instruction_set,

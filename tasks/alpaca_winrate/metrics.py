@@ -17,6 +17,7 @@ from implicit_if.harness.judging.registry import length_prior
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.scores import Score
 from implicit_if.harness.stats.length_control.estimator_choice import control_length
+from implicit_if.harness.thoughts import without_thoughts
 
 NOT_AVAILABLE = "N/A"
 """What lm-eval prints where there is no number."""
@@ -38,8 +39,8 @@ def answer_metrics(
     pair = {
         "instruction_id": output.instruction_id,
         "preference": preference,
-        "system_length": len(output.output),  # characters, as alpaca-eval counts them
-        "reference_length": len(reference.output),
+        "system_length": len(without_thoughts(output.output)),  # characters, as alpaca-eval counts them
+        "reference_length": len(without_thoughts(reference.output)),
     }
     form = {name: measure(output, tuple(tags)) for name, measure in answer_form.MEASURES.items()}
     return {

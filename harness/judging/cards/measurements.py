@@ -217,7 +217,7 @@ def _judged(judge: Judging, name: str, pairs: list[Pair]) -> Judgement:
 
 
 def _longer(pair: Pair) -> float:
-    system, reference = len(pair.system.output), len(pair.reference.output)
+    system, reference = map(len, pair.shown)
     return 0.5 if system == reference else float(system > reference)
 
 

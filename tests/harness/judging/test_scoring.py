@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from judging_fakes import FakeJudge, make_pair
 
-from implicit_if.harness.judging import Comparison, Verdict, annotate
-from implicit_if.harness.judging.scoring import score_judgement
+from implicit_if.harness.judging import Comparison, Verdict, annotate, get_judge
+from implicit_if.harness.judging.scoring import control_judgement, score_judgement
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.signature import outputs_sha256
 
@@ -55,3 +56,18 @@ def test_the_signature_hashes_the_reference_answers_that_were_judged(store: Path
     ]
     assert signature.reference_hash == outputs_sha256(answers)[:8]
     assert (signature.n, signature.judge, signature.judge_hash) == (2, "fake", judge.fingerprint[:8])
+
+
+@pytest.mark.filterwarnings("ignore:.*begin with the model's thoughts")
+def test_thoughts_are_no_length(tmp_path: Path) -> None:
+    """A system that thinks at length and answers like another has the other's length-controlled win rate."""
+    plain = [make_pair(n, system="w" * (5 + n % 7), reference="r" * (4 + n % 5)) for n in range(60)]
+    thought = [
+        replace(p, system=p.system.model_copy(update={"output": f"<think>{'hm ' * 500}</think>\n{p.system.output}"}))
+        for p in plain
+    ]
+    judged = [
+        annotate(pairs, get_judge("longest"), tmp_path / f"{i}.jsonl") for i, pairs in enumerate((plain, thought))
+    ]
+    lcs = [control_judgement(j, p, "mine").estimate.value for j, p in zip(judged, (plain, thought), strict=True)]
+    assert lcs[0] == lcs[1]
