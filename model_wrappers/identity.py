@@ -18,7 +18,9 @@ class Identity:
     _keeps_requests = False
 
     def describe(self, rules: Any = ...) -> dict[str, Any]:
-        """The system that answers: `product`, its name, and `system`, its kind and settings.
+        """The system that answers: `product`, its name, and `system`, its kind, settings and hashes of their content.
+
+        Answers are remembered by it, so what shapes them must be in it.
 
         Args:
             rules: The `rules` generation argument of a request, or `...` where there is none.

@@ -50,10 +50,6 @@ class ImplicitLM(LoadedLM):
         """Whether requests with this `rules` argument are answered by the unchanged base model."""
         return True
 
-    def product_key(self, rules: Any) -> Any:
-        """What distinguishes the products of requests with this `rules` argument, as JSON can hold it."""
-        return self.product_name
-
     # ------------------------------------------------------------------ generation
     def _detect_batch_size(self, requests: Any = None, pos: int = 0) -> int:
         if self.device.type == "cpu":  # lm-eval's probe fills the longest context and gigabytes of logits
@@ -152,7 +148,7 @@ class ImplicitLM(LoadedLM):
 
     def memory(self, path: Path, rules: Any, settings: Mapping[str, Any]) -> AnswerMemory:
         """A file of answers to requests with these arguments; answers of another model or version do not count."""
-        made_by = [self.base_identity, self.product_key(rules), dict(settings), __version__]
+        made_by = [self.base_identity, self.describe(rules), dict(settings), __version__]
         return AnswerMemory(path if self.base_identity else None, made_by)
 
     def _label(self, rules: Any) -> str:

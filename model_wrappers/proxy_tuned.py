@@ -99,12 +99,7 @@ class ProxyTuned(RulesPoE):
         names = "-".join(Path(path).name for path in self._paths.values())
         shift = f"proxy:{names},alpha={self.alpha:g}@{sha256_json(self._shift_key)[:8]}"
         name = f"{shift}+{own['product']}" if self.rules else shift
-        return {"product": name, "system": own["system"] | {"kind": "proxy", "alpha": self.alpha}}
-
-    def product_key(self, rules: Any) -> Any:
-        """The rules, and the shift where it applies."""
-        own = super().product_key(rules)
-        return [self._shift_key, own] if rules is ... else own
+        return {"product": name, "system": own["system"] | {"kind": "proxy", "shift": self._shift_key}}
 
     def is_plain(self, rules: Any) -> bool:
         """Whether a request asks for the base model without shift and rules."""

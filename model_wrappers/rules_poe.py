@@ -68,11 +68,6 @@ class RulesPoE(WithRules, ImplicitLM):
         """Whether no rule is left."""
         return not self.bound_rules(rules)
 
-    def product_key(self, rules: Any) -> Any:
-        """What the rules do, and the strings that were left out."""
-        bound = self.bound_rules(rules)
-        return [bound.preset.sha256, list(bound.missing)]
-
     def processors_for(self, rules: Any, contexts: list[str], prompts: Prompts) -> ProcessorFactory | None:
         """The rules' processor for the rows that are still growing."""
         bound = self.bound_rules(rules)

@@ -154,11 +154,7 @@ class Urial(ImplicitLM):
         if self.is_plain(rules):
             return super().describe(rules)
         name = f"urial:{self.prefix.name}@{self.prefix.sha256[:8]}"
-        return {"product": name, "system": {"kind": "urial", "prefix": self.prefix.name}}
-
-    def product_key(self, rules: Any) -> Any:
-        """The prefix's hash, or None for the plain model."""
-        return None if self.is_plain(rules) else self.prefix.sha256
+        return {"product": name, "system": {"kind": "urial", "prefix": self.prefix.name, "sha256": self.prefix.sha256}}
 
     def is_plain(self, rules: Any) -> bool:
         """Whether a request asks for the base model itself, by rules="none".

@@ -68,7 +68,7 @@ class Preset:
         if not self.rules:
             return {"kind": "base"}
         preset = {"preset": self.origin or self.name, "without": list(self.without), "changes": dict(self.changes)}
-        return {"kind": "rules"} | preset
+        return {"kind": "rules"} | preset | {"sha256": self.sha256}
 
 
 def preset_names() -> list[str]:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.generation import Generation
+from implicit_if.model_wrappers.rules.presets import customise, load_preset
 from implicit_if.model_wrappers.rules_poe import RulesPoE
 from implicit_if.model_wrappers.urial import Urial
 
@@ -44,6 +45,11 @@ def closing_folder(tiny_model_folder: str) -> str:
 
 def rules_poe(folder: str, **kwargs: Any) -> RulesPoE:
     return RulesPoE(folder, dtype="float32", device="cpu", batch_size=4, **kwargs)
+
+
+def data_of(name: str, without: list[str], changes: dict[str, Any]) -> dict[str, Any]:
+    digest = customise(load_preset(name), "+".join(without), changes).sha256
+    return {"kind": "rules", "preset": name, "without": without, "changes": changes, "sha256": digest}
 
 
 @pytest.fixture
@@ -120,7 +126,7 @@ def test_an_answer_carries_who_made_it_also_from_memory_and_in_a_copy(tiny_model
         assert own.maker is not None
         assert base.maker is not None
         assert own.maker.name.startswith("rules:reference@")
-        assert own.maker.model["system"] == {"kind": "rules", "preset": "reference", "without": [], "changes": {}}
+        assert own.maker.model["system"] == data_of("reference", [], {})
         assert base.maker.model["system"] == {"kind": "base"}
         assert base.maker.model["model_identity"] == model.base_identity
     assert copy.deepcopy(own).maker == own.maker
@@ -130,9 +136,11 @@ def test_a_presets_hyphens_are_part_of_its_name(tiny_model_folder: str, tmp_path
     path = tmp_path / "own.yaml"
     path.write_text(PRESET)
     system = rules_poe(tiny_model_folder, rules=str(path), drop="eos").get_model_info()["system"]
+    hashes = system.pop("sha256"), data_of("paper", [], {})["sha256"]
     assert system == {"kind": "rules", "preset": "no-hello", "without": ["eos"], "changes": {}}
+    assert hashes[0] != hashes[1]
     changed = rules_poe(tiny_model_folder, **{"eos.maximum": 10}).get_model_info()["system"]
-    assert changed == {"kind": "rules", "preset": "paper", "without": [], "changes": {"eos.maximum": 10}}
+    assert changed == data_of("paper", [], {"eos.maximum": 10})
 
 
 def changed_tokenizer(folder: Path) -> None:

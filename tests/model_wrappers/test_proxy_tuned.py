@@ -201,7 +201,7 @@ def test_alpha_zero_is_the_base_and_rules_none_asks_for_it(model: ProxyTuned, fo
 def test_own_answers_are_never_taken_for_the_bases(model: ProxyTuned) -> None:
     generate(model)
     assert not (cache_dir() / "base-answers").exists()
-    assert model.product_key(...) != model.product_key("none")
+    assert model.describe(...) != model.describe("none")
 
 
 # ---------------------------------------------------------------------- likelihood

@@ -195,7 +195,7 @@ def test_tasks_are_told_to_give_bare_instructions(closing_folder: str, tiny_pref
 def test_results_name_the_prefix(closing_folder: str, tiny_prefix: str) -> None:
     model = wrapper(closing_folder, tiny_prefix)
     assert model.get_model_info()["product"] == f"urial:tiny@{load_prefix(tiny_prefix).sha256[:8]}"
-    assert json.dumps(model.product_key(...)) != json.dumps(model.product_key("none"))
+    assert json.dumps(model.describe(...)) != json.dumps(model.describe("none"))
 
 
 def test_what_a_prefix_cannot_do_is_refused(closing_folder: str, tiny_prefix: str) -> None:
