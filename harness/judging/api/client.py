@@ -1,7 +1,7 @@
 """One HTTP client for every API judge: shared connections, pacing, retries, and faults told apart.
 
 A fault is one of three: transient (it is asked again), this request's own (`Rejected`, `Unanswered`: no verdict on
-one comparison), or everyone's (`JudgeError`: asking on would not mend it).
+one comparison), or everyone's (`JudgeError`: asking on would not help).
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class Dialect(Protocol):
     """What differs between APIs and protocols.
 
     Attributes:
-        remedy: What may mend answers without a verdict; see `Verdict`.
+        remedy: What may help where answers hold no verdict; see `Verdict`.
     """
 
     remedy: str

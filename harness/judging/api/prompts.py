@@ -48,7 +48,7 @@ class Prompt:
         try:
             template = environment.from_string(self.source)
         except TemplateSyntaxError as error:
-            raise UserError(f"prompt {self.name!r}, line {error.lineno}: {error.message}. Mend it.") from error
+            raise UserError(f"prompt {self.name!r}, line {error.lineno}: {error.message}. Fix it.") from error
         if "user" not in template.blocks:
             raise UserError(
                 f"prompt {self.name!r} has no block 'user'. Expected {{% block user %}}...{{% endblock %}}, and "
@@ -84,7 +84,7 @@ class Prompt:
         try:
             content = "".join(block(self._template.new_context(context))).strip()
         except (TemplateError, ArithmeticError, TypeError, ValueError) as error:
-            raise UserError(f"prompt {self.name!r}, block {role!r}: {error}. Mend the template.") from error
+            raise UserError(f"prompt {self.name!r}, block {role!r}: {error}. Fix the template.") from error
         return {"role": role, "content": content}
 
 

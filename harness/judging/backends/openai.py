@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 _PROBE = Comparison("probe", "What is two plus two?", "Four.", "Five.")
 _MAX_TOKENS = {"logprobs": 4, "text": 512}
 _REMEDIES = {
-    "logprobs": "A model that thinks or talks first needs logprobs=text; else mend the prompt, or lower min_mass.",
+    "logprobs": "A model that thinks or talks first needs logprobs=text; else change the prompt, or lower min_mass.",
     "text": TEXT_REMEDY,
 }
 
@@ -161,7 +161,7 @@ class AutoJudge:
                 return sum(known) if known else None
             obstacles.append(f"with logprobs={option}, {reading.error}")
         raise JudgeError(
-            f"judge {self.name}: the server gave no verdict on a trial question: {'; '.join(obstacles)}. Mend the "
+            f"judge {self.name}: the server gave no verdict on a trial question: {'; '.join(obstacles)}. Change the "
             f"options (a larger max_tokens, another prompt), or set logprobs=text or required to ask all the same."
         )
 

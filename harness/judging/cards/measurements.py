@@ -210,7 +210,7 @@ def _judged(judge: Judging, name: str, pairs: list[Pair]) -> Judgement:
             + (
                 "Fill in the sheet of these pairs; the judge human with --sheet FOLDER, a new one, writes it."
                 if people
-                else "Mend that and run the same command again."
+                else "Fix that and run the same command again."
             )
         )
     return judgement
