@@ -48,7 +48,7 @@ def test_every_name_is_there_and_named_on_the_page() -> None:
         _ = iif.juge  # type: ignore[attr-defined]
 
 
-def test_importing_loads_nothing_and_judging_no_model_library() -> None:
+def test_importing_loads_nothing_and_judging_no_model_library(tmp_path: Path) -> None:
     code = (
         "import sys, implicit_if as iif\n"
         "assert not {'torch', 'numpy', 'pydantic', 'yaml', 'implicit_if.harness'} & set(sys.modules)\n"
@@ -56,7 +56,7 @@ def test_importing_loads_nothing_and_judging_no_model_library() -> None:
         "assert run.scores['win_rate'].value == 0\n"
         "assert not {'torch', 'transformers', 'lm_eval', 'datasets', 'pandas'} & set(sys.modules)\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT / "tests")
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
 
 
 @pytest.mark.parametrize(
