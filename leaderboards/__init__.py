@@ -1,11 +1,12 @@
 """Submissions, their verification, and the boards made from them.
 
-submission/     a submission's folder: format, reading, writing
-verification/   whether its numbers follow from its answers and verdicts
-submitting/     from a run's files to a submission
+submission/     a submission's folder: its format, read without trust
+verification/   whether its numbers follow from its answers and verdicts; verdicts judged again, copies, names
+submitting/     from a run's files to a submission's
 boards/         rows, tables and figures
 site/           the page
 exports         submissions in other tools' forms
-rerun           makes a submission's answers anew
-commands/       `submit`, `verify`, `rerun`, `export`, `leaderboard`
+rerun           generates a submission's answers again
+commands/       `submit`, `verify`, `rerun`, `audit-verdicts`, `export`, `leaderboard`
+submissions/    the submissions themselves; references that they share are in `references/`, by hash
 """

@@ -1,4 +1,4 @@
-"""A maintainer makes a submission's answers anew: what may be run is a short list, the rest of its metadata is data.
+"""A maintainer generates a submission's answers again: what may be run is a short list, all else is data.
 
 The command line is built from checked parts only. Weights are loaded from safetensors, code in a model's repository is
 never run, and a model must be named on the hub: a path would be one of this machine.

@@ -1,4 +1,4 @@
-"""`implicit-if rerun`: a maintainer makes a submission's answers anew and records whether its win rate holds."""
+"""`implicit-if rerun`: a maintainer generates a submission's answers again and records whether its win rate holds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from implicit_if.harness.cli import name_values
 
-HELP = "make a submission's answers anew with lm_eval and record whether its win rate holds (maintainers)"
+HELP = "generate a submission's answers again with lm_eval and record whether its win rate holds (maintainers)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,1 +1,1 @@
-"""A submission's folder: its format, and reading and writing it."""
+"""A submission's folder: its format, and how it is read."""

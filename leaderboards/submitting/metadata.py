@@ -58,7 +58,7 @@ def align(source: Source, instructions: InstructionSet | None) -> tuple[list[Out
         if not output.output.isascii() and any("\ud800" <= c <= "\udfff" for c in output.output):
             raise UserError(
                 f"the answer of {output.generator!r} to instruction {output.instruction_id} holds half of a surrogate "
-                f"pair, which is not text. Mend that answer and judge it again."
+                f"pair, which is not text. Correct that answer and judge it again."
             )
     subsets = {o.instruction_id: o.dataset for o in system}  # not every kind of source notes it with the reference
     answered = {o.instruction_id for o in reference}

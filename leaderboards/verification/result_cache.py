@@ -26,7 +26,7 @@ _SOURCES = (".py", ".json", ".jsonl", ".jinja", ".yaml")
 
 @cache
 def code_sha256() -> str:
-    """Hex sha256 over the source of everything that shapes a verification: another version verifies anew."""
+    """Hex sha256 over the source of everything that shapes a verification: another version verifies again."""
     harness = Path(str(stats.__file__)).parents[1]
     files = {
         harness / name
