@@ -8,5 +8,4 @@ site/           the page
 exports         submissions in other tools' forms
 rerun           generates a submission's answers again
 commands/       `submit`, `verify`, `rerun`, `audit-verdicts`, `export`, `leaderboard`
-submissions/    the submissions themselves; references that they share are in `references/`, by hash
 """
