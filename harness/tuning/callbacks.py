@@ -38,7 +38,7 @@ class StopOnSignal(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         asked = torch.tensor(int(self._asked), device=args.device)
-        if torch.distributed.is_initialized():
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
         if asked:
             control.should_save = control.should_training_stop = True

@@ -19,7 +19,7 @@ def faster_type() -> tuple[str, str]:
 
 
 def _speeds() -> dict[str, float]:
-    """GFLOP per second of each type: the best product of 0.4 seconds, in turns, so that other work slows both."""
+    """GFLOP per second of each type: the best product of 0.4 seconds, in turns, so that other work slows both alike."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
