@@ -112,7 +112,10 @@ def prepare(recipe: Recipe, model_path: str | Path, ask: Ask | None = None, rows
         rows.conversations, decisions = remove_rephrasing(rows.conversations, recipe.data.rephrasing, ask)
         flagged = len({d.where for d in decisions if d.rephrases})
         left_out = list(dict.fromkeys(d.where for d in decisions if d.outcome == "left out"))
-        detector = "the lexical rule" if ask is None else recipe.data.rephrasing_model or "the model"
+        names = {"published": "GPT-4's published verdicts", "lexical": "the lexical rule"}
+        detector = " and ".join(
+            sorted({names.get(d.by, recipe.data.rephrasing_model or "the model") for d in decisions})
+        )
         without = f"; {len(left_out)} are left out for it ({places(left_out, None)})" if left_out else ""
         notes.append(f"{flagged} of {before} rows begin by rephrasing, says {detector}{without}")
     if recipe.data.drop_instructions:

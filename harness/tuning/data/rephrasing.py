@@ -1,8 +1,9 @@
 """Which answers begin by rephrasing their instruction (paper, appendix C), and removing that beginning.
 
 Response tuning never shows an instruction, but an answer that opens with "Here is a recipe for tiramisu:" still tells
-it. The paper asked GPT-4 (99 of LIMA's 1030 rows); here a model is asked where one is given, else a lexical rule whose
-every decision can be read in `rephrasing.jsonl`.
+it. The paper asked GPT-4: of LIMA, its published verdicts are used (`lima_rephrasing.json`: hashes and row numbers, no
+text). Other answers are decided by a model where one is given, else by a lexical rule; every decision can be read in
+`rephrasing.jsonl`.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.storage import atomic_write
+from implicit_if.harness.storage import atomic_write, sha256_text
 from implicit_if.harness.tuning.data.conversations import Conversation
 from implicit_if.harness.tuning.data.row_formats import Message
 
@@ -35,6 +37,9 @@ Response:
 
 REMINDER = "Does the response begin by restating or rephrasing the instruction? Answer #### YES or #### NO."
 """What follows an answer without a verdict."""
+
+PUBLISHED = Path(__file__).with_name("lima_rephrasing.json")
+"""GPT-4's verdicts on LIMA's answers, from the paper's released code: "flagged" by row and message, both from 0."""
 
 Outcome = Literal["kept", "cut", "left out"]
 
@@ -67,7 +72,7 @@ class Decision:
         shared: Content words that the opening shares with the instruction.
         share: Their share of the opening's content words, in [0, 1]; 0 if it has none.
         rephrases: The verdict.
-        by: "lexical" or "model".
+        by: "published" (`PUBLISHED`), "lexical" or "model".
         outcome: What became of the answer: "kept", "cut" (its opening), or "left out" with its conversation.
     """
 
@@ -77,7 +82,7 @@ class Decision:
     shared: list[str]
     share: float
     rephrases: bool
-    by: Literal["lexical", "model"]
+    by: Literal["published", "lexical", "model"]
     outcome: Outcome = "kept"
 
 
@@ -94,7 +99,7 @@ def first_sentence(answer: str) -> str:
 
 
 def decide(where: str, turn: int, instruction: str, answer: str) -> Decision:
-    """Whether an answer begins by rephrasing its instruction, by the lexical rule.
+    """Whether an answer begins by rephrasing its instruction: as published for LIMA's, else by the lexical rule.
 
     The rule: the first sentence shares at least two content words with the instruction, and they make up 70 %
     of its content words, or 25 % where it opens with a formula such as "Here is". The shares were set so that about as
@@ -107,7 +112,20 @@ def decide(where: str, turn: int, instruction: str, answer: str) -> Decision:
     share = len(shared) / len(words) if words else 0.0
     enough = OPENING_SHARE if _OPENING.match(opening) else MIN_SHARE
     verdict = len(shared) >= MIN_SHARED and share >= enough
-    return Decision(where, turn, opening, shared, round(share, 3), verdict, "lexical")
+    published = _published().get(answer_key(instruction, answer))
+    decision = Decision(where, turn, opening, shared, round(share, 3), verdict, "lexical")
+    return decision if published is None else replace(decision, rephrases=published, by="published")
+
+
+def answer_key(instruction: str, answer: str) -> str:
+    """The first 16 hex digits of the sha256 of an instruction and its answer, as `PUBLISHED` names them."""
+    return sha256_text(f"{instruction.strip()}\n\0\n{answer.strip()}")[:16]
+
+
+@cache
+def _published() -> dict[str, bool]:
+    verdicts = json.loads(PUBLISHED.read_text(encoding="utf-8"))
+    return dict.fromkeys(verdicts["others"], False) | dict.fromkeys(verdicts["flagged"].values(), True)
 
 
 def remove_rephrasing(
@@ -119,7 +137,7 @@ def remove_rephrasing(
         conversations: With their instructions still in place.
         action: "cut" removes the rephrasing sentence, and leaves the conversation out where nothing else remains;
             "drop" leaves it out at once.
-        ask: A language model; None uses the lexical rule.
+        ask: A language model; None uses the published verdicts, and the lexical rule for answers without one.
 
     Returns:
         The conversations that remain, and every decision with its outcome.

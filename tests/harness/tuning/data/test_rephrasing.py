@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +10,15 @@ from pathlib import Path
 import pytest
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.tuning.data import rephrasing
 from implicit_if.harness.tuning.data.conversations import Conversation
-from implicit_if.harness.tuning.data.rephrasing import decide, first_sentence, remove_rephrasing, save_decisions
+from implicit_if.harness.tuning.data.rephrasing import (
+    PUBLISHED,
+    decide,
+    first_sentence,
+    remove_rephrasing,
+    save_decisions,
+)
 
 REPHRASED = [
     ("Give me a recipe for plum cake.", "Sure! Here is a recipe for plum cake:\n\nTake plums.", "Take plums."),
@@ -133,3 +141,32 @@ def test_a_model_decides_where_one_is_given() -> None:
     assert "Name two rivers." in seen[0]
     with pytest.raises(UserError, match=r"row 0: the model answered 'maybe', expected it to end with #### YES"):
         remove_rephrasing([conversation(*PLAIN[2])], "drop", lambda _: ["maybe"])
+
+
+def test_the_published_verdicts_are_99_answers_in_98_rows_without_any_text() -> None:
+    published = json.loads(PUBLISHED.read_text(encoding="utf-8"))
+    places = [place.split(".") for place in published["flagged"]]
+    assert len(places) == 99
+    assert len({row for row, _ in places}) == 98
+    assert all(0 < int(row) < 1030 and int(message) % 2 for row, message in places)
+    hashes = [*published["flagged"].values(), *published["others"]]
+    assert len(set(hashes)) == len(hashes) == 1083  # answers of 1029 rows, 30 of them with several turns
+    assert all(len(h) == 16 and not set(h) - set("0123456789abcdef") for h in hashes)
+
+
+@pytest.mark.parametrize("flagged", [True, False])
+def test_a_published_verdict_comes_before_the_rule(
+    flagged: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instruction, answer, _ = REPHRASED[0] if not flagged else (*PLAIN[0], "")
+    key = hashlib.sha256(f"{instruction}\n\0\n{answer}".encode()).hexdigest()[:16]
+    verdicts = {"flagged": {"7.1": key} if flagged else {}, "others": [] if flagged else [key]}
+    (tmp_path / "published.json").write_text(json.dumps(verdicts))
+    monkeypatch.setattr(rephrasing, "PUBLISHED", tmp_path / "published.json")
+    rephrasing._published.cache_clear()
+    try:
+        decision = decide("row 7", 1, f" {instruction}\n", answer)
+        assert (decision.rephrases, decision.by) == (flagged, "published")
+        assert decide("row 8", 1, *PLAIN[1]).by == "lexical"
+    finally:
+        rephrasing._published.cache_clear()
