@@ -62,6 +62,14 @@ class AlpacaWinrate(ConfigurableTask):
         config = {k: v for k, v in (config or {}).items() if k != "class"}
         config["metric_list"] = metric_list(self._score)
         config["process_results"] = self._judged_elsewhere  # lm-eval looks metric names up unless this is callable
+        # without `until`, lm-eval would cut answers at their first blank line
+        config["generation_kwargs"] = {"until": [], "do_sample": False} | (config.get("generation_kwargs") or {})
+        filters = [f.get("name", "none") for f in config.get("filter_list") or []]
+        if len(filters) > 1:
+            raise UserError(
+                f"filter_list: found {len(filters)} filters ({', '.join(map(str, filters))}), expected at most one: an "
+                f"answer is judged once. Make one task a filter."
+            )
         super().__init__(config=config, **kwargs)
         self.settings = Settings.from_metadata(self.config.metadata or {})
         self.judge = self.settings.build_judge()
@@ -200,7 +208,12 @@ class AlpacaWinrate(ConfigurableTask):
         }
         self._record()
 
-    def _output(self, doc: dict[str, Any], answer: str, reference: bool) -> Output:
+    def _output(self, doc: dict[str, Any], answer: Any, reference: bool) -> Output:
+        if not isinstance(answer, str):
+            raise UserError(
+                f"the model's answer to {doc['instruction']!r:.80} is {type(answer).__name__}, expected text. Fix the "
+                f"model class's generate_until, or the task's filter."
+            )
         maker = getattr(answer, "maker", None)
         return Output(
             instruction_id=doc["instruction_id"],

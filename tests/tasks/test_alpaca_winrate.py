@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 from lm_eval import simple_evaluate
+from lm_eval.api.model import LM
+from lm_eval.tasks import TaskManager
 
 from implicit_if.harness import stats
 from implicit_if.harness.annotations import AnnotationStore
@@ -99,6 +101,70 @@ def test_results_record_all_that_shaped_them(tiny_model_folder: str, instruction
     sample = results["samples"]["alpaca_winrate"][0]
     assert sample["arguments"][0][0].startswith("<|A|>\n")
     assert sample["doc"]["output"]["finish_reason"] in {"eos", "length"}
+
+
+class Answers(LM):
+    """A model class that answers from a list, as one outside of this package may."""
+
+    def __init__(self, answers: list[Any]) -> None:
+        super().__init__()
+        self.answers, self.until = answers, [None]
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[Any]:
+        self.until = [request.args[1].get("until") for request in requests]
+        return self.answers[: len(requests)]
+
+    def loglikelihood(self, requests: list[Any], **_: Any) -> Any:
+        raise NotImplementedError
+
+    loglikelihood_rolling = loglikelihood
+
+
+@pytest.mark.parametrize(("answer", "kind"), [(None, "NoneType"), (3, "int"), (["a"], "list")])
+def test_an_answer_that_is_no_text_is_never_judged_as_text(
+    answer: Any, kind: str, instructions: Path, reference: Path
+) -> None:
+    model = Answers(["a", "b", "c", "d", answer])
+    with pytest.raises(UserError, match=f"answer to 'Why.' is {kind}, expected text"):
+        run("", instructions, {"reference": str(reference)}, model=model, model_args=None)
+
+
+def variant(folder: Path, lines: str, instructions: Path, reference: Path) -> Any:
+    """A task manager that knows a user's variant of our task, called `mine`."""
+    ours = "implicit_if.tasks.alpaca_winrate.task"
+    text = f"task: mine\nclass: !function {ours}.AlpacaWinrate\ncustom_dataset: !function {ours}.load_data\n"
+    (folder / "mine.yaml").write_text(
+        f"{text}test_split: eval\noutput_type: generate_until\ndoc_to_target: ''\n{lines}"
+    )
+    told = {"judge": "longest", "instructions": str(instructions), "reference": str(reference)}
+    return TaskManager(include_path=str(folder), include_defaults=False, metadata=told)
+
+
+@pytest.mark.parametrize(
+    ("lines", "until"),
+    [
+        ("", []),
+        ("generation_kwargs: {max_gen_toks: 9}\n", []),
+        ("generation_kwargs: {until: ['##'], max_gen_toks: 9}\n", ["##"]),
+    ],
+)
+def test_answers_of_a_users_task_are_not_cut_at_a_blank_line(
+    lines: str, until: list[str], instructions: Path, reference: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "tasks").mkdir()
+    model, manager = Answers(list("abcde")), variant(tmp_path / "tasks", lines, instructions, reference)
+    run("", instructions, model=model, model_args=None, tasks=["mine"], task_manager=manager, gen_kwargs=None)
+    assert model.until == [until] * 5
+
+
+@pytest.mark.parametrize("second", ["short", "none", "whole"])
+def test_a_task_with_two_filters_is_refused(second: str, instructions: Path, reference: Path, tmp_path: Path) -> None:
+    (tmp_path / "tasks").mkdir()
+    steps = "filter: [{function: take_first}]"
+    lines = f"filter_list: [{{name: whole, {steps}}}, {{name: {second}, {steps}}}]\n"
+    manager = variant(tmp_path / "tasks", lines, instructions, reference)
+    with pytest.raises(UserError, match=f"found 2 filters .whole, {second}., expected at most one"):
+        run("", instructions, model=Answers([]), tasks=["mine"], task_manager=manager)
 
 
 @pytest.mark.filterwarnings("ignore:the system's answers are the reference's")
