@@ -56,15 +56,18 @@ def load_rows(data: Data) -> Rows:
     Raises:
         UserError: For data that cannot be read, and for rows that do not fit: names each row and the field.
     """
+    broken: list[UserError] = []
     if data.path is not None:
-        records, origin, revision = iter(read_file(data.path, null_words(data))), data.path, None
+        records, origin, revision = iter(read_file(data.path, null_words(data), broken)), data.path, None
     else:
         records, revision = fetch(data)
         origin = str(data.repo)
-    conversations, skipped, more = _conversations(data, origin, records)
+    conversations, skipped, more = _conversations(data, origin, records, broken)
     if not conversations:
         raise UserError(f"{origin}: found 0 conversations. Expected rows of the format {data.format!r}.")
-    notes = [f"{skipped} rows have no name and were skipped, as in the paper"] if skipped else []
+    notes = []
+    if skipped:
+        notes.append(f"{len(skipped)} rows have no name and were skipped, as in the paper ({places(skipped, None)})")
     if more:
         notes.append(f"only the first {data.limit} conversations were taken, as data.limit says")
     elif data.limit and len(conversations) < data.limit:
@@ -72,27 +75,44 @@ def load_rows(data: Data) -> Rows:
     return Rows(conversations, origin, revision, data.licence, notes + list(_suspicions(data, conversations)))
 
 
-def _conversations(data: Data, origin: str, records: Iterable[Placed]) -> tuple[list[Conversation], int, bool]:
-    """The conversations, how many rows were skipped, and whether there are more than `data.limit`."""
+def _conversations(
+    data: Data, origin: str, records: Iterable[Placed], broken: list[UserError]
+) -> tuple[list[Conversation], list[str], bool]:
+    """The conversations, where rows were skipped, and whether there are more than `data.limit`."""
     make = row_format(data)
     conversations: list[Conversation] = []
     faults: list[UserError] = []
-    skipped = 0
+    skipped: list[str] = []
+    more = False
     for place, row in records:
         where = f"{origin}, {place}"
         try:
             messages = make(where, row)
             if messages and len(conversations) == data.limit:
-                return conversations, skipped, True
+                more = True
+                break
             if messages:
                 check_messages(where, messages)
                 conversations.append(Conversation(where, messages))
             elif messages is not None:
-                skipped += 1
+                skipped.append(where)
         except UserError as error:
-            faults.append(error)
-    raise_all(faults)
-    return conversations, skipped, False
+            if len(conversations) != data.limit:  # a row past the limit is not used
+                faults.append(error)
+    _raise_both(broken, faults)
+    return conversations, skipped, more
+
+
+def _raise_both(broken: list[UserError], faults: list[UserError]) -> None:
+    """Raises one error for the rows that could not be read and those that do not fit; returns where there are none."""
+    texts = []
+    for group in (broken, faults):
+        try:
+            raise_all(group)
+        except UserError as error:
+            texts.append(str(error))
+    if texts:
+        raise UserError("\n".join(texts))
 
 
 def _suspicions(data: Data, conversations: list[Conversation]) -> Iterable[str]:

@@ -17,13 +17,16 @@ Placed = tuple[str, Record]
 """A row and its place in the file: "line 3" as an editor counts, or "row 3" where a row is no line; from 1."""
 
 
-def read_file(path: str | Path, null_words: Collection[str] = ()) -> list[Placed]:
+def read_file(
+    path: str | Path, null_words: Collection[str] = (), broken: list[UserError] | None = None
+) -> list[Placed]:
     """Reads every row of a data file, with its place.
 
     Args:
         path: `.jsonl` (an object a line), `.json` (a list of objects), `.csv` (a header; every cell is text, empty
             ones are None), `.parquet`, or `.txt`/`.pgn` (rows with one field, `text`, a line each).
         null_words: Texts that a CSV file writes for None.
+        broken: Takes the errors of rows that cannot be read, to be raised with others; None raises them here.
 
     Raises:
         UserError: If the file is missing, of another kind, broken (names every such line) or holds no rows.
@@ -37,13 +40,23 @@ def read_file(path: str | Path, null_words: Collection[str] = ()) -> list[Placed
     reader = _READERS.get(source.suffix.lower())
     if reader is None:
         raise UserError(f"{source}: ends in {source.suffix!r}, expected one of {', '.join(sorted(_READERS))}.")
+    rows: list[Placed] = []
+    faults: list[UserError] = []
     try:
-        read = list(reader(source))
+        for item in reader(source):
+            if isinstance(item, UserError):
+                faults.append(item)
+            else:
+                rows.append(item)
+    except UserError as error:
+        faults.append(error)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{source}: cannot be read ({error}). Expected UTF-8.") from error
-    raise_all([item for item in read if isinstance(item, UserError)])
-    rows = [item for item in read if not isinstance(item, UserError)]
-    if not rows:
+    if broken is None:
+        raise_all(faults)
+    else:
+        broken += faults
+    if not rows and not faults:
         raise UserError(f"{source}: found 0 rows. Expected at least one.")
     if null_words and reader is _csv:
         return [(place, {k: None if v in null_words else v for k, v in row.items()}) for place, row in rows]
@@ -83,8 +96,10 @@ def _header(path: Path, cells: list[str]) -> list[str]:
     twice = sorted({cell for cell in cells if cells.count(cell) > 1})
     if twice:
         raise UserError(f"{path}: the header names {twice[0]!r} twice. Expected every column's own name; rename one.")
-    if len(cells) == 1 and ";" in cells[0]:
-        raise UserError(f"{path}: the header is {cells[0]!r}, one column. Expected commas between columns, not ';'.")
+    if len(cells) == 1 and (wrong := next((mark for mark in ";\t" if mark in cells[0]), None)):
+        raise UserError(
+            f"{path}: the header is {cells[0]!r}, one column. Expected commas between columns, not {wrong!r}."
+        )
     return cells
 
 

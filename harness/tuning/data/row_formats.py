@@ -115,7 +115,9 @@ def _lima(where: str, row: Record) -> list[Message]:
         return _messages(where, row)
     turns = row.get("conversations")
     if not isinstance(turns, list) or not turns or not all(isinstance(turn, str) for turn in turns):
-        raise UserError(f"{where}: 'conversations' is {turns!r:.60}. Expected a list of texts, or 'messages'.")
+        objects = isinstance(turns, list) and any(isinstance(turn, dict) for turn in turns)
+        hint = _SHAREGPT if objects else ""
+        raise UserError(f"{where}: 'conversations' is {turns!r:.60}. Expected a list of texts, or 'messages'.{hint}")
     return [{"role": ("user", "assistant")[n % 2], "content": turn} for n, turn in enumerate(turns)]
 
 

@@ -103,6 +103,9 @@ def test_only_as_many_as_in_the_paper(tmp_path: Path) -> None:
 def test_skipped_poems_are_counted(tmp_path: Path) -> None:
     rows = [{"poem name": None, "content": "x"}] * 2 + [{"poem name": "A", "content": "y"}]
     assert "2 rows have no name and were skipped" in load(tmp_path, "poetry", rows).notes[0]
+    named, nameless = {"poem name": "A", "content": "y"}, {"poem name": None, "content": "x"}
+    notes = load(tmp_path, "poetry", [nameless, named, nameless, nameless]).notes
+    assert notes[0] == "3 rows have no name and were skipped, as in the paper (line 1, 3-4)"
 
 
 def test_a_table_of_the_users_own_is_text_and_the_hubs_has_null_words(tmp_path: Path) -> None:
@@ -285,11 +288,44 @@ def test_every_bad_row_is_reported(tmp_path: Path) -> None:
         load(tmp_path, "pairs", [{}] * 30)
 
 
+@pytest.mark.parametrize("bad", [{"instruction": "b", "response": ""}, {"instruction": "b"}, {"response": "c"}])
+def test_bad_rows_before_the_limit_are_reported(tmp_path: Path, bad: dict[str, str]) -> None:
+    good = {"instruction": "a", "response": "b"}
+    with pytest.raises(UserError, match=r"rows\.jsonl, line 2"):
+        load(tmp_path, "pairs", [good, bad, good, good], limit=2)
+    for rows in ([good, good, good, bad], [good, good, bad, good]):
+        assert len(load(tmp_path, "pairs", rows, limit=2).conversations) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "lines"),
+    [
+        ("a.jsonl", '{"instruction": "a"\n{"instruction": "a"}\n[1]\n{"instruction": "a", "response": " "}\n', 4),
+        ("a.csv", "instruction,response\na,b,c\na,\n", 2),
+        ("a.json", '[1, {"instruction": "a"}, {"instruction": "a", "response": "b"}]', 2),
+    ],
+)
+def test_broken_rows_and_rows_that_do_not_fit_are_reported_together(
+    tmp_path: Path, name: str, content: str, lines: int
+) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(UserError) as caught:
+        load_rows(Data(path=str(path)))
+    first = 2 if name == "a.csv" else 1
+    unit = "row" if name == "a.json" else "line"
+    for number in range(first, first + lines):
+        assert f"{name}, {unit} {number}" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("source", "row", "hint"),
     [
         ("messages", {"instruction": "a", "response": "b"}, "data.format=pairs"),
         ("messages", {"conversations": [{"from": "human", "value": "a"}]}, "human is user, gpt is assistant"),
+        ("lima", {"conversations": [{"from": "human", "value": "a"}]}, "human is user, gpt is assistant"),
+        ("instruction", {"conversations": [{"from": "human", "value": "a"}]}, "human is user, gpt is assistant"),
+        ("response", {"conversations": [{"from": "human", "value": "a"}]}, "human is user, gpt is assistant"),
         ("pairs", {"messages": MESSAGES}, "are read with data.format=messages"),
         ("pairs", {"conversations": [{"from": "human", "value": "a"}]}, "human is user, gpt is assistant"),
     ],

@@ -106,6 +106,7 @@ def test_lines_of_text(tmp_path: Path) -> None:
         ),
         ("a.jsonl", b'{"a": \n[2]\n{"a": 1}\n3\n', r"3 rows do not fit:(?s:.*)line 1(?s:.*)line 2(?s:.*)line 4"),
         ("a.csv", b"a;b\n1;2\n", "the header is 'a;b', one column. Expected commas"),
+        ("a.csv", b"a\tb\n1\t2\n", r"the header is 'a\\tb', one column. Expected commas"),
         ("a.csv", b"a,b\n1\n2,3\n4\n", r"2 rows do not fit:(?s:.*)line 2(?s:.*)line 4"),
         ("a.pkl", b"x", "ends in '.pkl', expected one of"),
         ("a", b"x", "ends in ''"),
