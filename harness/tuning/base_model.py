@@ -76,11 +76,16 @@ def hub_commit(base: Base, revision: str | None) -> str | None:
     try:
         config = cached_file(base.path, "config.json", revision=revision)
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"base model {base.name!r}: its config.json cannot be loaded ({error}). Expected a Hugging Face model's "
-            f"name or folder; base_revision is {revision!r}.{near_base(base.name)}"
-        ) from error
+        raise unreadable_config(base.name, revision, error) from error
     return extract_commit_hash(config, None) or revision
+
+
+def unreadable_config(name: str, revision: str | None, error: Exception) -> UserError:
+    """The error for a base model whose config.json cannot be loaded, with the name that may have been meant."""
+    return UserError(
+        f"base model {name!r}: its config.json cannot be loaded ({error}). Expected a Hugging Face model's "
+        f"name or folder; base_revision is {revision!r}.{near_base(name)}"
+    )
 
 
 def weights_identity(base: Base, commit: str | None) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import inspect
 import json
+import logging
 import re
 import warnings
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from implicit_if.harness.errors import UserError, unknown_name
 from implicit_if.harness.storage import read_json
+from implicit_if.harness.tuning.base_model import unreadable_config
 from implicit_if.harness.tuning.schema import Lora, Train
 
 if TYPE_CHECKING:
@@ -26,15 +28,28 @@ _KNOWN_WARNINGS = (
     "Model has `tie_word_embeddings=True`",  # `saved_model` unties what adapters made different
     "Setting `save_embedding_layers`",
 )
+_KNOWN_LOG_LINES = (
+    "mtime may not be reliable",  # of checkpoints seconds apart, then sorted by step
+    "Warning: The following arguments do not match",  # `open_work` compares what changes numbers
+)
 
 
 @contextlib.contextmanager
 def without_known_warnings() -> Iterator[None]:
     """Keeps quiet what libraries warn of and is taken care of here; also a decorator."""
-    with warnings.catch_warnings():
-        for message in _KNOWN_WARNINGS:
-            warnings.filterwarnings("ignore", message)
-        yield
+
+    def unknown(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith(_KNOWN_LOG_LINES)
+
+    logger = logging.getLogger("transformers.trainer_utils")
+    logger.addFilter(unknown)
+    try:
+        with warnings.catch_warnings():
+            for message in _KNOWN_WARNINGS:
+                warnings.filterwarnings("ignore", message)
+            yield
+    finally:
+        logger.removeFilter(unknown)
 
 
 def check_train(train: Train, processes: int) -> None:
@@ -176,14 +191,19 @@ def _skeleton(path: str | Path, revision: str | None, attention: str | None) -> 
         raise unknown_name("train.attention", attention, known, fix=fix)
     try:
         config = AutoConfig.from_pretrained(str(path), revision=revision, trust_remote_code=False)
+    except (OSError, ValueError, ImportError) as error:
+        raise unreadable_config(str(path), revision, error) from error
+    try:
         with torch.device("meta"):
             model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
                 config, trust_remote_code=False, **({"attn_implementation": attention} if attention else {})
             )
     except (OSError, ValueError, ImportError) as error:
+        chosen = f" with train.attention={attention}" if attention else ""
+        fix = "; train.attention=eager fits every one" if attention else ""
         raise UserError(
-            f"base model {path}: cannot be built with train.attention={attention} ({error}). Expected a causal "
-            f"language model of transformers; train.attention=eager fits every one."
+            f"base model {path}: cannot be built{chosen} ({error}). Expected a causal language model of "
+            f"transformers{fix}."
         ) from error
     return model
 

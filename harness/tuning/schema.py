@@ -112,7 +112,7 @@ class Train(_Part):
         weights: Type of the trained weights (with LoRA: of the frozen ones; adapters are float32). "auto", with LoRA,
             takes bfloat16 where this machine multiplies it faster, else float32.
         quantize: "nf4" keeps the frozen weights in 4 bits (QLoRA, by bitsandbytes), computing in the type of
-            `weights`; adapters are bfloat16.
+            `weights`; adapters are float32.
         autocast: Compute in bfloat16 where the weights are float32; on a GPU.
         optimizer: AdamW, whole or in 8 bits (torchao or bitsandbytes).
         stochastic_rounding: For bfloat16 weights, with adamw_torch_8bit.

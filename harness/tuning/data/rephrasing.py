@@ -67,7 +67,7 @@ class Decision:
 
     Attributes:
         where: The row.
-        turn: The answer's position among the messages.
+        turn: The answer's position among the messages, counted from 0.
         opening: Its first sentence.
         shared: Content words that the opening shares with the instruction.
         share: Their share of the opening's content words, in [0, 1]; 0 if it has none.

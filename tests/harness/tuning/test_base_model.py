@@ -7,11 +7,13 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.tuning.base_model import Base, hub_commit, registered_models, resolve_base, weights_identity
+from implicit_if.harness.tuning.preflight import check_model
 from implicit_if.harness.tuning.recipe import load_recipe
 from implicit_if.harness.tuning.runner import tune
 from implicit_if.harness.tuning.schema import Recipe
@@ -78,6 +80,17 @@ def test_a_misspelt_hub_model_is_named(hub: str) -> None:
             hub_commit(Base(name, name), None)
         with pytest.raises(UserError, match=r"(?s)tokenizer cannot be loaded .* Did you mean (meta-llama|google)/"):
             load_tokenizer(name)
+
+
+@pytest.mark.parametrize("train", [{"lora": {"targets": ["q_proj"]}}, {"packing": "packed"}, {"attention": "sdpa"}])
+def test_a_hub_model_out_of_reach_is_named_before_attention_is(
+    hub: str, make_recipe: Callable[..., Recipe], train: dict[str, Any]
+) -> None:
+    for name, hint in (("google/gemma-3-270m", ""), ("google/gemma-3-270n", " Did you mean google/gemma-3-270m?")):
+        with pytest.raises(UserError, match=r"config\.json cannot be loaded") as caught:
+            check_model(name, "v2", make_recipe(**train).train)
+        assert str(caught.value).endswith(f"name or folder; base_revision is 'v2'.{hint}")
+        assert "train.attention" not in str(caught.value)
 
 
 def test_the_commit_is_recorded(hub: str, make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.tuning.data.prepare import prepare
-from implicit_if.harness.tuning.preflight import check_model
+from implicit_if.harness.tuning.preflight import check_model, without_known_warnings
 from implicit_if.harness.tuning.schema import Recipe
 
 MakeRecipe = Callable[..., Recipe]
@@ -141,3 +143,36 @@ def test_names_that_the_model_does_not_have(
 )
 def test_names_that_it_has(make_recipe: MakeRecipe, tiny: Path, train: dict[str, Any]) -> None:
     check_model(tiny, None, make_recipe(**train).train)
+
+
+def test_log_lines_of_libraries_that_are_taken_care_of(tmp_path: Path) -> None:
+    from transformers import trainer_utils
+
+    library: Any = trainer_utils
+    for name in ("checkpoint-1", "checkpoint-2"):
+        (tmp_path / name).mkdir()
+    logger = library.logger
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = records.append  # type: ignore[method-assign]
+    logger.addHandler(handler)
+
+    def lines() -> list[str]:
+        records.clear()
+        type(logger).warning_once.cache_clear()
+        library.sort_checkpoints(tmp_path, use_mtime=True)
+        given = SimpleNamespace(save_steps=50, per_device_train_batch_size=1, n_gpu=0)
+        library.compare_trainer_and_checkpoint_args(given, SimpleNamespace(save_steps=400, train_batch_size=1))
+        logger.warning("another line")
+        return [record.getMessage() for record in records]
+
+    try:
+        with without_known_warnings():
+            with without_known_warnings():
+                assert lines() == ["another line"]
+            assert lines() == ["another line"]
+        mtime, differing, _ = lines()
+        assert mtime.startswith("mtime may not")
+        assert "save_steps: 50" in differing
+    finally:
+        logger.removeHandler(handler)
