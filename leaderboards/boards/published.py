@@ -1,4 +1,4 @@
-"""Numbers that papers published, from `published/*.yaml`: facts with their source, apart from numbers made here."""
+"""Numbers that papers published, from `published_numbers/*.yaml`: facts with their source."""
 
 from __future__ import annotations
 
@@ -77,5 +77,7 @@ def load_published(folder: Path = FOLDER) -> tuple[Published, ...]:
         try:
             tables.append(Published.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))))
         except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: not a table of published numbers ({error}). See published/paper.yaml.") from error
+            raise UserError(
+                f"{path}: not a table of published numbers ({error}). Follow paper.yaml beside it."
+            ) from error
     return tuple(tables)
