@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,20 +128,50 @@ def command_trainer(launcher: Sequence[str]) -> Train:
     Args:
         launcher: What starts them: a Python interpreter, `accelerate launch ...` or `torchrun ...`.
     """
+    from implicit_if.harness.tuning.runner import STOPPED, StoppedError
 
     def train(recipe: Recipe, folder: Path) -> Path:
         path = folder.with_name(f"{folder.name}.yaml")
         save_recipe(path, recipe)
         command = [*launcher, "-m", "implicit_if.harness.cli", "tune", str(path), "--out", str(folder)]
         try:
-            status = subprocess.run(command, check=False).returncode
+            status, stopped = run_stoppable(command)
         except OSError as error:
             raise UserError(f"--launcher {shlex.join(launcher)}: cannot be started ({error}).") from error
+        if stopped or status == STOPPED:  # a launcher that is stopped ends with another status
+            raise StoppedError(f"{folder}: tuning was stopped. Run the same command to continue.")
         if status:
             raise UserError(f"{folder}: tuning ended with status {status}. Its messages stand above.")
         return folder
 
     return train
+
+
+def run_stoppable(command: Sequence[str]) -> tuple[int, bool]:
+    """Exit status of a command that is handed this process's SIGTERM, and whether there was one."""
+    signals: list[int] = []
+    children: list[subprocess.Popen[bytes]] = []
+
+    def forward(number: int, _: object) -> None:
+        signals.append(number)
+        for child in children:
+            child.send_signal(number)
+
+    ours = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, forward) if ours else None
+    try:
+        with subprocess.Popen(command) as child:
+            children.append(child)
+            if signals:  # one that came while the child was started
+                child.terminate()
+            try:
+                return child.wait(), bool(signals)
+            except BaseException:
+                child.kill()
+                raise
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, before)
 
 
 def lm_eval_evaluator(metadata: Mapping[str, str], extra: Sequence[str] = ()) -> Evaluate:
@@ -281,7 +313,13 @@ def run(arguments: argparse.Namespace) -> int:
     evaluate = lm_eval_evaluator(metadata, shlex.split(arguments.lm_eval_args))
     train = command_trainer(shlex.split(arguments.launcher) if arguments.launcher else [sys.executable])
     print(f"recipe {recipe.name}, base {recipe.base}, seed {recipe.train.seed}, epochs {epochs}", file=sys.stderr)
-    select(recipe, arguments.out, evaluate, train, epochs)
+    from implicit_if.harness.tuning.runner import STOPPED, StoppedError
+
+    try:
+        select(recipe, arguments.out, evaluate, train, epochs)
+    except StoppedError as stop:
+        print(f"implicit-if: {stop}", file=sys.stderr)
+        return STOPPED
     return 0
 
 

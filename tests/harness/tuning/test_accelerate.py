@@ -84,4 +84,45 @@ def test_the_slurm_job_is_a_script_of_real_commands() -> None:
     arguments = parser.parse_args(
         shlex.split(words.replace("$recipe", "gsm").replace("$SLURM_ARRAY_TASK_ID", "3").replace("$base", "a/b"))
     )
-    assert (arguments.recipe, arguments.seed, arguments.out) == ("gsm", 3, "tuned/gsm-3")
+    assert (arguments.recipe, arguments.seed) == ("gsm", 3)
+
+
+@pytest.mark.parametrize(
+    ("launcher", "status", "queued"),
+    [
+        ("exit 75", 75, True),
+        ("trap 'exit 1' TERM; kill -TERM $PPID $$", 75, True),  # torchrun's status after a signal
+        ("kill -TERM $PPID; exit 75", 75, True),
+        ("kill -TERM $PPID $$", 75, True),
+        ("kill -TERM $PPID; mkdir -p tuned/gsm-3", 0, False),  # finished in time
+        ("mkdir -p tuned/gsm-3.work; exit 1", 1, False),
+        ("exit 2", 2, False),
+        ("mkdir -p tuned/gsm-3", 0, False),
+    ],
+)
+def test_the_slurm_job_is_queued_again_when_a_signal_left_it_unfinished(
+    launcher: str, status: int, queued: bool, tmp_path: Path
+) -> None:
+    programs = {
+        "srun": 'echo "$@" > srun.txt\nwhile [ "${1#-}" != "$1" ]; do shift; done\nexec "$@"',
+        "scontrol": 'echo "$@" > scontrol.txt',
+        "accelerate": f'echo "$TORCH_ELASTIC_SHUTDOWN_TIMEOUT $*" > accelerate.txt\n{launcher}',
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    variables = {"SLURM_JOB_ID": "17", "SLURM_ARRAY_TASK_ID": "3", "SLURM_CPUS_PER_TASK": "16"}
+    job = subprocess.run(
+        ["bash", str(FOLDER.parent / "slurm" / "tune.sbatch"), "gsm", "a/b", "other/reference"],
+        cwd=tmp_path,
+        env={**variables, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        check=False,
+    )
+    assert job.returncode == status
+    assert "--cpus-per-task=16" in (tmp_path / "srun.txt").read_text()
+    words = (tmp_path / "accelerate.txt").read_text()
+    assert words.startswith("280 launch --config_file")
+    assert words.endswith("tune gsm --base a/b --profile other/reference --out tuned/gsm-3 --seed 3\n")
+    found = (tmp_path / "scontrol.txt").exists()
+    assert found == queued
+    assert not found or (tmp_path / "scontrol.txt").read_text() == "requeue 17\n"

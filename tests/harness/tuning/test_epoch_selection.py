@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -205,11 +206,11 @@ def test_training_is_a_command_of_its_own(
 ) -> None:
     seen: list[list[str]] = []
 
-    def run(command: list[str], check: bool) -> argparse.Namespace:
+    def run(command: list[str]) -> tuple[int, bool]:
         seen.append(command)
-        return argparse.Namespace(returncode=len(seen) - 1)
+        return len(seen) - 1, False
 
-    monkeypatch.setattr("subprocess.run", run)
+    monkeypatch.setattr(module, "run_stoppable", run)
     recipe = make_recipe(epochs=5)
     train = module.command_trainer(["accelerate", "launch"])
     assert train(recipe, tmp_path / "epochs-5") == tmp_path / "epochs-5"
@@ -224,6 +225,36 @@ def test_training_is_a_command_of_its_own(
 def test_a_launcher_that_is_missing(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--launcher no-such-program launch: cannot be started"):
         module.command_trainer(["no-such-program", "launch"])(make_recipe(), tmp_path / "epochs-5")
+
+
+def stand_in(folder: Path, text: str) -> str:
+    """A launcher that is a shell script."""
+    path = folder / "launcher"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_a_stopped_training_stops_the_sweep_with_its_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "lm_eval_evaluator", lambda *_: lambda _: pytest.fail("an unfinished model is judged"))
+    words = ["response", "--base", "embedded", "--out", str(tmp_path / "sweep"), "--reference", "auto", "--epochs", "1"]
+    launchers = (
+        "exit 75",
+        # As torchrun: the signal that `select` gets and hands on ends in status 1.
+        "trap 'echo handed on; exit 1' TERM; kill -TERM $PPID; while :; do sleep 0.1; done",
+    )
+    for text in launchers:
+        parser = argparse.ArgumentParser()
+        module.add_arguments(parser)
+        arguments = parser.parse_args([*words, "--launcher", stand_in(tmp_path, text)])
+        before = signal.getsignal(signal.SIGTERM)
+        assert module.run(arguments) == 75
+        assert signal.getsignal(signal.SIGTERM) is before
+        out, errors = capfd.readouterr()
+        assert "epochs-1: tuning was stopped. Run the same command to continue." in errors
+        assert ("handed on" in out) == ("trap" in text)
 
 
 def test_a_failed_evaluation_stops(tmp_path: Path, asked: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,7 +310,8 @@ def test_a_mistyped_argument_costs_no_training(
 ) -> None:
     parser = argparse.ArgumentParser()
     module.add_arguments(parser)
-    monkeypatch.setattr("subprocess.run", lambda *_, **__: pytest.fail("something was started"))
+    for name in ("subprocess.run", "subprocess.Popen"):
+        monkeypatch.setattr(name, lambda *_, **__: pytest.fail("something was started"))
     given = "response --base meta-llama/Llama-2-7b-hf --reference gemma-3-270m/instruction".split()
     with pytest.raises(UserError, match=message):
         module.run(parser.parse_args([*given, "--out", str(tmp_path / "sweep"), *words.split()]))

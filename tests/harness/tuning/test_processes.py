@@ -145,3 +145,34 @@ def test_two_processes_resume(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     left, right = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
     for name in left:
         torch.testing.assert_close(left[name], right[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.timeout(600)
+def test_a_launcher_that_gets_sigterm_is_queued_again(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    path, out = tmp_path / "recipe.yaml", tmp_path / "tuned" / "small-3"
+    save_recipe(path, make_recipe(epochs=4, batch=2))
+    (tmp_path / "run.py").write_text(SCRIPT)
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    programs = {
+        "srun": 'while [ "${1#-}" != "$1" ]; do shift; done\nexec "$@"',
+        "scontrol": 'echo "$@" > scontrol.txt',
+        "accelerate": f'exec {sys.executable} {" ".join(launcher)} run.py recipe.yaml "$out" 0.5',
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    script = Path(__file__).parents[3] / "examples" / "slurm" / "tune.sbatch"
+    variables = {"SLURM_JOB_ID": "17", "SLURM_ARRAY_TASK_ID": "3", "SLURM_CPUS_PER_TASK": "2", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **variables, "PATH": f"{tmp_path}:{os.environ['PATH']}", "ACCELERATE_USE_CPU": "true"}
+    command = ["bash", str(script), "small", "a/b", "other/reference"]
+    job = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    wait_for_epoch(out.with_name("small-3.work"), job)
+    (step,) = psutil.Process(job.pid).children()
+    for process in (step, *step.children()):  # the step's shell and the launcher; the workers are the launcher's
+        process.terminate()
+    errors = job.communicate(timeout=240)[1]
+    assert job.returncode == 75, errors
+    assert "which is saved. Run the same command to continue" in errors
+    assert "SignalException" in errors  # why the launcher's own status does not decide
+    assert (tmp_path / "scontrol.txt").read_text() == "requeue 17\n"
+    assert "continuing from" in finish(start(path, out, 0.0, launcher, ACCELERATE_USE_CPU="true"))
