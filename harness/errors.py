@@ -10,7 +10,12 @@ class UserError(ValueError):
     """Wrong input, a missing file or a missing extra: the message ends with what fixes it.
 
     The `implicit-if` command prints the message without a traceback and exits with status 2.
+
+    Attributes:
+        faults: The errors that it sums up, one a row; empty for an error of its own.
     """
+
+    faults: tuple[UserError, ...] = ()
 
 
 def unknown_name(kind: str, found: str, known: Iterable[str], *, fix: str = "") -> UserError:
@@ -30,10 +35,16 @@ def unknown_name(kind: str, found: str, known: Iterable[str], *, fix: str = "") 
 
 
 def raise_all(faults: Sequence[UserError], source: object = None, most: int = 20) -> None:
-    """Raises one error that names the source and lists the first `most` faults; returns where there are none."""
-    if len(faults) == 1:
-        raise faults[0]
-    if faults:
-        more = f"\n  and {len(faults) - most} more" if len(faults) > most else ""
+    """Raises one error that names the source and lists the first `most` faults; returns where there are none.
+
+    The error keeps its faults, so that an error about several rows among them is listed row by row.
+    """
+    each = [own for fault in faults for own in (fault.faults or (fault,))]
+    if len(each) == 1:
+        raise each[0]
+    if each:
+        more = f"\n  and {len(each) - most} more" if len(each) > most else ""
         of = "" if source is None else f"{source}: "
-        raise UserError(f"{of}{len(faults)} rows do not fit:" + "".join(f"\n  {f}" for f in faults[:most]) + more)
+        error = UserError(f"{of}{len(each)} rows do not fit:" + "".join(f"\n  {f}" for f in each[:most]) + more)
+        error.faults = tuple(each)
+        raise error

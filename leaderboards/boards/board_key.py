@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.signature import WIN_RATE_TASK, Signature, make_signature
-from implicit_if.harness.storage import sha256_json
+from implicit_if.harness.storage import read_yaml, sha256_json
 from implicit_if.leaderboards.verification.result import Verified
 
 FILE = "references.yaml"
@@ -114,14 +114,12 @@ def load_families(root: Path) -> dict[str, Family]:
     Raises:
         UserError: If the file is malformed, or a reference is declared twice.
     """
-    import yaml
-
     path = root / FILE
     if not path.exists():
         return {}
     try:
-        entries = _File.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))).families
-    except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
+        entries = _File.model_validate(read_yaml(path, "families of references")).families
+    except ValidationError as error:
         raise UserError(f"{path}: {error}. Expected families, each with a name and `seeds: {{1: SHA256}}`.") from error
     families: dict[str, Family] = {}
     for entry in entries:

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.storage import read_yaml
 from implicit_if.harness.system_kinds import Kind
 
 FOLDER = Path(__file__).parent / "published_numbers"
@@ -70,13 +71,11 @@ def load_published(folder: Path = FOLDER) -> tuple[Published, ...]:
     Raises:
         UserError: If a file is malformed; names it.
     """
-    import yaml
-
     tables = []
     for path in sorted(folder.glob("*.yaml")):
         try:
-            tables.append(Published.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))))
-        except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
+            tables.append(Published.model_validate(read_yaml(path, "a table of published numbers, as paper.yaml")))
+        except ValidationError as error:
             raise UserError(
                 f"{path}: not a table of published numbers ({error}). Follow paper.yaml beside it."
             ) from error

@@ -99,20 +99,8 @@ def _conversations(
         except UserError as error:
             if len(conversations) != data.limit:  # a row past the limit is not used
                 faults.append(error)
-    _raise_both(broken, faults)
+    raise_all([*broken, *faults])
     return conversations, skipped, more
-
-
-def _raise_both(broken: list[UserError], faults: list[UserError]) -> None:
-    """Raises one error for the rows that could not be read and those that do not fit; returns where there are none."""
-    texts = []
-    for group in (broken, faults):
-        try:
-            raise_all(group)
-        except UserError as error:
-            texts.append(str(error))
-    if texts:
-        raise UserError("\n".join(texts))
 
 
 def _suspicions(data: Data, conversations: list[Conversation]) -> Iterable[str]:
