@@ -75,6 +75,30 @@ def test_a_signature_names_its_task_and_one_of_version_0_1_is_the_win_rate_s() -
     assert Signature.parse(str(audit)) == audit != PLAIN
 
 
+def test_an_attempt_rate_names_its_judge_and_no_reference() -> None:
+    rate = dataclasses.replace(PLAIN, reference=None, reference_hash=None, orders=None, judge="embedded")
+    assert str(rate) == "task:alpaca_winrate|set:builtin@v1|n:80|attempts:embedded@89ef0123|v:0.3.0"
+    assert Signature.parse(str(rate)) == rate != PLAIN
+    made = make_signature(instruction_set="a", instruction_revision=None, n=1, judge="openai:x", fingerprint="ab" * 32)
+    assert str(made) == f"task:alpaca_winrate|set:a|n:1|attempts:openai:x@abababab|v:{__version__}"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"reference": None}, "part of a reference"),
+        ({"orders": None}, "part of a reference"),
+        ({"reference": None, "reference_hash": None, "orders": None, "lc": "offline"}, "without a reference"),
+    ],
+)
+def test_half_of_a_reference_is_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        dataclasses.replace(PLAIN, **change)  # type: ignore[arg-type]
+    for text in (f"{PLAIN}|attempts:a@89ef0123", str(PLAIN).replace("|ref:base@0123abcd", "")):
+        with pytest.raises(UserError, match="not a signature"):
+            Signature.parse(text)
+
+
 def test_a_name_cannot_forge_another_field() -> None:
     forged = dataclasses.replace(PLAIN, reference="x|judge:human@00000000", judge="a@b%7C\n")
     assert "|judge:human" not in str(forged)
