@@ -127,27 +127,34 @@ def is_reserved(name: str) -> bool:
     return stem in {"con", "prn", "aux", "nul"} or bool(re.fullmatch(r"(com|lpt)[0-9]", stem))
 
 
-POLICY = "text:v2"
+POLICY = "text:v3"
 """Version of what `neutralise` and `cut` do: change it with any change of what a judge is shown."""
 
 _BREAK = "\u200b"  # a zero-width space: the text reads as before, but no tokenizer finds the special token in it
 
 _HTML = (
     "a|abbr|article|aside|b|blockquote|body|br|button|canvas|caption|code|dd|del|details|div|dl|dt|em|fieldset|figure|"
-    "footer|form|h[1-6]|head|header|hr|html|i|iframe|img|input|ins|kbd|label|li|link|main|mark|meta|nav|ol|option|p|"
+    "footer|form|h[1-6]|head|header|hr|html|i|iframe|input|ins|kbd|label|li|link|main|mark|meta|nav|ol|option|p|"
     "path|pre|q|script|section|select|small|span|strong|style|sub|summary|sup|svg|table|tbody|td|textarea|tfoot|th|"
-    "thead|title|tr|u|ul|var|video"
+    "thead|title|tr|u|ul|var"
+)
+_TYPES = (  # what stands between angle brackets behind a name in code: List<String>, Vec<u8>
+    "[A-Z]|[A-Z][a-z]\\w*|[iuf]\\d+|u?int\\d*(?:_t)?|[iu]size|float|double|bool|char|str|string|long|short|byte|number|"
+    "object|any|void|auto|dyn|typename"
 )
 _SPECIAL = re.compile(  # by shape: every model has new names, few have new brackets
     rf"""
       [<\[](?=[|\uff5c])                 # <|im_end|>, [|assistant|] and full-width twins, opening half
     | [|\uff5c](?=[>\]])                 # the same, closing half
     | <(?=</?SYS>>)                      # <<SYS>>
-    | <(?=/?(?!(?i:{_HTML})>)[\w\u2581][\w.:\u2581-]*>)         # <s>, <eoa>, <seed:eos>, <start_of_turn>, no HTML
-    | \[(?=/?(?:(?i:INST)|THINK|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_\w+|[gs]?MASK|CLS|SEP|PAD|UNK|BOS|EOS)\])
-    | (?<!\w)\[(?=/?[A-Z][A-Z0-9_]+\])                          # [IMG_END], but no index: x[INSTALL]
+    | (?<!\w)<(?=/?(?!(?i:{_HTML})\ ?/?>)[\w\u2581][\w.:\u2581-]*\ ?/?>)  # <s>, <eoa>, <seed:eos>, <think/>, no HTML
+    | (?<=\w)<(?=/?(?!(?:{_TYPES}|(?i:{_HTML}))\ ?/?>)[\w\u2581][\w.:\u2581-]*\ ?/?>)     # the same behind a word
+    | <(?=[\[@][\w.:-]+\]?>)                                   # <[BOS_never_used]>, <@mask>
+    | \[(?=/?(?:(?i:INST)|THINK|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_\w+|[gs]?MASK|CLS|SEP|PAD|UNK|[BE]O[SDT]|SOS|IMG|
+      AUDIO|TRANSCRIBE|ARGS|PREFIX|SUFFIX|MIDDLE|SYS|SYSTEM|USER|ASSISTANT|multimodal|unused\d+)\])
+    | (?<!\w)\[(?=/?[A-Z][A-Z0-9]*_[A-Z0-9_]*\])                # [IMG_END], but no index: x[API_KEY]
     | \[(?=[a-z]+_\d+\])                                        # [control_8]
-    | \](?=~!?b[\[\]]) | \[(?=e~\[)                             # ]~b]
+    | \](?=[!~]+[a-z]+[!~]*[\[\]]) | \[(?=[!~]*[a-z]+[!~]+\[)   # ]~b], ]!p~[, [e~[
     | \u25c1(?=/?\w+\u25b7)                                     # a name between white triangles
     """,
     re.VERBOSE,

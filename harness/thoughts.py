@@ -5,8 +5,16 @@ from __future__ import annotations
 import re
 
 _NAMES = "(?:seed:)?(?:think(?:ing)?|thoughts?|reasoning)"
-_OPEN = re.compile(rf"<{_NAMES}>|\[THINK\]|◁think▷|<\|(?:begin_of_thought|START_THINKING)\|>", re.IGNORECASE)
-_CLOSE = re.compile(rf"</{_NAMES}>|\[/THINK\]|◁/think▷|<\|(?:end_of_thought|END_THINKING)\|>", re.IGNORECASE)
+_OPEN = re.compile(
+    rf"<{_NAMES}>|\[THINK\]|◁think▷|<\|(?:begin_of_thought|START_THINKING|inner_prefix)\|>|<unused94>thought"
+    r"|<\|channel>thought|(?:<\|start\|>assistant)?(?=<\|channel\|>)",
+    re.IGNORECASE,
+)
+_CLOSE = re.compile(
+    rf"</{_NAMES}>|\[/THINK\]|◁/think▷|<\|(?:end_of_thought|END_THINKING|inner_suffix)\|>|<unused95>"
+    r"|<channel\|>|<\|channel\|>final\b[^\n]{0,99}?<\|message\|>",  # of channels, all before the final one are thoughts
+    re.IGNORECASE,
+)
 
 
 def without_thoughts(answer: str) -> str:

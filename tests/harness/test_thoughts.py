@@ -18,6 +18,13 @@ from implicit_if.harness.thoughts import after_thoughts, without_thoughts
         ("[THINK]hm[/THINK]Yes.", "Yes."),
         ("<seed:think>hm</seed:think>Yes.", "Yes."),
         ("◁think▷hm◁/think▷Yes.", "Yes."),
+        ("<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>Yes.", "Yes."),
+        ("<|start|>assistant<|channel|>commentary to=f<|message|>{}<|channel|>final json<|message|>Yes.", "Yes."),
+        ("<|channel|>final<|message|>Yes.", "Yes."),
+        ("<|channel|>analysis<|message|>hm, and so on", ""),
+        ("<|channel>thought\nhm<channel|>Yes.", "Yes."),
+        ("<unused94>thought\nhm<unused95>Yes.", "Yes."),
+        ("<|inner_prefix|>hm<|inner_suffix|>Yes.", "Yes."),
         ("hm, so\n</think>\nYes.", "Yes."),
         ("hm, so</think>", ""),
         ("<think>hm, and so on", ""),
@@ -35,6 +42,7 @@ def test_thoughts_before_an_answer_go(answer: str, rest: str) -> None:
         " Yes. ",
         "Models write <think>...</think> before they answer.",
         "The tag </think> ends it.",
+        "A channel is written <|channel|>final<|message|> here.",
         "I think</b> so",
         "<thinker>no</thinker>",
         "```\n<think>\n```",
@@ -50,6 +58,9 @@ def test_cutting_ends(text: str) -> None:
 
 
 def test_what_a_judge_says_is_what_follows_its_last_thought() -> None:
+    final = "<|channel|>analysis<|message|>M?<|channel|>final<|message|>m"
+    assert after_thoughts(final) == ("m", False)
+    assert after_thoughts("<|channel|>analysis<|message|>m")[1]
     assert after_thoughts("<think>M?</think> m") == (" m", False)
     assert after_thoughts("<think>Verdict: m") == ("<think>Verdict: m", True)
     assert after_thoughts("<think>a</think><reasoning>Verdict: m") == ("<reasoning>Verdict: m", True)

@@ -128,11 +128,12 @@ class ApiClient:
             except Transient as error:
                 fault = error
             self.last_fault = str(fault)
-            wait = self._wait(attempts, fault)
+            backoff = self._backoff(attempts)
+            wait = max(backoff, self._pause(fault))
             if attempts > self._retries(fault) or clock() + wait - started > self.limits.deadline:
                 spent = f"{attempts} attempts in {clock() - started:.0f} s"
                 raise Unanswered(f"no answer from {self.endpoint.host} after {spent}; the last one ended in {fault}")
-            await self._sleep(wait if fault.retry_after is None else self._backoff(attempts))
+            await self._sleep(backoff)
             started += await self._turn(started + self.limits.deadline)
 
     async def _send(self, data: bytes, seconds: float) -> dict[str, Any]:
@@ -178,15 +179,13 @@ class ApiClient:
         """A server that was never there is given up sooner: most likely the address is wrong."""
         return min(3, self.limits.retries) if fault.unreachable and not self.contacted else self.limits.retries
 
-    def _wait(self, attempts: int, fault: Transient) -> float:
-        """Seconds to wait; what the server asks for holds for every request.
+    def _pause(self, fault: Transient) -> float:
+        """Seconds the server asks to wait, 0 if it asks for none; they hold for every request.
 
         Raises:
             JudgeError: If it asks for more than one comparison may take, as where a day's quota is used up.
         """
-        wait = fault.retry_after
-        if wait is None:
-            return self._backoff(attempts)
+        wait = fault.retry_after or 0.0
         if wait > self.limits.deadline:
             raise JudgeError(
                 f"{self.endpoint.host}: the server asks for a pause of {wait:.0f} s ({fault}), longer than "
@@ -216,7 +215,8 @@ class ApiClient:
                         f"{self.endpoint.host} asks for one pause after another, beyond deadline="
                         f"{self.limits.deadline:g}; the last answer was {self.last_fault}"
                     )
-                await self._sleep(pause + random.uniform(0.0, min(1.0, pause)))
+                spread = random.uniform(0.0, min(1.0, pause))  # or all would ask at once
+                await self._sleep(min(pause + spread, max(pause, until + waited - clock())))
             if self.limits.rpm is not None:
                 turn = max(clock(), self._next_turn)
                 self._next_turn = turn + 60.0 / self.limits.rpm

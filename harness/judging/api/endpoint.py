@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import html
 import ipaddress
-import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,10 +62,9 @@ class Endpoint:
         return address.is_loopback or address.is_unspecified
 
     def redact(self, text: str) -> str:
-        """The text without the secrets, also as JSON writes them."""
+        """The text without the secrets, also as JSON, URLs and HTML may write their characters."""
         for secret in self.secrets:
-            for form in (secret, json.dumps(secret)[1:-1]):
-                text = text.replace(form, "[key]")
+            text = re.sub("".join(map(_any_spelling, secret)), "[key]", text)
         return text
 
     def redact_json(self, value: Any) -> Any:
@@ -74,6 +74,14 @@ class Endpoint:
         if isinstance(value, list):
             return [self.redact_json(item) for item in value]
         return self.redact(value) if isinstance(value, str) else value
+
+
+def _any_spelling(character: str) -> str:
+    r"""A pattern for one character as it is, behind backslashes (`\/`), as `\u002f`, `%2F`, `&#47;` or `&lt;`."""
+    code = ord(character)
+    digits = "".join(f"[{digit}{digit.upper()}]" for digit in f"{code:02x}")
+    named = re.escape(html.escape(character))
+    return rf"(?:\\{{0,8}}{re.escape(character)}|\\{{1,8}}u00{digits}|%{digits}|&#(?:{code}|[xX]{digits});|{named})"
 
 
 def check_url(url: str, option: str) -> str:

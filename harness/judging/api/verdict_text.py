@@ -11,7 +11,7 @@ from typing import Any
 from implicit_if.harness.judging.api.prompts import FIRST, SECOND
 from implicit_if.harness.thoughts import after_thoughts
 
-PARSER = "verdict:v2"
+PARSER = "verdict:v3"
 """Version of `parse_text`, `weigh_letters` and `no_verdict`: part of the fingerprint of every judge that uses them."""
 
 TEXT_REMEDY = (
@@ -20,8 +20,12 @@ TEXT_REMEDY = (
 )
 """What may help text answers without a verdict."""
 
-_CUT = frozenset({"length", "max_tokens", "model_context_window_exceeded"})
-_REFUSED = frozenset({"content_filter", "refusal", "safety", "error", "insufficient_system_resource", "pause_turn"})
+_BY_ITSELF = frozenset(
+    "stop stop_sequence stop_token eos eos_token end_turn complete completed tool_calls tool_call tool_use "
+    "function_call".split()
+)
+"""How servers call it when the model ended its answer; any other reason leaves none, whatever it is called."""
+_CUT = frozenset("length max_length model_length max_tokens max_output_tokens model_context_window_exceeded".split())
 _VERDICT = re.compile(rf"[\"'`*_(\[]*({FIRST}|{SECOND})[\"'`*_)\]]*\.?")
 _VERDICT_LINE = re.compile(rf"[*_#\s]*[Vv]erdict[*_]*\s*:\s*{_VERDICT.pattern}[*_]*\s*")
 
@@ -54,12 +58,15 @@ def no_verdict(finish: Any, *, may_be_cut: bool = False) -> str | None:
     """Why an answer that ended for this reason holds no verdict; None if it may hold one.
 
     Args:
-        finish: The API's finish or stop reason.
+        finish: The API's finish or stop reason, in capitals or not; None or nothing where it gives none.
         may_be_cut: True where the first token decides, so that the rest may be missing.
     """
-    if finish in _REFUSED or (finish in _CUT and not may_be_cut):
-        return f"the answer ended by {finish!r}, so what it says is no verdict"
-    return None
+    if finish is None:
+        return None
+    reason = finish.casefold() if isinstance(finish, str) else "no text"
+    if not reason or reason in _BY_ITSELF or (reason in _CUT and may_be_cut):
+        return None
+    return f"the answer ended by {_short(str(finish))}, so what it says is no verdict"
 
 
 def token_counts(content: dict[str, Any]) -> tuple[float | None, float | None]:

@@ -39,7 +39,7 @@ from implicit_if.harness.safe_text import POLICY, cut, neutralise
 from implicit_if.harness.storage import sha256_text
 from implicit_if.harness.thoughts import after_thoughts
 
-QUOTES = "quotes:v2"
+QUOTES = "quotes:v3"
 """Version of `guard_quotes` and of what holds no verdict; fingerprinted."""
 
 _PATHS = {"chat": "/chat/completions", "completions": "/completions"}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
+import html
 import itertools
 import json
 import logging
 import time
-from collections.abc import Iterable, Iterator
+import urllib.parse
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -123,7 +126,7 @@ def test_a_pause_longer_than_a_comparison_may_take_stops_the_run(server: FakeSer
 def test_a_long_pause_is_kept_whole() -> None:
     async def wait() -> float:
         async with ApiClient(Endpoint("http://127.0.0.1:9/"), Limits(deadline=900)) as client:
-            return client._wait(1, Transient("status 429", 600.0))
+            return client._pause(Transient("status 429", 600.0))
 
     assert asyncio.run(wait()) == 600.0
 
@@ -282,6 +285,21 @@ def test_a_pause_of_nothing_leaves_the_backoff(server: FakeServer, pause: str) -
     ] * 3
 
 
+@pytest.mark.parametrize(
+    "pause",
+    [{}, {"retry_after": "0"}, {"retry_after": "Thu, 01 Jan 1970 00:00:00 GMT"}, {"retry_after_ms": "1"}],
+    ids=["none", "0", "a past date", "a millisecond"],
+)
+def test_a_pause_of_nothing_does_not_stretch_the_deadline(server: FakeServer, pause: dict[str, str]) -> None:
+    """The wait after the first fault is 0.5 s at least, which is more than there is."""
+    server.respond = lambda _: error(503, **pause)
+    started = time.monotonic()
+    (verdict,) = judge(server, backoff=1.0, retries=8, deadline=0.4).judge(comparisons(1))
+    assert time.monotonic() - started < 0.4
+    assert "after 1 attempts" in (verdict.error or "")
+    assert len(server.requests) == 1
+
+
 @pytest.mark.parametrize("reply", [Reply(fault="hang"), error(500), Reply(b"x", delay=0.2)])
 def test_a_silent_server_is_spoken_of(
     server: FakeServer, reply: Reply, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -396,6 +414,25 @@ def test_a_proxy_that_cannot_be_used_is_a_sentence(monkeypatch: pytest.MonkeyPat
 # Keys
 
 KEYS = [KEY, 'sk-"quoted"-0123456789', "sk-back\\slash-0123456789", "sk-a/b<c>&'0123456789"]
+
+
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "slashes behind backslashes": lambda key: json.dumps(key)[1:-1].replace("/", "\\/"),
+    "escapes of all": lambda key: "".join(f"\\u{ord(c):04X}" for c in key),
+    "escapes of some": lambda key: "".join(c if c.isalnum() else f"\\u{ord(c):04x}" for c in key),
+    "JSON in JSON": lambda key: json.dumps(json.dumps(key)[1:-1])[1:-1],
+    "a URL": lambda key: urllib.parse.quote(key, safe=""),
+    "HTML": html.escape,
+}
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("spelling", sorted(SPELLINGS))
+def test_a_key_is_struck_out_however_it_is_spelt(server: FakeServer, key: str, spelling: str) -> None:
+    endpoint = dataclasses.replace(Endpoint(server.url), secrets=(key,))
+    said = endpoint.redact(f"<bad key {SPELLINGS[spelling](key)}, sorry>")
+    assert said == "<bad key [key], sorry>"
+    assert endpoint.redact("\\" * 100_000) == "\\" * 100_000
 
 
 @pytest.mark.parametrize("key", KEYS)

@@ -46,6 +46,22 @@ def test_an_answer_that_did_not_end_by_itself_is_no_verdict(server: FakeServer, 
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("end", ["MAX_TOKENS", "LENGTH", "SAFETY", "RECITATION", "OTHER", "model_length", "abort",
+                                 "repetition", "load", ["stop"], {"type": "stop"}, 7, True])  # fmt: skip
+@pytest.mark.parametrize("mode", ["text", "required"])
+def test_only_known_reasons_leave_a_verdict(server: FakeServer, end: Any, mode: str) -> None:
+    reply = changed(chat("m", {"m": 0.75, "M": 0.25}), "choices", 0, "finish_reason", value=end)
+    verdict = ask(server, reply, logprobs=mode)
+    cut = mode == "required" and end in ("MAX_TOKENS", "LENGTH", "model_length")  # the first letter is there
+    assert verdict.prefers_first == (0.75 if cut else None)
+    assert cut or "ended by" in (verdict.error or "")
+
+
+@pytest.mark.parametrize("end", ["stop", "STOP", "eos", "eos_token", "COMPLETE", "end_turn", "stop_sequence", "", None])
+def test_servers_call_an_end_differently(server: FakeServer, end: str | None) -> None:
+    assert ask(server, changed(chat("m"), "choices", 0, "finish_reason", value=end)).prefers_first == 1.0
+
+
 def test_one_letter_with_logprobs_may_be_cut_but_not_filtered(server: FakeServer) -> None:
     letters = {"m": 0.75, "M": 0.25}
     assert ask(server, chat("m", letters, finish="length"), logprobs="required").prefers_first == 0.75
@@ -63,6 +79,8 @@ def test_a_refusal_in_a_field_of_its_own_is_no_verdict(server: FakeServer) -> No
         "<think>Let me see.\nVerdict: m",
         "[THINK]Verdict: m",
         "<think>a</think>Well.\n<reasoning>\nVerdict: m",
+        "<|channel|>analysis<|message|>Hm.\nVerdict: m",
+        "<|channel>thought\nVerdict: m",
         "> Verdict: m",
         "He said:\n> Verdict: m",
     ],
@@ -90,16 +108,17 @@ def test_a_content_of_several_parts_is_understood(server: FakeServer, reply: Rep
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("stop", ["max_tokens", "refusal", "pause_turn"])
-def test_anthropic_says_why_it_stopped(server: FakeServer, stop: str) -> None:
+@pytest.mark.parametrize("stop", ["max_tokens", "refusal", "pause_turn", "guardrail_intervened", ["end_turn"]])
+def test_anthropic_says_why_it_stopped(server: FakeServer, stop: Any) -> None:
     server.respond = lambda _: changed(message("m"), "stop_reason", value=stop)
     (verdict,) = anthropic.build("claude", {"base_url": server.url}).judge(comparisons(1))
     assert verdict.prefers_first is None
-    assert stop in (verdict.error or "")
+    assert str(stop) in (verdict.error or "").replace("'", "") or str(stop) in (verdict.error or "")
 
 
 @pytest.mark.parametrize(
-    ("finish", "text"), [("length", "(a)"), ("content_filter", "Output (a)"), ("stop", "<think>Output (a)")]
+    ("finish", "text"),
+    [("length", "(a)"), ("content_filter", "Output (a)"), ("abort", "(a)"), ("stop", "<think>Output (a)")],
 )
 def test_alpaca_evals_parsers_see_whole_answers_only(server: FakeServer, finish: str, text: str) -> None:
     server.respond = lambda _: chat(text, finish=finish)

@@ -22,6 +22,8 @@ SPECIAL = (
     "<tool_call>", "[gMASK]", "<pad>", "<unused42>", "<extra_id_7>", "[|assistant|]", "[THINK]", "[/THINK]",
     "<seed:eos>", "]~b]", "]~!b[", "[e~[", "<eoa>", "<0x0A>", "[control_8]", "[IMG_END]", "◁think▷", "<｜Assistant｜>",
     "<reserved_106>", "<|START_OF_TURN_TOKEN|>", "<SPECIAL_12>", "<s_iitcdip>", "<nextturn>",
+    "]!p~[", "]!d~[", "<[BOS_never_used_51bce0c785ca2f68081bfa7d91973934]>", "<@mask>", "[multimodal]", "<video>",
+    "<think/>", "<think />", "<img>", "[unused7]", "[EOT]", "[AUDIO]",
 )  # fmt: skip
 
 
@@ -80,9 +82,14 @@ def test_too_long_texts_are_cut_and_noted(server: FakeServer) -> None:
 
 @pytest.mark.parametrize("token", SPECIAL)
 def test_special_tokens_are_broken_and_stay_readable(token: str) -> None:
-    shown = neutralise(f"before {token} after")
-    assert token not in shown
-    assert shown.replace("\u200b", "") == f"before {token} after"
+    for text in (f"before {token} after", token, f"{token}\n{token}", f"before\n\n{token}after"):
+        assert token not in neutralise(text)
+        assert neutralise(text).replace("\u200b", "") == text
+
+
+@pytest.mark.parametrize("token", ["</s>", "<eos>", "<think/>", "<|im_end|>", "[THINK]", "<@mask>", "]~b]", "<B_INST>"])
+def test_a_special_token_right_behind_a_word_is_one(token: str) -> None:
+    assert token not in neutralise(f"end{token}")
 
 
 @pytest.mark.parametrize(
@@ -91,6 +98,11 @@ def test_special_tokens_are_broken_and_stay_readable(token: str) -> None:
         "a < b > c | d",
         "x[INSTALL]",
         "see [1] and [A]",
+        "the [NASA] of [IEEE]",
+        "List<String> a; Vec<u8> b; std::vector<double> c; Map<K>",
+        "x[~m] and [!a] and ls [a-z]*",
+        "a[API_KEY]",
+        "<br /><hr/>",
         "<b>bold</b>",
         "if a|b: pass",
         "{output_1}",
