@@ -11,11 +11,11 @@ from implicit_if.harness.cli import dollars, json_or_text, name_values, positive
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions.identify import identify_set, system_name
 from implicit_if.harness.judging.cost_limit import show_dollars
-from implicit_if.harness.judging.human_sheet import SHEET, export_sheet, sheet_exists
 from implicit_if.harness.judging.judged_run import JudgedRun, judge_pairs
 from implicit_if.harness.judging.pairs import Pair, make_pairs
 from implicit_if.harness.judging.registry import check_judge_spec, get_judge, known_judges
 from implicit_if.harness.judging.scoring import check_report, write_report
+from implicit_if.harness.judging.sheets.export import SHEET, export_sheet, sheet_exists
 from implicit_if.harness.outputs import join_instructions, load_meta, load_outputs
 from implicit_if.harness.references import stored_answers
 from implicit_if.harness.safe_text import one_line
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from implicit_if.harness.instructions import InstructionSet
 
 HELP = "judge stored outputs against a reference's and print win rates"
+
+SHEET_JUDGES = ("sheet", "human")
+"""Judges that read a sheet, and write it with `--sheet`; the second name is the first one's earlier one."""
 
 _SHOWN_ERRORS = 5
 
@@ -63,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PRIOR",
         help="another prior for ours: gpt4-turbo, llm or weak; numbers as --length-prior=MEAN,SD",
     )
-    add("--sheet", type=Path, metavar="FOLDER", help="with --judge human: write the sheet there, or read it back")
+    add("--sheet", type=Path, metavar="FOLDER", help="with --judge sheet: write the sheet there, or read it back")
     add("--max-cost", type=dollars, metavar="USD", help="stop a paid judge before it costs more; verdicts are kept")
     add("--dry-run", action="store_true", help="print calls and estimated cost; judge and write nothing")
 
@@ -172,15 +175,18 @@ def judge_spec(args: argparse.Namespace) -> str:
     """The judge; with `--sheet`, that sheet.
 
     Raises:
-        UserError: If people are to judge without a sheet, or a sheet is given with another judge.
+        UserError: If raters are to judge without a sheet, or a sheet is given with another judge.
     """
-    if args.sheet is None and args.judge != "human":
+    if args.sheet is None and args.judge not in SHEET_JUDGES:
         return str(args.judge)
     if args.sheet is None:
-        raise UserError("judge 'human': found no sheet. Expected --sheet FOLDER, where it is written and read back.")
-    if args.judge != "human":
-        raise UserError(f"--sheet {args.sheet}: found --judge {args.judge}. Sheets are for people: --judge human.")
-    return f"human:{args.sheet}"
+        raise UserError(
+            f"judge {args.judge!r}: found no sheet. Expected --sheet FOLDER, where it is written and read back, or "
+            f"--judge {args.judge}:FILE."
+        )
+    if args.judge not in SHEET_JUDGES:
+        raise UserError(f"--sheet {args.sheet}: found --judge {args.judge}. Sheets are for raters: --judge sheet.")
+    return f"{args.judge}:{args.sheet}"
 
 
 def write_sheet(pairs: Sequence[Pair], folder: Path) -> str:
@@ -189,8 +195,10 @@ def write_sheet(pairs: Sequence[Pair], folder: Path) -> str:
     rows = export_sheet(comparisons, folder / SHEET, seed=0)
     page = (folder / SHEET).with_suffix(".html")
     return (
-        f"{rows} rows are in {folder / SHEET} (column verdict: 1, 2 or tie) and {page} (a page for the browser). Fill "
-        f"in one of them; what the page saves goes into {folder}. Then run the same command again."
+        f"{rows} rows are in {folder / SHEET} (column verdict: 1, 2 or tie), {page} (a page for the browser) and "
+        f"{page.with_suffix('.jsonl').name} (for programs). Fill in one of them; what the page saves goes into "
+        f"{folder}. Then run the same command again, with --option rater=NAME and --option kind=person, "
+        f"language-model or other, unless the sheet says who judged."
     )
 
 

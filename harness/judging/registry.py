@@ -44,6 +44,9 @@ class Backend(BaseModel):
         reads_instruction: False if its verdicts depend on the answers alone.
         reread: "module:function" of a function `reread(raw) -> (low, high) | None`: which preferences for the first
             answer may follow from what an annotation keeps of the judge's words; empty if it cannot be told.
+        fingerprint_of_name: True if a judge's name alone decides its fingerprint; the module then has a function
+            `fingerprint_of_name(name) -> str | None`, which gives None for a name that its judges cannot have.
+        renamed: The name by which it is called now, where this is only an earlier one.
         caution: What stands above every board that it judged.
         card: What its card says; see `cards.page.About`.
     """
@@ -54,13 +57,15 @@ class Backend(BaseModel):
     target: str
     argument: str = "optional"
     example: str
-    kind: Literal["baseline", "language model", "reward model", "people", "other"] = "other"
+    kind: Literal["baseline", "language model", "reward model", "raters", "other"] = "other"
     orders: str = ""
     length_prior: str = "weak"
     length_priors: dict[str, str] = {}
     offline: bool = False
     reads_instruction: bool = True
     reread: str = ""
+    fingerprint_of_name: bool = False
+    renamed: str = ""
     caution: str = ""
     card: dict[str, Any] = {}
 
@@ -83,6 +88,11 @@ class JudgeSpec:
 def backend_names() -> list[str]:
     """The names of this package's backends, sorted."""
     return sorted(path.stem for path in BACKENDS.glob("*.yaml"))
+
+
+def current_backends() -> list[str]:
+    """The backends' names without those that are only earlier ones."""
+    return [name for name in backend_names() if (backend := get_backend(name)) and not backend.renamed]
 
 
 @cache
@@ -115,6 +125,14 @@ def rereader(judge: str) -> Rereader | None:
         return None
     module, _, function = backend.reread.partition(":")
     return cast(Rereader, getattr(importlib.import_module(module), function))
+
+
+def fingerprint_of_name(judge: str) -> tuple[bool, str | None]:
+    """Whether a judge's name alone decides its fingerprint, and which it is; None for a name that no judge has."""
+    backend = backend_of(judge)
+    if backend is None or not backend.fingerprint_of_name:
+        return False, None
+    return True, _load(backend, "fingerprint_of_name")(judge)
 
 
 def length_prior(judge: str) -> LengthPrior:
@@ -164,7 +182,7 @@ def check_judge_spec(spec: str) -> None:
 
 def known_judges() -> list[str]:
     """Every name a spec may start with: backends, shipped configurations, other packages' judges; sorted."""
-    return sorted({*backend_names(), *_configs(), *_plugins()})
+    return sorted({*current_backends(), *_configs(), *_plugins()})
 
 
 def resolve_spec(spec: str) -> JudgeSpec:

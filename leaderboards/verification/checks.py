@@ -8,7 +8,7 @@ from functools import cache
 
 from implicit_if.harness.chat_templates import load_template, template_names
 from implicit_if.harness.instructions import alpaca_eval, load_instructions
-from implicit_if.harness.judging.registry import backend_of, offline_judges, rereader
+from implicit_if.harness.judging.registry import backend_of, fingerprint_of_name, offline_judges, rereader
 from implicit_if.harness.outputs import instruction_id
 from implicit_if.harness.references import reference_names
 from implicit_if.harness.safe_text import is_plain, one_line
@@ -149,6 +149,11 @@ def check_judge(judge: JudgeInfo, findings: Findings) -> None:
             f"judge.fingerprint: {judge.fingerprint[:12]} is not that of this program's {judge.name!r} "
             f"({expected[:12]}); judge again with it"
         )
+    named, by_name = fingerprint_of_name(judge.name)
+    if named and by_name is None:
+        findings.add(f"judge.name: {one_line(judge.name, 60)!r} names no rater; expected e.g. sheet:person/NAME")
+    elif named and judge.fingerprint != by_name:
+        findings.add(f"judge.fingerprint: is not that of {one_line(judge.name, 60)!r}; judge again from the sheet")
     if backend is not None and not backend.ordered and judge.orders != ["none"]:
         findings.add(f"judge.orders: {judge.name!r} scores answers one by one; expected [none]")
     if backend is not None and backend.ordered and judge.orders == ["none"]:
@@ -158,7 +163,7 @@ def check_judge(judge: JudgeInfo, findings: Findings) -> None:
 def built_by_name(judge: str) -> bool:
     """True for a judge of this package that its name alone builds, and that reads no file here."""
     backend, (_, _, argument) = backend_of(judge), judge.partition(":")
-    if backend is None or backend.kind == "people":
+    if backend is None or backend.kind == "raters":
         return False
     return judge == backend.name if backend.argument == "none" else bool(_JUDGE_ARGUMENT.fullmatch(argument))
 

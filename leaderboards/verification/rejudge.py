@@ -100,9 +100,16 @@ def audit(
         max_cost: US dollars that each of the two rounds may spend.
 
     Raises:
-        UserError: If it is another judge, the submission holds no answers, or a text or verdict is missing.
+        UserError: If it is another judge, or a sheet's raters, the submission holds no answers, or a text or verdict
+            is missing.
     """
     info = verified.metadata.judge
+    backend = backend_of(info.name)
+    if backend is not None and backend.kind == "raters":
+        raise UserError(
+            f"{verified.id}: judged by {info.name}. Verdicts of a sheet cannot be judged again, and reading the sheet "
+            f"once more proves nothing. Compare raters instead: implicit-if agreement."
+        )
     if judge.fingerprint != info.fingerprint:
         raise UserError(
             f"{verified.id}: judged by {info.name} ({info.fingerprint[:12]}), not by {judge.name} "

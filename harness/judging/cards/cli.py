@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from implicit_if.harness.cli import dollars, name_values
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.judging.backends.human import HumanJudge
+from implicit_if.harness.judging.backends.sheet import SheetJudge
 from implicit_if.harness.judging.cards.measurements import (
     Clock,
     Measured,
@@ -21,13 +21,13 @@ from implicit_if.harness.judging.cards.measurements import (
 )
 from implicit_if.harness.judging.cards.page import render_card
 from implicit_if.harness.judging.cards.pairs import control_pairs, read_labelled
-from implicit_if.harness.judging.cli import judge_spec, parse_options, write_sheet
-from implicit_if.harness.judging.human_sheet import sheet_exists
+from implicit_if.harness.judging.cli import SHEET_JUDGES, judge_spec, parse_options, write_sheet
 from implicit_if.harness.judging.judgement import Judgement
 from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.judging.protocol import Judge
 from implicit_if.harness.judging.registry import check_judge_spec, get_judge
 from implicit_if.harness.judging.runner import annotate
+from implicit_if.harness.judging.sheets.export import sheet_exists
 from implicit_if.harness.outputs import Output, join_instructions, load_outputs
 from implicit_if.harness.storage import atomic_write, cache_dir, read_json, sha256_text, write_json
 
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="answers of two systems to the same instructions: controls are judged against the first's",
     )
     add("--instructions", metavar="SPEC", default="builtin", help="the set --answers answers (builtin)")
-    add("--sheet", type=Path, metavar="FOLDER", help="with the judge human: write the sheet there, or read it back")
+    add("--sheet", type=Path, metavar="FOLDER", help="with the judge sheet: write the sheet there, or read it back")
     add(
         "--annotations", type=Path, metavar="FILE", help="verdicts, kept and reused (in the user's cache; by the sheet)"
     )
@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measures what labels and answers were given for, and writes the card.
 
-    Without either, the card is made of the configuration and of the measurements already beside it. For people, the
+    Without either, the card is made of the configuration and of the measurements already beside it. For a sheet, the
     first call writes the sheet of all pairs, and the next measures what was filled in.
 
     Raises:
@@ -118,10 +118,10 @@ def load_measured(path: Path) -> Measured | None:
 
 
 def _card_name(judge: str, measured: Measured | None) -> str:
-    """Whose card it is: people's is the rater's, wherever the sheet lies."""
-    if judge.partition(":")[0] != "human":
+    """Whose card it is: a sheet's is the rater's, wherever it lies."""
+    if judge.partition(":")[0] not in SHEET_JUDGES:
         return judge
-    return "human" if measured is None else measured.judge
+    return "sheet" if measured is None else measured.judge
 
 
 def _measure(args: argparse.Namespace, spec: str) -> Measured | None:
@@ -138,7 +138,7 @@ def _measure(args: argparse.Namespace, spec: str) -> Measured | None:
     parts |= control_pairs(*answers) if answers is not None else {}
     if args.sheet is not None and not sheet_exists(args.sheet):
         if args.dry_run:
-            raise UserError(f"--dry-run: {args.sheet} holds no sheet yet. People make no calls; leave --dry-run out.")
+            raise UserError(f"--dry-run: {args.sheet} holds no sheet yet. Raters make no calls; leave --dry-run out.")
         print(write_sheet([pair for pairs in parts.values() for pair in pairs], args.sheet))
         return None
     judge = get_judge(spec, dry_run=args.dry_run, **parse_options(args.option))
@@ -159,7 +159,7 @@ def _measure(args: argparse.Namespace, spec: str) -> Measured | None:
 
 
 def _store(args: argparse.Namespace, judge: Judge) -> Path:
-    if args.annotations is None and isinstance(judge, HumanJudge):
+    if args.annotations is None and isinstance(judge, SheetJudge):
         return judge.folder / "card.annotations.jsonl"
     return args.annotations or cache_dir() / "cards" / f"{sha256_text(judge.name)[:16]}.jsonl"
 

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.judging.backends.human import HumanJudge
+from implicit_if.harness.judging.backends.sheet import SheetJudge
 from implicit_if.harness.judging.cards.pairs import control_pairs, read_labelled
 from implicit_if.harness.judging.judgement import Judgement
 from implicit_if.harness.judging.pairs import Pair
@@ -96,7 +96,7 @@ class Measured(BaseModel):
         seconds: Wall-clock seconds a comparison (both orders where the order matters), as the runner asks.
         dollars: US dollars a comparison, as charged; None if not known.
         machine: Where, in the measurer's words.
-        shown_first: Percent of people's verdicts for the answer shown first, ties as half; None for other judges.
+        shown_first: Percent of a sheet's verdicts for the answer shown first, ties as half; None for other judges.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -203,13 +203,13 @@ def measure_controls(
 def _judged(judge: Judging, name: str, pairs: list[Pair]) -> Judgement:
     judgement = judge(pairs)
     if not judgement.n_judged:
-        people = judgement.judge.partition(":")[0] == "human"
+        sheet = judgement.judge.partition(":")[0] in ("human", "sheet")
         raise UserError(
             f"{name}: none of its {len(pairs)} pairs has a verdict by {judgement.judge} (the first: "
             f"{judgement.unjudged[0].error}). "
             + (
-                "Fill in the sheet of these pairs; the judge human with --sheet FOLDER, a new one, writes it."
-                if people
+                "Fill in the sheet of these pairs; the judge sheet with --sheet FOLDER, a new one, writes it."
+                if sheet
                 else "Fix that and run the same command again."
             )
         )
@@ -230,7 +230,7 @@ def _position_bias(judgement: Judgement) -> Measure | None:
     return as_measure(stats.position_bias(*orders))
 
 
-def _shown_first(judge: HumanJudge) -> Measure | None:
+def _shown_first(judge: SheetJudge) -> Measure | None:
     import numpy as np
 
     from implicit_if.harness import stats
@@ -247,16 +247,16 @@ def as_measure(estimate: Score) -> Measure | None:
 
 
 def measured_of(judge: Judge, clock: Clock, machine: str | None, **found: Any) -> Measured:
-    """What was found, with what it took; reading a sheet says nothing of the people's time and pay."""
-    people = isinstance(judge, HumanJudge)
-    seconds, dollars = (None, None) if people else clock.per_comparison
+    """What was found, with what it took; reading a sheet says nothing of the raters' time and pay."""
+    on_sheet = isinstance(judge, SheetJudge)
+    seconds, dollars = (None, None) if on_sheet else clock.per_comparison
     return Measured(
         judge=judge.name,
         fingerprint=judge.fingerprint,
         seconds=None if seconds is None else float(f"{seconds:.2g}"),
         dollars=None if dollars is None else float(f"{dollars:.2g}"),
         machine=machine,
-        shown_first=_shown_first(judge) if isinstance(judge, HumanJudge) else None,
+        shown_first=_shown_first(judge) if isinstance(judge, SheetJudge) else None,
         **found,
     )
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from implicit_if.harness.controls import CONTROLS, WORTHLESS
 from implicit_if.harness.judging.cards.measurements import Agreement, Controls, Measure, Measured
 from implicit_if.harness.judging.protocol import Comparison, Estimate
-from implicit_if.harness.judging.registry import CONFIGS, Backend, backend_names, get_backend, resolve_spec
+from implicit_if.harness.judging.registry import CONFIGS, Backend, current_backends, get_backend, resolve_spec
 from implicit_if.harness.safe_text import markdown_cell
 
 _NOWHERE = "http://127.0.0.1:9/v1"
@@ -49,8 +49,8 @@ class About(BaseModel):
 
 
 def card_names() -> list[str]:
-    """Every judge that has a card: shipped configurations and backends, sorted."""
-    return sorted({*backend_names(), *(path.stem for path in CONFIGS.glob("*.yaml"))})
+    """Every judge that has a card: shipped configurations and backends under their current names, sorted."""
+    return sorted({*current_backends(), *(path.stem for path in CONFIGS.glob("*.yaml"))})
 
 
 def about(name: str) -> About:
@@ -217,7 +217,7 @@ def _not_counted(found: Agreement) -> str:
 
 
 def _position_bias(backend: Backend, known: About, measured: Measured | None) -> str:
-    if backend.kind == "people":
+    if backend.kind == "raters":
         return _shown_first(measured)
     if backend.orders and not backend.ordered:
         return "None by construction: no verdict depends on which answer is shown first."
@@ -247,7 +247,7 @@ def _shown_first(measured: Measured | None) -> str:
 
 
 def _no_cost(backend: Backend, known: About) -> str:
-    if backend.kind == "people":
+    if backend.kind == "raters":
         return "**Not measured here**: note what your raters take and are paid."
     return _not_measured(known)
 
@@ -257,13 +257,13 @@ def _not_measured(known: About) -> str:
 
 
 def _how(title: str, backend: Backend, known: About) -> str:
-    people = backend.kind == "people"
-    spec = backend.name if people else title
-    sheet = " --sheet FOLDER" if people else ""
+    raters = backend.kind == "raters"
+    spec = backend.name if raters else title
+    sheet = " --sheet FOLDER" if raters else ""
     last = (
         "The first call writes the sheet of all these pairs into `FOLDER`; fill it in, and the same command writes the "
-        "card. `--option rater=NAME` tells raters apart."
-        if people
+        "card. `--option rater=NAME --option kind=KIND` says who filled it in, unless the sheet does."
+        if raters
         else "`--dry-run` shows what it would cost."
     )
     return (

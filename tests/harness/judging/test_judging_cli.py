@@ -116,7 +116,7 @@ def test_a_warning_is_a_sentence(folder: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize("option", ["--annotations", "--out", "--sheet"])
 def test_a_name_of_300_bytes_is_a_sentence(judge_command: Run, folder: Path, option: str) -> None:
     with pytest.raises(UserError, match="File name too long"):
-        judge_command(option, str(folder / ("x" * 300)), judge="human" if option == "--sheet" else "longest")
+        judge_command(option, str(folder / ("x" * 300)), judge="sheet" if option == "--sheet" else "longest")
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_files_of_any_content_are_a_sentence(
     options = {
         "--judge": {"judge": str(file)},
         "prompt": {"judge": "openai:x"},
-        "--sheet": {"judge": "human"},
+        "--sheet": {"judge": "sheet"},
     }[option]
     arguments = {"--judge": [], "prompt": ["--option", f"prompt={file}"], "--sheet": ["--sheet", str(file.parent)]}
     with pytest.raises(UserError, match=name.split("/")[-1].replace(".", r"\.")):
@@ -370,10 +370,13 @@ def formulas(folder: Path) -> None:
         save_outputs(folder / f"{name}.json", rows)
 
 
+ANNA = ("--option", "rater=anna", "--option", "kind=person")
+
+
 def test_a_sheet_is_written_filled_in_and_judged(
     judge_command: Run, folder: Path, formulas: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = {"outputs": "f-sys.json", "reference": "f-ref.json", "judge": "human"}
+    names = {"outputs": "f-sys.json", "reference": "f-ref.json", "judge": "sheet"}
     sheet = folder / "rating"
     assert judge_command("--sheet", str(sheet), **names) == 0
     assert "5 rows are in" in capsys.readouterr().out
@@ -384,39 +387,39 @@ def test_a_sheet_is_written_filled_in_and_judged(
     assert "<script>alert" not in page
     assert "f-sys" not in page + (sheet / "sheet.csv").read_text()  # blind
 
-    assert judge_command("--sheet", str(sheet), **names) == 1  # nothing filled in yet
+    assert judge_command("--sheet", str(sheet), *ANNA, **names) == 1  # nothing filled in yet
     assert "judged: 0 of 5" in capsys.readouterr().out
     fill_in(sheet / "sheet.csv", lambda row: "1" if "HYPERLINK" in row["answer_1"] else "2")
-    assert judge_command("--sheet", str(sheet), "--out", str(folder / "s.json"), **names) == 0
+    assert judge_command("--sheet", str(sheet), "--out", str(folder / "s.json"), *ANNA, **names) == 0
     assert scores_in(folder / "s.json")["win_rate"].value == 100.0
-    assert "judged by human\n" in capsys.readouterr().out
+    assert "judged by sheet:person/anna\n" in capsys.readouterr().out
 
 
 def test_what_the_page_saves_is_found_and_never_mixed(judge_command: Run, folder: Path, formulas: None) -> None:
-    names = {"outputs": "f-sys.json", "reference": "f-ref.json", "judge": "human"}
+    names = {"outputs": "f-sys.json", "reference": "f-ref.json", "judge": "sheet"}
     sheet = folder / "rating"
     judge_command("--sheet", str(sheet), **names)
     text = (sheet / "sheet.csv").read_text(encoding="utf-8-sig")
     keys = [row["key"] for row in csv.DictReader(io.StringIO(text, newline=""))]
     (sheet / "sheet-judged.csv").write_text("key,verdict,comment\n" + "".join(f"{key},tie,\n" for key in keys))
-    assert judge_command("--sheet", str(sheet), "--out", str(folder / "s.json"), **names) == 0
+    assert judge_command("--sheet", str(sheet), "--out", str(folder / "s.json"), *ANNA, **names) == 0
     assert scores_in(folder / "s.json")["win_rate"].value == 50.0
     fill_in(sheet / "sheet.csv", lambda row: "1")
     with pytest.raises(UserError, match="Expected one sheet with verdicts"):
-        judge_command("--sheet", str(sheet), **names)
+        judge_command("--sheet", str(sheet), *ANNA, **names)
 
 
-def test_sheets_are_for_people(judge_command: Run, folder: Path) -> None:
-    with pytest.raises(UserError, match="--judge human"):
+def test_sheets_are_for_raters(judge_command: Run, folder: Path) -> None:
+    with pytest.raises(UserError, match="--judge sheet"):
         judge_command("--sheet", str(folder / "rating"))
     with pytest.raises(UserError, match="cannot be written"):
-        judge_command("--sheet", str(folder / "sys.json"), judge="human")
+        judge_command("--sheet", str(folder / "sys.json"), judge="sheet")
     with pytest.raises(UserError, match="Expected --sheet FOLDER"):
-        judge_command(judge="human")
+        judge_command(judge="sheet")
 
 
 def test_a_dry_run_writes_no_sheet(judge_command: Run, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert judge_command("--sheet", str(folder / "rating"), "--dry-run", judge="human") == 0
+    assert judge_command("--sheet", str(folder / "rating"), "--dry-run", judge="sheet") == 0
     assert not (folder / "rating").exists()
     assert f"a sheet of 5 rows would be in {folder / 'rating'}" in capsys.readouterr().out
 

@@ -1,4 +1,4 @@
-"""People's verdicts under the runner: several sittings, sheets, raters and systems."""
+"""A sheet's verdicts under the runner: several sittings, sheets, raters and systems."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from judge_samples import fill_in
 from implicit_if.harness.annotations import AnnotationStore
 from implicit_if.harness.comparing.loading import JudgedSystem, load_seed, make_table
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.judging.backends.human import build
-from implicit_if.harness.judging.human_sheet import export_sheet
+from implicit_if.harness.judging.backends.sheet import build
 from implicit_if.harness.judging.judgement import Judgement
 from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.judging.protocol import Comparison
 from implicit_if.harness.judging.runner import annotate
+from implicit_if.harness.judging.sheets.export import export_sheet
 from implicit_if.harness.outputs import Output
 from implicit_if.leaderboards.submitting.sources import find_annotations
 
@@ -32,7 +32,7 @@ def rate(sheet: Path, store: Path, system: str = "answer", n: int = 6, **options
     if not sheet.exists():
         asked = (Comparison(p.instruction_id, p.instruction, p.system.output, p.reference.output) for p in pairs)
         export_sheet(asked, sheet, seed=0)
-    return annotate(pairs, build(str(sheet), options), store, progress=False)
+    return annotate(pairs, build(str(sheet), {"kind": "person", "rater": "me", **options}), store, progress=False)
 
 
 def lines_of(store: Path) -> int:
@@ -61,7 +61,7 @@ def test_two_sittings_are_one_judge(tmp_path: Path) -> None:
     assert judgement.complete
     assert set(judgement.preferences) == {1.0}
     assert lines_of(store) == 6
-    assert load_seed(store, "human").preferences.keys() == set(judgement.instruction_ids)
+    assert load_seed(store, "sheet:person/me").preferences.keys() == set(judgement.instruction_ids)
     rate(sheet, store)
     assert lines_of(store) == 6  # nothing new, nothing stored
 
@@ -112,7 +112,7 @@ def test_two_systems_on_two_sheets_can_be_compared(tmp_path: Path) -> None:
         systems.append(JudgedSystem(name, [load_seed(store)]))
     assert make_table(systems).preferences["answer"].tolist() == [[1.0] * 6]
     assert make_table(systems).preferences["other"].tolist() == [[0.5] * 6]
-    assert systems[0].seeds[0].judge == "human:anna"
+    assert systems[0].seeds[0].judge == "sheet:person/anna"
 
 
 def test_another_rater_is_another_judge(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_another_rater_is_another_judge(tmp_path: Path) -> None:
     rate(sheet, store)
     fill_in(sheet, {"": "tie"})
     assert set(rate(sheet, store, rater="anna").preferences) == {0.5}
-    assert set(load_seed(store, "human").preferences.values()) == {1.0}
-    assert set(load_seed(store, "human:anna").preferences.values()) == {0.5}
+    assert set(load_seed(store, "sheet:person/me").preferences.values()) == {1.0}
+    assert set(load_seed(store, "sheet:person/anna").preferences.values()) == {0.5}
     with pytest.raises(UserError, match="expected verdicts of one judge"):
         load_seed(store)
