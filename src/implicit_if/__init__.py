@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from implicit_if.api import compare, judge, rules_processor, score, tune, verify
     from implicit_if.harness.errors import UserError
     from implicit_if.harness.instructions import load_instructions
+    from implicit_if.harness.judging.sheets.agreement import rater_agreement
     from implicit_if.harness.outputs import Output, load_outputs, save_outputs
 
 try:
@@ -26,6 +27,7 @@ __all__ = [
     "judge",
     "load_instructions",
     "load_outputs",
+    "rater_agreement",
     "rules_processor",
     "save_outputs",
     "score",
@@ -38,6 +40,7 @@ _MODULES = {
     "UserError": "harness.errors",
     "load_instructions": "harness.instructions",
     "load_outputs": "harness.outputs",
+    "rater_agreement": "harness.judging.sheets.agreement",
     "save_outputs": "harness.outputs",
 }
 
