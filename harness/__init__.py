@@ -25,6 +25,7 @@ stats/              win rates, intervals, comparisons, length control
 judging/            judges, the runner, from verdicts to scores, cards
 generation          an answer as it is made, and by which model
 tuning/             recipes, one runner, `tune` and `select`
+analysis/           response ranking
 comparing/          `compare`: which of several systems is better
 lm_eval_plugin      how lm_eval finds us
 """

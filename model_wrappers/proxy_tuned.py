@@ -233,6 +233,23 @@ class ShiftedHead(Head):
         self.small = [Head(model) for model in experts.models]
         self.splits = all(head.splits for head in (base, *self.small))
 
+    @property
+    def shares(self) -> bool:
+        """See `Head.shares`."""
+        return all(head.shares for head in (self.base, *self.small))
+
+    def after(self, context: Tensor) -> Callable[[Tensor], Tensor]:
+        """See `Head.after`; the three models' states stand beside each other."""
+        parts = [head.after(context) for head in (self.base, *self.small)]
+        return lambda batch: torch.cat([part(batch) for part in parts], dim=-1)
+
+    def logits(self, states: Tensor) -> Tensor:
+        """See `Head.logits`."""
+        heads = (self.base, *self.small)
+        widths = [head.model.get_output_embeddings().weight.shape[1] for head in heads]
+        parts = torch.split_with_sizes(states, widths, dim=-1)
+        return self.experts.shift_(*(head.logits(part) for head, part in zip(heads, parts, strict=True)))
+
     def rows(self, batch: Tensor) -> list[Logits]:
         """The shifted logits of each row of int64 `[b, s]`; see `Head.rows`."""
         parts = (head.rows(batch) for head in (self.base, *self.small))

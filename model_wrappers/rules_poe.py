@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,9 +20,10 @@ from implicit_if.model_wrappers.generate import ProcessorFactory
 from implicit_if.model_wrappers.implicit_lm import ImplicitLM
 from implicit_if.model_wrappers.prompts import Prompts, cut_middle, place_after_cut, special_tokens
 from implicit_if.model_wrappers.rules.arguments import WithRules
-from implicit_if.model_wrappers.rules.likelihood import Head, Text, TextScore, score_texts
+from implicit_if.model_wrappers.rules.likelihood import Head, Text, TextScore
 from implicit_if.model_wrappers.rules.presets import Preset
 from implicit_if.model_wrappers.rules.product import BoundRules, RulesProcessor
+from implicit_if.model_wrappers.rules.shared_prefix import score_all
 from implicit_if.model_wrappers.rules.tokens import leading_special, scope_start
 
 
@@ -120,6 +123,30 @@ class RulesPoE(WithRules, ImplicitLM):
                 self.cache_hook.add_partial("loglikelihood", key, answer)
         return answers
 
+    def log_probs(self, prompt: str, responses: Sequence[str]) -> list[float]:
+        """Exact log p(response | prompt) of each response, summed over its tokens; the prompt is read once.
+
+        A response is tokenized with its prompt, as it would stand in a text; its tokens are those that the prompt
+        alone does not have.
+
+        Raises:
+            UserError: If prompt and response are too long for the model.
+        """
+        alone = self.encode(prompt)
+        texts = []
+        for response in responses:
+            whole = self.encode(prompt + response)
+            shared = sum(
+                1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(alone, whole, strict=False))
+            )
+            if shared == 0 or len(whole) > self.max_length:
+                raise UserError(
+                    f"a prompt and its response have {len(whole)} tokens, {shared} of the prompt's own. Expected at "
+                    f"most {self.max_length}, and one before the response: shorten the text {prompt!r:.60}."
+                )
+            texts.append(Text(whole[:shared], whole[shared:], prompt_scope=self._prompt_scope(prompt, alone)))
+        return [score.log_prob for score in self._score(texts, disable_tqdm=True)]
+
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Exact log-likelihood of whole texts, each a response to nothing; index and used tokens span the windows."""
         texts, owners = [], []
@@ -147,7 +174,7 @@ class RulesPoE(WithRules, ImplicitLM):
         scores: dict[int, TextScore] = {}
         mixed = torch.autocast(self.device.type, self.mixed_precision_dtype, enabled=bool(self.mixed_precision_dtype))
         with mixed, tqdm(total=len(texts), desc="scoring", disable=disable_tqdm or self.rank != 0) as bar:
-            for i, score in score_texts(
+            for i, score in score_all(
                 self._head,
                 self.rules,
                 texts,

@@ -5,12 +5,15 @@ Shapes: `b` rows, `s` positions, `h` hidden size, `v` vocabulary, `n` tokens of 
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from implicit_if.model_wrappers.rules.product import BoundRules, response_log_probs
 
@@ -74,6 +77,47 @@ class Head:
         probe = torch.arange(4, device=self.model.device)[None] % self.model.config.get_text_config().vocab_size
         split = self.head(self.backbone(input_ids=probe).last_hidden_state)
         return bool(torch.allclose(split, self.model(input_ids=probe).logits, rtol=1e-3, atol=1e-3))
+
+    @functools.cached_property
+    def shares(self) -> bool:
+        """Whether rows may go on from one context's key-value cache; compared with a whole forward pass once."""
+        return self.splits and self._continues()
+
+    @torch.no_grad()
+    def _continues(self) -> bool:
+        probe = torch.arange(4, device=self.model.device)[None] % self.model.config.get_text_config().vocab_size
+        try:
+            states = self.after(probe[0, :2])(probe[:, 2:].repeat(2, 1))
+        except (AttributeError, NotImplementedError, TypeError, ValueError):  # a model without such a cache
+            return False
+        whole = self.backbone(input_ids=probe).last_hidden_state[:, 1:]
+        return bool(torch.allclose(states, whole.expand_as(states), rtol=1e-3, atol=1e-3))
+
+    def after(self, context: Tensor) -> Callable[[Tensor], Tensor]:
+        """Reads a context int64 `[s]` once.
+
+        Returns:
+            A function from rows int64 `[b, n]` that go on from it to the backbone's states `[b, n + 1, h]`: those that
+            predict the first token after the context, and each token after the rows'.
+        """
+        read = self.backbone(
+            input_ids=context[None], past_key_values=DynamicCache(config=self.model.config), use_cache=True
+        )
+        return functools.partial(self._continued, read.past_key_values, read.last_hidden_state[:, -1:])
+
+    def _continued(self, cache: Any, last: Tensor, batch: Tensor) -> Tensor:
+        states = last.expand(len(batch), -1, -1)
+        if batch.shape[1] == 0:
+            return states
+        own = copy.deepcopy(cache)  # a forward pass appends to it
+        own.batch_repeat_interleave(len(batch))
+        grown = self.backbone(input_ids=batch, past_key_values=own, use_cache=True).last_hidden_state
+        return torch.cat([states, grown], dim=1)
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Float32 logits `[t, v]` of states `[t, h]`, which the caller may overwrite."""
+        logits: Tensor = self.head(states).float()
+        return logits
 
     def rows(self, batch: Tensor) -> Sequence[Logits]:
         """The logits of each row of int64 `[b, s]`."""
