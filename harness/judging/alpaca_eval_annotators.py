@@ -10,6 +10,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -110,6 +111,18 @@ def load_annotator(argument: str, member: str | None) -> Annotator:
         base_url=base_url,
         price=price,
     )
+
+
+@cache
+def packaged_annotator(name: str) -> Annotator | None:
+    """The annotator that alpaca-eval ships under this name; None if there is none or it is not supported."""
+    if name not in _packaged():
+        return None
+    try:
+        found = load_annotator(name, None)
+    except UserError:
+        return None
+    return found if found.name == name else None
 
 
 def fill(template: str, rows: Sequence[Mapping[str, str]]) -> str:

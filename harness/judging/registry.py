@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -42,8 +42,9 @@ class Backend(BaseModel):
         offline: True if this package alone gives every verdict again, without options; the module then has a function
             `fingerprint()`.
         reads_instruction: False if its verdicts depend on the answers alone.
-        reread: "module:function" of a function `reread(raw) -> (low, high) | None`: which preferences for the first
-            answer may follow from what an annotation keeps of the judge's words; empty if it cannot be told.
+        reread: "module:function" of a function `reread(raw, argument) -> (low, high) | None`: which preferences for the
+            first answer may follow from what an annotation keeps of the words of the judge with this argument (None:
+            they are torn); empty if it cannot be told.
         fingerprint_of_name: True if a judge's name alone decides its fingerprint; the module then has a function
             `fingerprint_of_name(name) -> str | None`, which gives None for a name that its judges cannot have.
         renamed: The name by which it is called now, where this is only an earlier one.
@@ -124,7 +125,7 @@ def rereader(judge: str) -> Rereader | None:
     if backend is None or not backend.reread:
         return None
     module, _, function = backend.reread.partition(":")
-    return cast(Rereader, getattr(importlib.import_module(module), function))
+    return partial(getattr(importlib.import_module(module), function), argument=judge.partition(":")[2])
 
 
 def fingerprint_of_name(judge: str) -> tuple[bool, str | None]:

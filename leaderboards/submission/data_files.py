@@ -6,6 +6,8 @@ numbers in odd forms, white space, hidden keys and anything else two readers cou
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -79,7 +81,7 @@ def output_rows(outputs: Iterable[Output], *, texts: bool) -> list[OutputRow]:
 
 
 def annotation_rows(annotations: Iterable[Annotation]) -> list[AnnotationRow]:
-    """Verdicts as stored: sorted by instruction and order, `raw` cut to `MAX_RAW` characters."""
+    """Verdicts as stored: sorted by instruction and order, `raw` shortened to `MAX_RAW` characters."""
     return [
         AnnotationRow(
             fingerprint=a.fingerprint,
@@ -87,13 +89,24 @@ def annotation_rows(annotations: Iterable[Annotation]) -> list[AnnotationRow]:
             judge=a.judge,
             order=a.order,
             preference=float(a.preference),
-            raw=a.raw[:MAX_RAW],
+            raw=_shortened(a.raw),
             reference_sha256=a.reference_sha256,
             system_sha256=a.system_sha256,
         )
         for a in sorted(annotations, key=lambda a: (a.instruction_id, a.order))
         if a.preference is not None
     ]
+
+
+def _shortened(raw: str) -> str:
+    from implicit_if.harness.judging.api.verdict_text import record
+
+    if len(raw) <= MAX_RAW:
+        return raw
+    with contextlib.suppress(ValueError, RecursionError):
+        if isinstance(kept := json.loads(raw), dict):
+            raw = record(kept, MAX_RAW)
+    return raw[:MAX_RAW]
 
 
 def parse_rows(data: bytes, kind: Literal["outputs", "annotations"]) -> list[Any]:

@@ -120,8 +120,12 @@ def check_annotations(
             findings.add(f"{name}: holds a verdict about other answers than these", key[0])
         elif row["system_sha256"] == row["reference_sha256"] and row["preference"] != 0.5:
             findings.add(f"{name}: prefers one of two identical answers, expected 0.5", key[0])
-        elif reread is not None and not _follows(row, reread(row["raw"])):
-            findings.add(f"{name}: holds a preference that does not follow from what the judge said", key[0])
+        elif reread is not None and row["system_sha256"] != row["reference_sha256"]:
+            allowed = reread(row["raw"])
+            if allowed is None:
+                findings.add(f"{name}: holds words of the judge that are torn, so that no preference follows", key[0])
+            elif not _follows(row, allowed):
+                findings.add(f"{name}: holds a preference that does not follow from what the judge said", key[0])
         if (row["judge"], row["fingerprint"]) != (judge.name, judge.fingerprint):
             findings.add(f"{name}: holds a verdict of another judge than metadata.yaml names", key[0])
         if row["order"] not in judge.orders:
@@ -132,9 +136,7 @@ def check_annotations(
             findings.add(f"{name}: {len(missing)} of {len(system)} verdicts are missing in order {order}", missing[0])
 
 
-def _follows(row: AnnotationRow, allowed: tuple[float, float] | None) -> bool:
-    if allowed is None or row["system_sha256"] == row["reference_sha256"]:
-        return True
+def _follows(row: AnnotationRow, allowed: tuple[float, float]) -> bool:
     first = 1 - row["preference"] if row["order"] == "reference_first" else row["preference"]
     return allowed[0] - _ROUNDING <= first <= allowed[1] + _ROUNDING
 

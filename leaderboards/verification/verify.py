@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from implicit_if.harness.answer_form import foreign_words
 from implicit_if.harness.instructions import load_instructions
+from implicit_if.harness.judging.registry import offline_judges
 from implicit_if.harness.safe_text import one_line
 from implicit_if.harness.signature import make_signature
 from implicit_if.harness.storage import json_bytes
@@ -220,6 +221,10 @@ def _recomputed(
     notes = [
         f"a maintainer's {name.removesuffix('.json')} does not agree" for name, one in added.items() if not one.agrees
     ]
+    if again is None and metadata.judge.name in offline_judges():
+        notes.append(
+            f"{metadata.judge.name}'s verdicts are believed: without the instructions' texts it cannot judge again"
+        )
     if (note := foreign_words([p.system for p in pairs], [p.reference for p in pairs])) is not None:
         notes.append(note)
     return Verified(

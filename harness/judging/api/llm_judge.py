@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -12,7 +11,7 @@ from implicit_if.harness.judging.api.endpoint import Endpoint
 from implicit_if.harness.judging.api.event_loop import run_alone, stream
 from implicit_if.harness.judging.api.faults import Malformed, Rejected, Unanswered
 from implicit_if.harness.judging.api.options import Prices
-from implicit_if.harness.judging.api.verdict_text import token_counts
+from implicit_if.harness.judging.api.verdict_text import record, token_counts
 from implicit_if.harness.judging.protocol import Comparison, Estimate, JudgeError, Verdict
 from implicit_if.harness.storage import sha256_json
 
@@ -158,7 +157,7 @@ class LLMJudge:
         return Verdict(
             comparison.key,
             reading.prefers_first,
-            raw=self._shown(json.dumps(raw, ensure_ascii=False)),
+            raw=self._shown(record(raw, _RAW_CHARS)),
             error=reading.error and self._shown(reading.error),
             latency=answer.latency,
             cost=cost,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from implicit_if.harness.judging.api.prompts import FIRST, SECOND
@@ -114,21 +114,51 @@ def _short(text: str) -> str:
     return repr(shown if len(shown) <= 120 else shown[:57] + "..." + shown[-57:])
 
 
-def reread(raw: str) -> tuple[float, float] | None:
-    """The lowest and highest preference for the first answer that stored words allow; None if they do not tell.
+def record(raw: Mapping[str, Any], limit: int) -> str:
+    """What an annotation keeps of an answer: JSON that `read_record` understands, of about `limit` characters at most.
+
+    Where what was said is too long, thoughts before it go first, then its middle; a verdict stands at either end.
+    """
+    text, said = json.dumps(raw, ensure_ascii=False), raw.get("said")
+    if len(text) <= limit or not isinstance(said, str):
+        return text
+    rest, thinking = after_thoughts(said)
+    said = said if thinking else rest
+    keep = min(len(said), limit)
+    while len(text := json.dumps({**raw, "said": said}, ensure_ascii=False)) > limit and keep:
+        keep = keep * 3 // 4
+        said = f"{said[: keep // 2]}\n[...]\n{said[len(said) - keep // 2 :]}"
+    return text
+
+
+def read_record(raw: str) -> tuple[str, dict[str, float] | None] | None:
+    """What the judge said, and the logprobs of its token's alternatives if they were asked for; None if it is torn."""
+    try:
+        kept = json.loads(raw)
+        said, alternatives = kept["said"], kept.get("top_logprobs")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    if not isinstance(said, str):
+        return None
+    if not isinstance(alternatives, dict):
+        return said, None
+    return said, {token: float(p) for token, p in alternatives.items() if type(p) in (int, float) and abs(p) < 1e9}
+
+
+def reread(raw: str, argument: str = "") -> tuple[float, float] | None:
+    """The lowest and highest preference for the first answer that stored words allow; None if they are torn.
 
     Of a weighted verdict the record holds the most probable tokens only, which bounds it. Words that hold no verdict
     allow no preference: the lowest is above the highest.
     """
-    try:
-        kept = json.loads(raw)
-        said, alternatives = str(kept["said"]), kept.get("top_logprobs")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    kept = read_record(raw)
+    if kept is None:
         return None
-    if not isinstance(alternatives, dict):
+    said, alternatives = kept
+    if alternatives is None:
         found = parse_text(said)[0]
         return (1.0, 0.0) if found is None else (found, found)
-    known = [(str(token), float(p)) for token, p in alternatives.items() if isinstance(p, int | float)]
+    known = list(alternatives.items())
     found = weigh_letters(known, 0.0)[0]
     if found is None:
         return 1.0, 0.0

@@ -6,6 +6,7 @@ prompts, settings and parsers are used; its order, cache, retries and threads ar
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from implicit_if.harness.judging.alpaca_eval_annotators import (
     as_chat,
     fill,
     load_annotator,
+    packaged_annotator,
 )
 from implicit_if.harness.judging.api.endpoint import Endpoint
 from implicit_if.harness.judging.api.llm_judge import LLMJudge, Question, Reading
@@ -31,7 +33,7 @@ from implicit_if.harness.judging.api.options import (
     parse_options,
     prices_for,
 )
-from implicit_if.harness.judging.api.verdict_text import no_verdict
+from implicit_if.harness.judging.api.verdict_text import no_verdict, read_record
 from implicit_if.harness.judging.backends.anthropic import anthropic_endpoint, as_messages, joined_text
 from implicit_if.harness.judging.backends.openai import first_choice, openai_endpoint
 from implicit_if.harness.judging.protocol import Comparison
@@ -48,6 +50,7 @@ _PARSER_FAULTS: tuple[type[Exception], ...] = (
     AssertionError,
     AttributeError,
     LookupError,
+    MemoryError,
     RuntimeError,
     SyntaxError,  # of ast.literal_eval, which some parsers read answers with
     TypeError,
@@ -127,31 +130,67 @@ class AnnotatorDialect:
             error = "the answer has no logprobs, which this annotator's parser needs. Use a server that gives them"
             return Reading(None, error, raw, hopeless=True)
         parsed = choice if self._annotator.completion_key == "completions_all" else text
-        return Reading(*self._parse(parsed, text), raw)
+        if self._settings.get("logprobs"):
+            raw["top_logprobs"] = _kept(choice, self._annotator)
+        return Reading(*parse(self._annotator, parsed, text), raw)
 
     def _asked(self, prompt: str) -> dict[str, Any]:
         if self._annotator.api == "completions":
             return {"prompt": [prompt]}
         return as_messages(as_chat(prompt)) if self._annotator.api == "messages" else {"messages": as_chat(prompt)}
 
-    def _parse(self, completion: Any, text: str) -> tuple[float | None, str | None]:
-        """Preference for the first answer from alpaca-eval's scale: 1 is the first, 2 the second, 0 a tie."""
-        shown = " ".join(text.split())[:120]
-        try:
-            found = self._annotator.parser(completion)
-        except _PARSER_FAULTS as error:
-            return None, f"alpaca-eval's parser found no verdict in {shown!r} ({type(error).__name__})"
-        if len(found) != self._annotator.batch_size:
-            return None, f"alpaca-eval's parser found {len(found)} verdicts in {shown!r}, expected one for each example"
-        try:
-            preference = float(found[0])
-        except (TypeError, ValueError):
-            preference = math.nan
-        if preference == 0:
-            return 0.5, None
-        if not 1 <= preference <= 2:
-            return None, f"alpaca-eval's parser made {found[0]!r} of {shown!r}, expected a preference from 1 to 2"
-        return 2.0 - preference, None
+
+def parse(annotator: Annotator, completion: Any, text: str) -> tuple[float | None, str | None]:
+    """Preference for the first answer from alpaca-eval's scale (1 is the first, 2 the second, 0 a tie), or why none."""
+    shown = " ".join(text.split())[:120]
+    before = logging.root.manager.disable
+    logging.disable()  # some parsers log what they cannot read as it is, control characters included
+    try:
+        found = annotator.parser(completion)
+    except _PARSER_FAULTS as error:
+        return None, f"alpaca-eval's parser found no verdict in {shown!r} ({type(error).__name__})"
+    finally:
+        logging.disable(before)
+    if len(found) != annotator.batch_size:
+        return None, f"alpaca-eval's parser found {len(found)} verdicts in {shown!r}, expected one for each example"
+    try:
+        preference = float(found[0])
+    except (TypeError, ValueError):
+        preference = math.nan
+    if preference == 0:
+        return 0.5, None
+    if not 1 <= preference <= 2:
+        return None, f"alpaca-eval's parser made {found[0]!r} of {shown!r}, expected a preference from 1 to 2"
+    return 2.0 - preference, None
+
+
+def reread(raw: str, argument: str) -> tuple[float, float] | None:
+    """The preference that a packaged annotator's parser makes of stored words; see `verdict_text.reread`.
+
+    Any may follow from the words of an annotator that is not packaged.
+    """
+    annotator = packaged_annotator(argument.partition("+")[0])
+    if annotator is None:
+        return 0.0, 1.0
+    if (kept := read_record(raw)) is None:
+        return None
+    said, alternatives = kept
+    choice: Any = said
+    if annotator.completion_key == "completions_all":
+        top = [{"token": token, "logprob": p} for token, p in (alternatives or {}).items()]
+        choice = {"text": said, "logprobs": {"content": [{"top_logprobs": top}]}}
+    found = None if after_thoughts(said)[1] else parse(annotator, choice, said)[0]
+    return (1.0, 0.0) if found is None else (found, found)
+
+
+def _kept(choice: Mapping[str, Any], annotator: Annotator) -> dict[str, float]:
+    """Logprobs of the alternatives to the token that the parser looks at, so that it can look again."""
+    position = (annotator.parser_identity["kwargs"] or {}).get("log_prob_index", 0)
+    try:
+        token = choice["logprobs"]["content"][position if isinstance(position, int) else 0]
+        return {str(t["token"]): float(t["logprob"]) for t in token["top_logprobs"]}
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        return {}
 
 
 def guard_quotes(text: str) -> str:

@@ -107,12 +107,12 @@ class RewardJudge(LocalJudge):
         return Verdict(comparison.key, prefers_first, raw=text, cost=0.0)
 
 
-def reread(raw: str) -> tuple[float, float] | None:
-    """The lowest and highest preference for the first answer that stored rewards allow; None if they do not tell."""
+def reread(raw: str, argument: str = "") -> tuple[float, float] | None:
+    """The lowest and highest preference for the first answer that stored rewards allow; None if they are torn."""
     try:
         kept = json.loads(raw)
         difference = float(kept["first"]) - float(kept["second"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     return (0.5, 1.0) if difference > 0 else (0.0, 0.5) if difference < 0 else (0.5, 0.5)
 

@@ -17,6 +17,7 @@ from factory import CoinJudge, LongestJudge, make_submission
 
 from implicit_if.harness.controls import control_answers
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.judging.api.verdict_text import parse_text, record
 from implicit_if.harness.judging.judged_run import judge_pairs
 from implicit_if.harness.judging.protocol import Comparison, Verdict
 from implicit_if.harness.judging.registry import rereader
@@ -24,6 +25,7 @@ from implicit_if.harness.outputs import Output
 from implicit_if.harness.storage import json_bytes, sha256_json
 from implicit_if.leaderboards.boards import build
 from implicit_if.leaderboards.commands import audit_verdicts
+from implicit_if.leaderboards.submission.data_files import MAX_RAW, annotation_rows
 from implicit_if.leaderboards.submission.maintainer_files import Audit
 from implicit_if.leaderboards.submission.read import SubmissionError
 from implicit_if.leaderboards.submitting.write import STAGING, write_submission
@@ -102,6 +104,20 @@ def test_what_was_judged_again_is_remembered_by_its_content(tmp_path: Path, monk
         ("openai:x", {"said": "m", "top_logprobs": {"m": math.log(0.75), "M": math.log(0.25)}}, (0.75, 0.75)),
         ("reward:x", {"first": 2.0, "second": -1.0}, (0.5, 1)),
         ("reward:x", {"first": 1.0, "second": 1.0}, (0.5, 0.5)),
+        ("alpaca_eval:chatgpt", {"said": "Output (a)"}, (1, 1)),
+        ("alpaca_eval:chatgpt+my-model", {"said": "Output (b)"}, (0, 0)),
+        (
+            "alpaca_eval:alpaca_eval_gpt4",
+            {"said": "[{'model': 'model_2', 'rank': 1}, {'model': 'model_1', 'rank': 2}]"},
+            (0, 0),
+        ),
+        (
+            "alpaca_eval:weighted_alpaca_eval_gpt4_turbo",
+            {"said": "m", "top_logprobs": {"m": math.log(0.6), "M": math.log(0.3)}},
+            (2 / 3, 2 / 3),
+        ),
+        ("alpaca_eval:alpaca_eval_clf_gpt4_turbo", {"said": "m", "top_logprobs": {"m": -0.1, "M": -3}}, (1, 1)),
+        ("alpaca_eval:my-own.yaml", {"said": "anything"}, (0, 1)),
     ],
 )
 def test_a_preference_follows_from_what_the_judge_said(judge: str, raw: Any, allowed: tuple[float, float]) -> None:
@@ -115,9 +131,49 @@ def test_words_without_a_verdict_allow_no_preference_and_cut_words_any() -> None
     assert read is not None
     low, high = read(json.dumps({"said": "I cannot say."})) or (0.0, 1.0)
     assert low > high
-    assert read('{"said": "cut off') is None
-    assert read("[" * 2000) is None
+    for torn in TORN:
+        assert read(torn) is None
     assert rereader("longest") is rereader("nobody") is None
+
+
+TORN = ["", "[]", "null", "3", '{"said": "cut off', '{"say": "m"}', '{"said": ["m"]}', "[" * 2000, "m", '"m"']
+
+
+@pytest.mark.parametrize("raw", TORN)
+@pytest.mark.parametrize("judge", ["openai:x", "anthropic:x", "reward:x", "alpaca_eval:alpaca_eval_gpt4"])
+def test_torn_words_of_a_judge_are_refused(tmp_path: Path, judge: str, raw: str) -> None:
+    class Torn(CoinJudge):
+        name = judge
+
+    if judge == "reward:x":
+        Torn.ordered = False
+    read = rereader(judge)
+    assert read is not None
+    assert read(raw) is None
+    with pytest.raises(SubmissionError, match="words of the judge that are torn"):
+        write(tmp_path, Torn(), raw=raw)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "<think>" + 'Hm, "m" or M? ' * 2000 + "</think>\nVerdict: m",
+        "Let me see.\n" + "The first says more. \\ " * 2000 + "\nVerdict: m",
+        "\x1b\n" * 4000 + "Verdict: m",
+    ],
+    ids=["a thought", "reasons", "escapes"],
+)
+def test_long_words_are_kept_so_that_their_verdict_can_be_read_again(said: str) -> None:
+    own, other = factory.outputs("parrot", 1, 1), factory.outputs("base", 1, 2)
+    (verdict,) = factory.judge_all(LongestJudge(), own, other)
+    raw = record({"said": said, "finish_reason": "stop", "model": "x"}, 20_000)
+    assert len(raw) <= 20_000
+    (row,) = annotation_rows([verdict.model_copy(update={"raw": raw})])
+    assert len(row["raw"]) <= MAX_RAW
+    read = rereader("openai:x")
+    assert read is not None
+    assert parse_text(said)[0] == 1.0
+    assert read(row["raw"]) == read(raw) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize("raw", [{"said": "M"}, {"said": "nothing"}, {"said": "m", "top_logprobs": {"M": 0.0}}])

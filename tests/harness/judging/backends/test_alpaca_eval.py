@@ -14,7 +14,7 @@ from judge_samples import KEY, NASTY, comparisons
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.alpaca_eval_annotators import as_chat, configs_folder, fill, load_annotator
-from implicit_if.harness.judging.backends.alpaca_eval import build, guard_quotes
+from implicit_if.harness.judging.backends.alpaca_eval import build, guard_quotes, reread
 from implicit_if.harness.judging.protocol import Comparison, JudgeError, Verdict
 from implicit_if.harness.judging.registry import length_prior
 from implicit_if.harness.safe_text import neutralise
@@ -95,6 +95,8 @@ def test_prompt_and_preference_equal_alpaca_evals(
     for comparison in TEXTS:
         assert ours[comparison.key].prefers_first == pytest.approx(2 - theirs[comparison.instruction])
     assert len({v.prefers_first for v in ours.values()}) > 1, "the test should see different verdicts"
+    for verdict in ours.values():
+        assert reread(verdict.raw, annotator) == pytest.approx((verdict.prefers_first,) * 2)
 
 
 def _by_alpaca_eval(annotator: str, server: FakeServer) -> dict[str, float]:
