@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,3 +61,9 @@ class Rank(int):
         self = cls(rank)
         self.model = model
         return self
+
+
+def sampling_seed() -> int | None:
+    """The seed that this process's samples are drawn from; None where torch, which draws them, is not loaded."""
+    torch: Any = sys.modules.get("torch")
+    return None if torch is None else int(torch.initial_seed())

@@ -1,9 +1,11 @@
 """The signature: a short string naming every setting that produced a number, after sacrebleu's.
 
-    task:alpaca_winrate|set:alpaca_eval@2edc6fad|n:805|ref:llama2-lima-s1@1f0c…|judge:embedded@9ab4…|orders:2|lc:…|v:0.3.0
+    task:alpaca_winrate|set:alpaca_eval@2edc6fad|n:805|ref:llama2-lima-s1@1f0c…|judge:embedded@9ab4…|orders:2|
+    sys:5e1f…|tpl:tulu@f96a…|gen:greedy,512|dtype:float32|lc:…|v:0.3.0
 
 An attempt rate needs neither reference nor order: `attempts:embedded@9ab4…` stands in place of ref, judge and orders.
-Two numbers may be compared only if their signatures are equal but for `v`.
+Two numbers may be compared only if their signatures are equal but for `v` and `dtype`; systems whose answers are of
+different types tell them by their names.
 """
 
 from __future__ import annotations
@@ -13,9 +15,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
+from implicit_if.harness.answer_settings import FIELD_NAMES, NOTHING_KNOWN, AnswerSettings
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.outputs import Output
-from implicit_if.harness.storage import sha256_json, sha256_text
+from implicit_if.harness.storage import sha256_json
 
 WIN_RATE_TASK = "alpaca_winrate"
 """The first task, and the only one of version 0.1, whose signatures name none."""
@@ -23,7 +26,7 @@ WIN_RATE_TASK = "alpaca_winrate"
 _ALWAYS = ("set", "n", "v")
 _PAIRS, _SINGLE = ("ref", "judge", "orders"), ("attempts",)
 """What a number about pairs of answers names, and one about single answers."""
-_OPTIONAL = ("task", "sys", "lc")
+_OPTIONAL = ("task", *FIELD_NAMES, "lc")
 _SPECIAL = re.compile(r"[%|@\s\x00-\x1f\x7f]")
 _LONG_HASH = re.compile(r"[0-9a-f]{32,}")
 _SHORT_HASH = re.compile(r"[0-9a-f]{8}")
@@ -45,7 +48,7 @@ class Signature:
         lc: Method of length control; None for a number that is not length-controlled.
         version: Version of implicit-if.
         task: Name of the task.
-        system_instruction: First 8 hex digits of the sha256 of the system instruction; None where there was none.
+        answers: What shaped the answers, as far as it is known.
     """
 
     instruction_set: str
@@ -59,13 +62,13 @@ class Signature:
     lc: str | None
     version: str
     task: str = WIN_RATE_TASK
-    system_instruction: str | None = None
+    answers: AnswerSettings = NOTHING_KNOWN
 
     def __post_init__(self) -> None:
         for name in ("instruction_set", "instruction_revision", "reference", "judge", "lc", "version", "task"):
             if getattr(self, name) == "":
                 raise UserError(f"signature: {name} is empty. Expected a name.")
-        for name in ("reference_hash", "judge_hash", "system_instruction"):
+        for name in ("reference_hash", "judge_hash"):
             if (value := getattr(self, name)) is not None and not _SHORT_HASH.fullmatch(value):
                 raise UserError(f"signature: {name} is {value!r}, expected 8 hex digits.")
         if self.n < 0 or self.orders not in (1, 2, None):
@@ -84,7 +87,7 @@ class Signature:
             f"set:{_escape(self.instruction_set)}{revision}",
             f"n:{self.n}",
             *self._judged(),
-            *([] if self.system_instruction is None else [f"sys:{self.system_instruction}"]),
+            *self.answers.fields,
             *([] if self.lc is None else [f"lc:{_escape(self.lc)}"]),
             f"v:{_escape(self.version)}",
         ]
@@ -131,7 +134,7 @@ class Signature:
                 lc=unquote(values["lc"]) if "lc" in values else None,
                 version=unquote(values["v"]),
                 task=unquote(values.get("task", WIN_RATE_TASK)),
-                system_instruction=values.get("sys"),
+                answers=AnswerSettings.parse(values),
             )
         except ValueError as error:
             raise _malformed(text, str(error)) from error
@@ -152,7 +155,7 @@ def make_signature(
     orders: int | None = None,
     lc: str | None = None,
     task: str = WIN_RATE_TASK,
-    system_instruction: str | None = None,
+    answers: AnswerSettings = NOTHING_KNOWN,
 ) -> Signature:
     """A signature of this version of implicit-if; long hex hashes are cut to 8 digits.
 
@@ -172,7 +175,7 @@ def make_signature(
         lc=lc,
         version=__version__,
         task=task,
-        system_instruction=None if system_instruction is None else sha256_text(system_instruction)[:8],
+        answers=answers,
     )
 
 
@@ -192,6 +195,7 @@ def _escape(value: str) -> str:
 def _malformed(text: str, wrong: str) -> UserError:
     return UserError(
         f"not a signature: {text!r} ({wrong}). Expected "
-        f"task:NAME|set:NAME@REV|n:N|ref:NAME@HASH|judge:NAME@HASH|orders:N|v:VERSION, with lc:METHOD before v where "
-        f"length is controlled, and attempts:NAME@HASH in place of ref, judge and orders for an attempt rate."
+        f"task:NAME|set:NAME@REV|n:N|ref:NAME@HASH|judge:NAME@HASH|orders:N|v:VERSION, with sys:, tpl:, gen:, dtype: "
+        f"and lc: before v where they are known, and attempts:NAME@HASH in place of ref, judge and orders for an "
+        f"attempt rate."
     )

@@ -86,6 +86,8 @@ def check_arguments(metadata: Metadata, overrides: Mapping[str, str]) -> dict[st
                 f"it: --model-arg NAME=VALUE"
             )
         arguments[name] = text
+    if metadata.dtype is not None and re.fullmatch(_HF["dtype"], metadata.dtype):
+        arguments.setdefault("dtype", metadata.dtype)
     arguments |= overrides
     if "pretrained" not in arguments and metadata.run.model == "hf":
         raise UserError(f"{metadata.id}: names no model. Give it: --model-arg pretrained=org/model")
@@ -116,9 +118,11 @@ def command_line(
     assert metadata.run is not None
     if metadata.task not in task_names():  # else it might name a file here, which lm-eval would run
         raise unknown_name("task of a rerun", metadata.task, task_names())
-    generation = []
+    generation, seed = [], metadata.generation.get("seed")
     for name, value in sorted(metadata.generation.items()):
-        if name == "until" and value == []:
+        if (name == "until" and value == []) or name == "system_instruction":  # there until version 0.2
+            continue
+        if name == "seed" and isinstance(seed, int):  # lm-eval's own, for all of a run
             continue
         if name not in _GENERATION or not re.fullmatch(_GENERATION[name], str(value)):
             raise UserError(
@@ -130,6 +134,9 @@ def command_line(
     line += ["--model_args", *(f"{k}={v}" for k, v in sorted(arguments.items()))]
     line += ["--metadata", *(f"{k}={v}" for k, v in sorted(task.items()))]
     line += ["--gen_kwargs", *generation] if generation else []
+    line += ["--seed", str(seed)] if isinstance(seed, int) else []
+    if told := metadata.system_instruction or metadata.generation.get("system_instruction"):
+        line.append(f"--system_instruction={told}")
     if metadata.template is not None and metadata.template.name == "model":
         line.append("--apply_chat_template")
     for name, value in sorted(options.items()):

@@ -15,6 +15,9 @@ class Identity:
     base_identity: Any
     """Hash of everything that shapes the plain model's answers; None for a model object without files."""
 
+    name_suffix = ""
+    """What stands after the name of a system whose weights are not of their usual type, e.g. ",bfloat16"."""
+
     _keeps_requests = False
 
     def describe(self, rules: Any = ...) -> dict[str, Any]:
@@ -27,10 +30,14 @@ class Identity:
         """
         return {"product": "none", "system": {"kind": "base"}}
 
+    def _named(self, rules: Any = ...) -> dict[str, Any]:
+        system = self.describe(rules)
+        return system | {"product": f"{system['product']}{self.name_suffix}"}
+
     @property
     def product_name(self) -> str:
         """What is done to the base model, e.g. a rules preset; enters the results and the caches."""
-        return str(self.describe()["product"])
+        return str(self._named()["product"])
 
     @property
     def rank(self) -> int:
@@ -40,7 +47,7 @@ class Identity:
     def get_model_info(self) -> dict[str, Any]:
         """lm-eval's description of the model, with identity and system; stands in the results' config."""
         info: dict[str, Any] = getattr(super(), "get_model_info", dict)()
-        return info | {"model_identity": self.base_identity} | self.describe()
+        return info | {"model_identity": self.base_identity} | self._named()
 
     @functools.cached_property
     def _makers(self) -> dict[str, Maker]:
@@ -52,7 +59,7 @@ class Identity:
 
     def maker(self, rules: Any = ...) -> Maker:
         """What the answers to requests with this `rules` argument carry."""
-        system = self.describe(rules)
+        system = self._named(rules)
         return self._makers.setdefault(system["product"], Maker(system["product"], self._model_info | system))
 
     def set_cache_hook(self, cache_hook: Any) -> None:

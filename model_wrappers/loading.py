@@ -34,7 +34,8 @@ class LoadedLM(Identity, HFLM):
         Args:
             pretrained: A local folder, a hub name, or a loaded model; None is the embedded base model.
             device: None is the GPU where there is one, else the CPU.
-            dtype: None is the checkpoint's type; for the embedded model on a CPU, bfloat16 where it is fast.
+            dtype: None is the checkpoint's type, and float32 for the embedded model: in it every machine, batch and
+                number of threads gives the same answers.
             batch_size: Rows at once; None or "auto" chooses.
             **kwargs: Further arguments of `HFLM`.
 
@@ -48,10 +49,9 @@ class LoadedLM(Identity, HFLM):
             from implicit_if.model_wrappers.embedded_model import ensure_embedded_model
 
             pretrained = str(ensure_embedded_model())
-        gpu = torch.cuda.is_available()
-        device = device or ("cuda" if gpu else "cpu")
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if dtype is None:
-            dtype = ("bfloat16" if gpu or _fast_bfloat16() else "float32") if self.embedded else "auto"
+            dtype = "float32" if self.embedded else "auto"
         if not isinstance(pretrained, str):
             device, dtype = str(pretrained.device), pretrained.dtype
         try:
@@ -67,6 +67,8 @@ class LoadedLM(Identity, HFLM):
         if self.backend != "causal":
             raise UserError(f"pretrained={pretrained}: an encoder-decoder model; expected a decoder-only model.")
         self._shard_without_gpus()
+        usual = torch.float32 if self.embedded else getattr(self.config, "dtype", None) or self.model.dtype
+        self.name_suffix = "" if self.dtype_name == str(usual).removeprefix("torch.") else f",{self.dtype_name}"
         kwargs.pop("revision", None)
         self.base_identity = self._fingerprint(kwargs)  # now: the files may be replaced while the model is at work
 
@@ -140,16 +142,17 @@ class LoadedLM(Identity, HFLM):
             **{k: v for k, v in settings.items() if k != "max_batch_size"},
         )
 
+    @property
+    def dtype_name(self) -> str:
+        """The type that answers are computed in, e.g. "float32", or "bfloat16-mixed" where only products are in it."""
+        mixed = self.mixed_precision_dtype
+        return str(self.model.dtype if mixed is None else mixed).removeprefix("torch.") + ("-mixed" if mixed else "")
+
     def get_model_info(self) -> dict[str, Any]:
         """Adds the type of the weights, and where they are."""
-        return super().get_model_info() | {"model_dtype": str(self.model.dtype), "model_device": str(self.device)}
+        return super().get_model_info() | {"model_dtype": self.dtype_name, "model_device": str(self.device)}
 
 
 def say(message: str) -> None:
     """Prints a line about an automatic choice on stderr: lm-eval shows no message of ours below a warning."""
     print(f"implicit-if: {message}", file=sys.stderr, flush=True)
-
-
-def _fast_bfloat16() -> bool:
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from implicit_if.harness.answer_settings import AnswerSettings
 from implicit_if.harness.cli import level, not_negative
 from implicit_if.harness.comparing.loading import (
     JudgedSystem,
@@ -20,7 +21,7 @@ from implicit_if.harness.comparing.report import as_json, make_report, most_diff
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions.identify import identify_set, system_name
 from implicit_if.harness.judging.scoring import check_report, write_report
-from implicit_if.harness.outputs import Output, join_instructions, load_outputs
+from implicit_if.harness.outputs import Output, join_instructions, load_meta, load_outputs
 from implicit_if.harness.stats.length_control.offline_model import LengthModel
 from implicit_if.harness.stats.length_control.priors import parse_prior
 
@@ -83,9 +84,10 @@ def run(args: argparse.Namespace) -> int:
         found = [[read_published(path) for path in paths] for _, paths in parsed]  # these hold the answers, too
         own, others = ([[one.answers()[side] for one in seeds] for seeds in found] for side in (0, 1))
         reference = found[0][0].pairs[0].reference.generator
+    settings = _settings(args.outputs, n_seeds)
     systems = [
-        JudgedSystem(name, [load_seed(p, args.judge, o, r) for p, o, r in zip(paths, *answers, strict=True)])
-        for (name, paths), *answers in zip(parsed, outputs, references, strict=True)
+        JudgedSystem(name, [load_seed(p, args.judge, o, r, s) for p, o, r, s in zip(paths, *answers, strict=True)])
+        for (name, paths), answers in zip(parsed, zip(outputs, references, settings, strict=True), strict=True)
     ]
     table = make_table(systems)
     if args.length_prior and not (own[0][0] and others[0][0]):
@@ -128,6 +130,13 @@ def _outputs(specs: Sequence[str], n_seeds: Sequence[int]) -> list[list[dict[str
             raise UserError(f"--outputs {spec!r}: found {len(paths)} files, expected {n}, one for each seed.")
         loaded.append([{o.instruction_id: o for o in load_outputs(path)} for path in paths])
     return loaded
+
+
+def _settings(specs: Sequence[str], n_seeds: Sequence[int]) -> list[list[AnswerSettings | None]]:
+    """`[system][seed]` what the sidecars of `--outputs` tell; None everywhere if none are given."""
+    if not specs:
+        return [[None] * n for n in n_seeds]
+    return [[AnswerSettings.of_meta(load_meta(path)) for path in spec.split(",")] for spec in specs]
 
 
 def _references(spec: str | None, n_seeds: Sequence[int]) -> tuple[list[list[dict[str, Output] | None]], str | None]:

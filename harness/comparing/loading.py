@@ -13,7 +13,9 @@ from typing import Literal, get_args
 import numpy as np
 
 from implicit_if.harness.annotations import Annotation, AnnotationStore, Order
+from implicit_if.harness.answer_settings import NOTHING_KNOWN, AnswerSettings
 from implicit_if.harness.comparing.published import is_published, read_published
+from implicit_if.harness.comparing.shared_settings import settings_beside, shared_settings
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions.alpaca_eval import official_ids
 from implicit_if.harness.judging.judgement import Judgement, Unjudged
@@ -41,6 +43,7 @@ class Seed:
         expected: Every instruction id of the outputs, or of the file if those are not known, judged or not.
         references: Hash of the reference's answer by instruction id.
         strays: Instructions in the file with verdicts about other answers only.
+        answers: What shaped the answers, as far as it is known.
     """
 
     path: Path
@@ -51,6 +54,7 @@ class Seed:
     expected: frozenset[str]
     references: dict[str, str]
     strays: int = 0
+    answers: AnswerSettings = NOTHING_KNOWN
 
 
 @dataclass(frozen=True)
@@ -70,12 +74,16 @@ class PreferenceTable:
         ids: `[n]` instructions with a verdict for every system and seed, sorted.
         expected_ids: Instructions expected in any file (`Seed.expected`).
         preferences: By system's name, `[s, n]`.
+        answers: What shaped the answers of all systems alike.
+        notes: What a reader must know of how they answered.
     """
 
     systems: list[JudgedSystem]
     ids: list[str]
     expected_ids: frozenset[str]
     preferences: dict[str, Floats]
+    answers: AnswerSettings = NOTHING_KNOWN
+    notes: tuple[str, ...] = ()
 
     @property
     def n_expected(self) -> int:
@@ -120,6 +128,7 @@ def load_seed(
     judge: str | None = None,
     outputs: Mapping[str, Output] | None = None,
     references: Mapping[str, Output] | None = None,
+    answers: AnswerSettings | None = None,
 ) -> Seed:
     """Reads one annotation file, ours or alpaca-eval's.
 
@@ -129,6 +138,7 @@ def load_seed(
         outputs: The system's answers by instruction id: only verdicts about these answers are taken, and one about
             each is expected.
         references: The reference's answers by instruction id: only verdicts against these are taken.
+        answers: What shaped the system's answers; None looks beside the file.
 
     Raises:
         UserError: If the file has no verdict of that judge or about these answers, several judges without `judge`, or
@@ -160,6 +170,7 @@ def load_seed(
         frozenset(_expected(path, by_instruction) if outputs is None else outputs),
         hashes,
         len(in_file - by_instruction.keys()),
+        settings_beside(path, lines) if answers is None else answers,
     )
 
 
@@ -210,7 +221,8 @@ def make_table(systems: Sequence[JudgedSystem]) -> PreferenceTable:
     """Aligns systems on the instructions all have verdicts for.
 
     Raises:
-        UserError: If names repeat, judges, orders or references differ, or no instruction is common.
+        UserError: If names repeat, judges, orders, references or what shaped the answers differ, or no instruction is
+            common.
     """
     names = [system.name for system in systems]
     if len(set(names)) < len(names):
@@ -236,7 +248,9 @@ def make_table(systems: Sequence[JudgedSystem]) -> PreferenceTable:
     preferences = {
         system.name: np.array([[seed.preferences[i] for i in ids] for seed in system.seeds]) for system in systems
     }
-    return PreferenceTable(list(systems), ids, frozenset.union(*(seed.expected for seed in seeds)), preferences)
+    answers, notes = shared_settings({system.name: [seed.answers for seed in system.seeds] for system in systems})
+    expected = frozenset.union(*(seed.expected for seed in seeds))
+    return PreferenceTable(list(systems), ids, expected, preferences, answers, tuple(notes))
 
 
 def length_models(

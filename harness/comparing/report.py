@@ -154,6 +154,7 @@ def render(report: Report) -> str:
             f"n: {n} instructions judged for every system, of {expected}",
             *_missing(report.table),
             *_departures(report),
+            *report.table.notes,
             "group: systems of one group do not differ significantly from its best; detectable: true difference that "
             "this design finds with 80 % power",
             f"signature: {report.signature}",
@@ -189,6 +190,7 @@ def as_json(report: Report) -> dict[str, Any]:
     part = report.controlled
     return {
         "signature": report.signature,
+        "notes": list(report.table.notes),
         "n": len(report.table.ids),
         "n_expected": report.table.n_expected,
         **_part_as_json(report.summaries, report.comparisons, report.adjusted),
@@ -299,6 +301,7 @@ def _signature(table: PreferenceTable, reference: str, instructions: tuple[str, 
         judge=first[0].judge,
         fingerprint=first[0].fingerprint,
         orders=len(first[0].orders),
+        answers=table.answers,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from implicit_if.harness.answer_settings import AnswerSettings
 from implicit_if.harness.cli import dollars, json_or_text, name_values, positive
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions.identify import identify_set, system_name
@@ -102,7 +103,6 @@ def run(args: argparse.Namespace) -> int:
         return 0
     judge = get_judge(spec, dry_run=args.dry_run, **options)
     store = args.annotations or args.outputs.with_suffix(".annotations.jsonl")
-    meta = load_meta(args.outputs)
     judged = judge_pairs(
         pairs,
         judge,
@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
         reference_name=names[1],
         method=args.length_control,
         prior=prior,
-        system_instruction=(meta.model_extra or {}).get("system_instruction") if meta else None,
+        answers=AnswerSettings.of_meta(load_meta(args.outputs)),
         n_expected=len(reference) if args.allow_missing else None,
         max_cost=args.max_cost,
         dry_run=args.dry_run,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from implicit_if.harness.answer_form import foreign_words
+from implicit_if.harness.answer_settings import NOTHING_KNOWN, AnswerSettings
 from implicit_if.harness.chat_templates import ChatTemplate
 from implicit_if.harness.instructions import InstructionSet
 from implicit_if.harness.judging.judgement import Judgement
@@ -28,7 +29,7 @@ from implicit_if.harness.outputs import Output, OutputsMeta, save_outputs
 from implicit_if.harness.references import BASE, choose_reference, load_reference
 from implicit_if.harness.safe_text import one_line
 from implicit_if.harness.scores import Score
-from implicit_if.harness.storage import cache_dir, write_json
+from implicit_if.harness.storage import cache_dir, sha256_text, write_json
 
 if TYPE_CHECKING:
     from implicit_if.harness.stats.length_control.estimator_choice import LengthControl, Method
@@ -83,13 +84,16 @@ def find_reference(spec: str, instructions: InstructionSet, base_model: str, *, 
 def sidecar(
     generator: str,
     instructions: InstructionSet,
-    template: ChatTemplate | None,
+    template: ChatTemplate | str | None,
     generation: Mapping[str, Any],
     model: Mapping[str, Any],
     **more: Any,
 ) -> OutputsMeta:
-    """How a run's answers are made; no template is the model's own."""
-    named = {"name": "model"} if template is None else {"name": template.name, "sha256": template.sha256}
+    """How a run's answers are made; a template that is text, or None if that is not known, is the model's own."""
+    if isinstance(template, ChatTemplate):
+        named = {"name": template.name, "sha256": template.sha256}
+    else:
+        named = {"name": "model"} | ({"sha256": sha256_text(template)} if template else {})
     return OutputsMeta(
         generator=generator,
         instruction_set=instructions.name,
@@ -119,7 +123,7 @@ class JudgedRun:
         reference_name: The reference's name; empty takes its answers' `generator`.
         method: The length control asked for.
         prior: Another prior for it than the judge's.
-        system_instruction: What stood before every prompt, if anything.
+        answers: What shaped the system's answers.
     """
 
     pairs: Sequence[Pair]
@@ -129,7 +133,7 @@ class JudgedRun:
     reference_name: str = ""
     method: Method = "auto"
     prior: LengthPrior | None = None
-    system_instruction: str | None = None
+    answers: AnswerSettings = NOTHING_KNOWN
 
     @cached_property
     def control(self) -> LengthControl:
@@ -146,7 +150,7 @@ class JudgedRun:
             self.instruction_revision,
             self.reference_name or self.pairs[0].reference.generator,
             control=self.control,
-            system_instruction=self.system_instruction,
+            answers=self.answers,
         )
 
     @property
@@ -170,6 +174,7 @@ def judge_systems(
     store: Path,
     instruction_set: str,
     instruction_revision: str | None,
+    answers: Sequence[AnswerSettings] = (),
     **options: Any,
 ) -> list[JudgedRun]:
     """Judges several systems' answers in one run of the judge.
@@ -180,15 +185,17 @@ def judge_systems(
         store: File of annotations.
         instruction_set: Name of the instruction set.
         instruction_revision: Its revision, if it has one.
+        answers: What shaped each system's answers; empty: not known.
         **options: Further arguments of `annotate`.
     """
     for pairs in systems:
         _note_words(pairs)
     judgement = annotate([pair for pairs in systems for pair in pairs], judge, store, **options)
     runs, start = [], 0
-    for pairs in systems:
+    for pairs, settings in zip(systems, answers or [NOTHING_KNOWN] * len(systems), strict=True):
         part = slice(start, start := start + len(pairs))
-        runs.append(JudgedRun(pairs, part_of(judgement, part), instruction_set, instruction_revision))
+        judged = part_of(judgement, part)
+        runs.append(JudgedRun(pairs, judged, instruction_set, instruction_revision, answers=settings))
     return runs
 
 
@@ -202,7 +209,7 @@ def judge_pairs(
     reference_name: str = "",
     method: Method = "auto",
     prior: LengthPrior | None = None,
-    system_instruction: str | None = None,
+    answers: AnswerSettings = NOTHING_KNOWN,
     n_expected: int | None = None,
     **options: Any,
 ) -> JudgedRun:
@@ -212,7 +219,7 @@ def judge_pairs(
     """
     _note_words(pairs)
     judgement = replace(annotate(pairs, judge, store, **options), expected=n_expected)
-    settings = (instruction_set, instruction_revision, reference_name, method, prior, system_instruction)
+    settings = (instruction_set, instruction_revision, reference_name, method, prior, answers)
     return JudgedRun(pairs, judgement, *settings)
 
 

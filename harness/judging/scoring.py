@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from implicit_if.harness.answer_settings import NOTHING_KNOWN, AnswerSettings
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.judgement import Judgement
 from implicit_if.harness.judging.pairs import Pair
@@ -31,7 +32,7 @@ def score_judgement(
     *,
     seed: int = 0,
     control: LengthControl | None = None,
-    system_instruction: str | None = None,
+    answers: AnswerSettings = NOTHING_KNOWN,
 ) -> dict[str, Score]:
     """The scores of a judgement, over the pairs with a verdict in every order.
 
@@ -43,7 +44,7 @@ def score_judgement(
         reference: The reference's name.
         seed: Seed of the resampling.
         control: What `control_judgement` gave for the same arguments; computed if not given.
-        system_instruction: What stood before every prompt, if anything.
+        answers: What shaped the system's answers.
 
     Returns:
         `win_rate`, `discrete_win_rate` and `length_controlled_win_rate` in percent, lengths in characters; for
@@ -63,7 +64,7 @@ def score_judgement(
         judge=judgement.judge,
         fingerprint=judgement.fingerprint,
         orders=len(judgement.orders),
-        system_instruction=system_instruction,
+        answers=answers,
     )
     lc = replace(plain, lc=control.method)
     scores = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.registry import backend_of
@@ -100,7 +100,13 @@ def _refuse_other_instructions(rows: Sequence[Row]) -> None:
 
 
 def _by_key(verified: Iterable[Verified], families: Mapping[str, Family]) -> dict[BoardKey, list[Verified]]:
+    """The submissions by table; a control, whose answers no setting shapes, is in every table that fits otherwise."""
     groups: dict[BoardKey, list[Verified]] = defaultdict(list)
+    controls: dict[BoardKey, list[Verified]] = defaultdict(list)
     for member in verified:
-        groups[key_of(member, families)].append(member)
+        kind = controls if member.metadata.system.kind == "control" else groups
+        kind[key_of(member, families)].append(member)
+    for key, members in controls.items():
+        for table in [k for k in groups if replace(k, answers=key.answers) == key] or [key]:
+            groups[table] += members
     return groups

@@ -20,10 +20,12 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from implicit_if.harness.answer_settings import NOTHING_KNOWN, AnswerSettings
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.signature import WIN_RATE_TASK, Signature, make_signature
 from implicit_if.harness.storage import read_yaml, sha256_json
 from implicit_if.leaderboards.verification.result import Verified
+from implicit_if.leaderboards.verification.scores import answer_settings_of
 
 FILE = "references.yaml"
 _Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -43,7 +45,8 @@ class BoardKey:
         judge: Name.
         fingerprint: The judge's.
         orders: Presentation orders per pair.
-        lc: Method of length control; None if no number is length-controlled.
+        lc: Method of length control; empty if no number is length-controlled.
+        answers: What shaped the answers, but for the type of the weights, which a system's row tells.
     """
 
     task: str
@@ -56,6 +59,7 @@ class BoardKey:
     fingerprint: str
     orders: int
     lc: str
+    answers: AnswerSettings = NOTHING_KNOWN
 
     def signature(self, *, lc: bool = False) -> Signature:
         """The table's signature, of this version of implicit-if."""
@@ -70,14 +74,15 @@ class BoardKey:
             fingerprint=self.fingerprint,
             orders=self.orders,
             lc=(self.lc or None) if lc else None,
+            answers=self.answers,
         )
 
     @property
     def slug(self) -> str:
         """A short name for files and links, another for every key."""
-        task, *rest = (getattr(self, name) for name in self.__dataclass_fields__)
-        # links to the first task's tables are older than the task in the key
-        return sha256_json(rest if task == WIN_RATE_TASK else [*rest, task])[:12]
+        task, *rest, answers = (getattr(self, name) for name in self.__dataclass_fields__)
+        # links to the first task's tables are older than these in the key
+        return sha256_json([*rest, *([] if task == WIN_RATE_TASK else [task]), *answers.fields])[:12]
 
 
 @dataclass(frozen=True)
@@ -159,4 +164,5 @@ def key_of(member: Verified, families: Mapping[str, Family]) -> BoardKey:
         fingerprint=data.judge.fingerprint,
         orders=len(data.judge.orders),
         lc="" if controlled is None else controlled.settings.lc or "",
+        answers=answer_settings_of(data).of_table,
     )

@@ -22,6 +22,7 @@ from implicit_if.harness.storage import sha256_json
 from implicit_if.harness.system_kinds import SYSTEM_KINDS, Kind
 from implicit_if.leaderboards.boards.board_key import BoardKey, Family, family_of
 from implicit_if.leaderboards.verification.result import BADGES, Verified
+from implicit_if.leaderboards.verification.scores import answer_settings_of
 
 _STRENGTH = list(BADGES)
 _DIGITS = 6
@@ -118,14 +119,16 @@ def seed_of(member: Verified, families: Mapping[str, Family]) -> int | None:
 
 
 def label_of(member: Verified) -> str:
-    """What was done to the base model, in few words."""
+    """What was done to the base model, in few words, and the type of its weights where that is known and no float32."""
     system = member.metadata.system
-    if system.without:
-        return f"without {', '.join(system.without)}"
-    if system.only:
-        return f"only {', '.join(system.only)}"
+    dtype = answer_settings_of(member.metadata).dtype
     named = {"rules": f"rules {system.preset}", "single_task": str(system.task), "control": f"control {system.control}"}
-    return named.get(system.kind, SYSTEM_KINDS[system.kind].label)
+    label = named.get(system.kind, SYSTEM_KINDS[system.kind].label)
+    if system.without:
+        label = f"without {', '.join(system.without)}"
+    if system.only:
+        label = f"only {', '.join(system.only)}"
+    return label if dtype in ("", "float32") else f"{label}, {dtype}"
 
 
 def is_reference(member: Verified) -> bool:
@@ -145,6 +148,7 @@ def _identity(member: Verified) -> str:
             data.recipe and data.recipe.name,
             data.template and data.template.model_dump(),
             data.generation,
+            *([data.system_instruction, data.dtype] if data.system_instruction or data.dtype else []),
         ]
     )
 
@@ -169,8 +173,9 @@ def _row(key: BoardKey, members: Sequence[Verified]) -> Row:
 def _over_seeds(row: Row, key: BoardKey) -> Row:
     preferences = np.stack([member.preferences for member in row.members])
     summary = stats.over_seeds(preferences, row.first.instruction_ids, n_expected=key.n)
-    asked = row.win_rate.settings.system_instruction
-    plain, with_lc = (replace(key.signature(lc=lc), system_instruction=asked) for lc in (False, True))
+    plain, with_lc = (
+        replace(key.signature(lc=lc), answers=answer_settings_of(row.first.metadata)) for lc in (False, True)
+    )
     win_rate = _rounded(summary.estimate.signed(plain))
     lc, lc_sd = None, None
     controlled = [m.scores.get("length_controlled_win_rate") for m in row.members]

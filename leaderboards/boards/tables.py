@@ -7,6 +7,7 @@ import io
 import json
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 from urllib.parse import quote
@@ -219,7 +220,7 @@ def _key_json(key: BoardKey) -> dict[str, Any]:
     return {
         "signature": str(key.signature()),
         "lc_signature": str(key.signature(lc=True)) if key.lc else None,
-        **{name: getattr(key, name) for name in key.__dataclass_fields__},
+        **asdict(key),
     }
 
 

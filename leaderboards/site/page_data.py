@@ -151,6 +151,8 @@ def _facts(verified: Verified) -> list[tuple[str, str | list[str]]]:
         ("data", [_join((d.name, d.licence, d.url)) for d in data.data]),
         ("template", _join(data.template and (data.template.name, data.template.sha256))),
         ("generation", [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in data.generation.items()]),
+        ("system instruction", data.system_instruction),
+        ("dtype", data.dtype),
         ("run", _join(data.run and (data.run.model, json.dumps(data.run.model_args, ensure_ascii=False)))),
         ("versions", _join(data.run and [f"{name} {version}" for name, version in data.run.versions.items()])),
         ("judge", _join((data.judge.name, data.judge.fingerprint))),

@@ -22,6 +22,12 @@ def _visible(text: str) -> str:
     return text
 
 
+def _visible_lines(text: str) -> str:
+    if not all(is_plain(part) for part in re.split(r"[\n\t]", text)):
+        raise ValueError("holds control, bidirectional or invisible characters; expected visible text")
+    return text
+
+
 def _https(text: str) -> str:
     _visible(text)
     parts = urlsplit(text)
@@ -43,6 +49,7 @@ def _folder_name(text: str) -> str:
 _Visible = AfterValidator(_visible)
 Line = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=200), _Visible]
 Longer = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=1_000), _Visible]
+Lines = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=5_000), AfterValidator(_visible_lines)]
 Word = Annotated[str, StringConstraints(strict=True, max_length=500), _Visible]
 Sha256 = Annotated[str, StringConstraints(strict=True, pattern=_HEX)]
 Url = Annotated[str, StringConstraints(strict=True, max_length=500), AfterValidator(_https)]

@@ -22,6 +22,7 @@ from implicit_if.leaderboards.submission.field_types import (
     Identifier,
     Key,
     Line,
+    Lines,
     Longer,
     Revision,
     Settings,
@@ -184,7 +185,9 @@ class Metadata(Strict):
         instruction_set: What it answered.
         reference: What it was judged against.
         judge: By whom.
-        generation: Generation arguments.
+        generation: Generation arguments; for samples with their `seed`.
+        system_instruction: What stood before every prompt; None if nothing did.
+        dtype: The type of the weights that answered, e.g. float32; None if not known.
         run: What a rerun needs; None if lm-eval cannot make these answers.
         contact: A way to reach the submitter, if they want to be reached.
         links: Paper, code, weights.
@@ -205,6 +208,8 @@ class Metadata(Strict):
     reference: ReferenceInfo
     judge: JudgeInfo
     generation: Settings = {}
+    system_instruction: Lines | None = None
+    dtype: Identifier | None = None
     run: RunInfo | None = None
     contact: Line | None = None
     links: Annotated[list[Url], Field(max_length=8)] = []

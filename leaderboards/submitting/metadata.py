@@ -111,6 +111,8 @@ def draft(
         "reference": {"name": reference[0].generator, "sha256": outputs_sha256(reference)},
         "judge": _judge(annotations),
         "generation": {k: _plain(v) for k, v in sorted(source.generation.items())},
+        "system_instruction": source.system_instruction,
+        "dtype": source.dtype,
         "run": run,
         "contact": given.get("contact"),
         "links": list(given.get("link") or []),

@@ -33,6 +33,8 @@ class Source:
         template: `name` and `sha256` of the chat template.
         tags: Role tags of the model's own template, where the task noted them.
         generation: Generation arguments.
+        system_instruction: What stood before every prompt, if anything.
+        dtype: The type of the weights, e.g. "float32".
         model: lm-eval's model class.
         model_args: Its arguments.
         revision: The model's commit.
@@ -50,6 +52,8 @@ class Source:
     template: dict[str, str] = field(default_factory=dict)
     tags: list[str] | None = None
     generation: dict[str, Any] = field(default_factory=dict)
+    system_instruction: str | None = None
+    dtype: str | None = None
     model: str | None = None
     model_args: dict[str, Any] = field(default_factory=dict)
     revision: str | None = None
@@ -182,7 +186,9 @@ def _from_lm_eval(results: Path, annotations: Path | None) -> Source:
         content=digits or None,
         template={k: str(v) for k, v in template.items() if v},
         tags=metadata.get("template_tags"),
-        generation=dict(config.get("generation_kwargs") or {}) | _told(metadata),
+        generation=_with_seed(config.get("generation_kwargs") or {}, run.get("torch_seed")),
+        system_instruction=metadata.get("system_instruction"),
+        dtype=_dtype(run.get("model_dtype")),
         model=run.get("model"),
         model_args=_arguments(run.get("model_args")),
         revision=run.get("model_sha") or None,
@@ -223,7 +229,9 @@ def _from_files(outputs: Path, reference: Path, annotations: Path) -> Source:
         instruction_set=meta.instruction_set,
         template={k: v for k, v in meta.template.items() if v},
         tags=(meta.model_extra or {}).get("template_tags"),
-        generation=meta.generation | _told(meta.model_extra or {}),
+        generation=meta.generation,
+        system_instruction=(meta.model_extra or {}).get("system_instruction"),
+        dtype=_dtype(meta.model.get("model_dtype")),
         revision=meta.model.get("model_sha") or None,
         versions=meta.versions,
         product=meta.model.get("product"),
@@ -232,9 +240,14 @@ def _from_files(outputs: Path, reference: Path, annotations: Path) -> Source:
     )
 
 
-def _told(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """The system instruction, which shapes answers as generation arguments do, where there was one."""
-    return {key: recorded[key] for key in ("system_instruction",) if recorded.get(key) is not None}
+def _with_seed(generation: Mapping[str, Any], seed: Any) -> dict[str, Any]:
+    """Generation arguments with the seed of what was drawn, if anything was."""
+    return dict(generation) | ({"seed": seed} if generation.get("do_sample") and isinstance(seed, int) else {})
+
+
+def _dtype(recorded: Any) -> str | None:
+    """The type of the weights by its short name; None if it is not known."""
+    return str(recorded or "").removeprefix("torch.") or None
 
 
 def _references(samples: Path) -> list[Output]:

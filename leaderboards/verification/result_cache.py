@@ -33,6 +33,7 @@ def code_sha256() -> str:
         for name in (
             "annotations.py",
             "answer_form.py",
+            "answer_settings.py",
             "outputs.py",
             "safe_text.py",
             "scores.py",

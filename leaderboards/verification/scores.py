@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from implicit_if.harness.annotations import Order
 from implicit_if.harness.answer_form import form_of, mean
+from implicit_if.harness.answer_settings import AnswerSettings
 from implicit_if.harness.columns import FORM
 from implicit_if.harness.judging.judgement import Judgement
 from implicit_if.harness.judging.pairs import Pair
@@ -16,6 +17,7 @@ from implicit_if.harness.judging.scoring import control_judgement, score_judgeme
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.safe_text import one_line
 from implicit_if.harness.scores import Score
+from implicit_if.harness.signature import Signature
 from implicit_if.leaderboards.submission.data_files import MAX_TOKENS, AnnotationRow, OutputRow
 from implicit_if.leaderboards.submission.schema import JudgeInfo, Metadata, Scores
 
@@ -65,7 +67,7 @@ def score_rows(
         info.revision,
         metadata.reference.name,
         control=control,
-        system_instruction=system_instruction_of(metadata),
+        answers=answer_settings_of(metadata),
     )
     scores = {name: score.signed(replace(score.settings, task=metadata.task)) for name, score in scores.items()}
     tags = metadata.template.tags if metadata.template is not None else []
@@ -92,10 +94,25 @@ def pairs_of(
     ]
 
 
-def system_instruction_of(metadata: Metadata) -> str | None:
-    """What stood before every prompt, as `submit` records it."""
-    told = metadata.generation.get("system_instruction")
-    return told if isinstance(told, str) else None
+def answer_settings_of(metadata: Metadata) -> AnswerSettings:
+    """What shaped the answers, as `submit` records it; a control's are shaped by nothing of it."""
+    if metadata.system.kind == "control":
+        return AnswerSettings()
+    template = None if metadata.template is None else metadata.template.model_dump()
+    told = metadata.system_instruction or metadata.generation.get("system_instruction")  # there until version 0.2
+    instruction = told if isinstance(told, str) else None
+    return AnswerSettings.of(template, metadata.generation, instruction, metadata.dtype)
+
+
+def fits(told: Signature, expected: Signature) -> bool:
+    """Whether a stored signature is the expected one; the version may differ.
+
+    Version 0.1's tell neither template, generation arguments nor type.
+    """
+    answers = expected.answers
+    if told.answers == AnswerSettings(system_instruction=answers.system_instruction):
+        answers = told.answers
+    return replace(told, version=expected.version) == replace(expected, answers=answers)
 
 
 def form_measures(answers: Sequence[Output], tags: Sequence[str]) -> dict[str, float | None]:
@@ -147,7 +164,7 @@ def score_differences(told: Mapping[str, Score], computed: Mapping[str, Score]) 
     for metric in computed.keys() & told.keys():
         stored, found = told[metric], computed[metric]
         theirs, mine = stored.settings, found.settings
-        if replace(theirs, version=mine.version) != mine:
+        if not fits(theirs, mine):
             problems.append(f"scores.json: {metric}: signature is {theirs}, expected {mine}")
         elif not same_score(stored, found):
             other = "" if theirs.version == mine.version else f" (by version {theirs.version}, this is {mine.version})"

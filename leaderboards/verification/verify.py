@@ -28,13 +28,14 @@ from implicit_if.leaderboards.verification import answers, checks
 from implicit_if.leaderboards.verification.rejudge import judged_again
 from implicit_if.leaderboards.verification.result import Verified
 from implicit_if.leaderboards.verification.scores import (
+    answer_settings_of,
+    fits,
     form_differences,
     impossible,
     pairs_of,
     score_differences,
     score_rows,
     strange_labels,
-    system_instruction_of,
 )
 
 M = TypeVar("M", bound=BaseModel)
@@ -275,7 +276,7 @@ def _self_reported(content: read.Content, metadata: Metadata, stored: Scores) ->
         judge=metadata.judge.name,
         fingerprint=metadata.judge.fingerprint,
         orders=len(metadata.judge.orders),
-        system_instruction=system_instruction_of(metadata),
+        answers=answer_settings_of(metadata),
     )
     problems = [*strange_labels(stored.scores), *impossible(stored)]
     problems += [
@@ -287,7 +288,7 @@ def _self_reported(content: read.Content, metadata: Metadata, stored: Scores) ->
         problems.append("scores.json: win_rate is missing")
     for metric, score in stored.scores.items():
         found = score.settings
-        if replace(found, lc=None, version=expected.version) != expected:
+        if not fits(replace(found, lc=None), expected):
             problems.append(f"scores.json: {metric}: its signature does not fit metadata.yaml, expected {expected}")
         if not score.complete or score.value is None or score.n_expected != metadata.instruction_set.n:
             problems.append(f"scores.json: {metric}: does not cover all {metadata.instruction_set.n} instructions")

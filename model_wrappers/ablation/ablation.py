@@ -18,13 +18,14 @@ from urllib.parse import quote
 from tqdm import tqdm
 
 from implicit_if.harness.answer_form import form_of
+from implicit_if.harness.answer_settings import AnswerSettings
 from implicit_if.harness.chat_templates import ChatTemplate
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions import Instruction, InstructionSet
 from implicit_if.harness.judging.judged_run import judge_systems, sidecar
 from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.judging.protocol import Judge
-from implicit_if.harness.outputs import Output, save_outputs
+from implicit_if.harness.outputs import Output, OutputsMeta, save_outputs
 from implicit_if.harness.references import BASE
 from implicit_if.harness.storage import locked
 from implicit_if.model_wrappers.ablation.table import AblationRow, AblationTable
@@ -171,9 +172,7 @@ class Ablation:
                 bar.set_description(f"{number}/{len(systems)} {system.name}")
                 answers = dict(self.lm.answer(self.prompts, system.preset, self.settings, memory, bar.update))
                 outputs = [self._output(item, answers[i], system) for i, item in enumerate(self.items)]
-                model = self.lm.maker(system.preset).model
-                meta = sidecar(system.name, self.instructions, self.template, self.settings, model)
-                save_outputs(self.folder / "outputs" / f"{system.file}.json", outputs, meta)
+                save_outputs(self.folder / "outputs" / f"{system.file}.json", outputs, self._meta(system))
                 made.append(outputs)
         return made
 
@@ -200,6 +199,7 @@ class Ablation:
             self.folder / "annotations.jsonl",
             self.instructions.name,
             self.instructions.revision,
+            [AnswerSettings.of_meta(self._meta(systems[number])) for number in judged],
             max_cost=max_cost,
         )
         scores = {number: run.scores for number, run in zip(judged, runs, strict=True)}
@@ -215,6 +215,10 @@ class Ablation:
         return AblationTable(
             rows, self._setting() | {"reference": reference[0].generator}, len(self.instructions.items)
         )
+
+    def _meta(self, system: Variant) -> OutputsMeta:
+        model = self.lm.maker(system.preset).model
+        return sidecar(system.name, self.instructions, self.template, self.settings, model)
 
     def _memory(self, system: Variant) -> AnswerMemory:
         memory: AnswerMemory = self.lm.memory(

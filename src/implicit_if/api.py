@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from implicit_if.harness.answer_settings import AnswerSettings
 from implicit_if.harness.comparing.loading import JudgedSystem, Seed, judgement_of, length_models, load_seed, make_table
 from implicit_if.harness.comparing.published import read_published
 from implicit_if.harness.comparing.report import Report, make_report
@@ -21,7 +22,7 @@ from implicit_if.harness.judging.judged_run import JudgedRun, default_store, jud
 from implicit_if.harness.judging.pairs import Pair, make_pairs
 from implicit_if.harness.judging.protocol import Judge
 from implicit_if.harness.judging.registry import get_judge
-from implicit_if.harness.outputs import Output, join_instructions, load_outputs
+from implicit_if.harness.outputs import Output, OutputsMeta, join_instructions, load_meta, load_outputs
 from implicit_if.harness.references import stored_answers
 
 if TYPE_CHECKING:
@@ -74,7 +75,9 @@ def judge(
     pairs, chosen, n_expected = _pairs(outputs, reference, instructions, name, reference_name, allow_missing)
     asked = get_judge(judge, **options) if isinstance(judge, str) else judge
     store = Path(annotations) if annotations is not None else default_store(asked)
-    return judge_pairs(pairs, asked, store, *chosen, n_expected=n_expected, max_cost=max_cost, progress=progress)
+    settings = AnswerSettings.of_meta(_meta(outputs))
+    limits: dict[str, Any] = {"n_expected": n_expected, "max_cost": max_cost, "progress": progress}
+    return judge_pairs(pairs, asked, store, *chosen, answers=settings, **limits)
 
 
 def score(
@@ -109,7 +112,8 @@ def score(
         known = load_instructions(instructions) if isinstance(instructions, str) else None
         return JudgedRun(found.pairs, found.judgement, *identify_set([p.instruction_id for p in found.pairs], known))
     pairs, chosen, n_expected = _pairs(outputs, reference, instructions, name, reference_name, allow_missing)
-    return JudgedRun(pairs, replace(judgement_of(pairs, path, judge), expected=n_expected), *chosen)
+    judgement = replace(judgement_of(pairs, path, judge), expected=n_expected)
+    return JudgedRun(pairs, judgement, *chosen, answers=AnswerSettings.of_meta(_meta(outputs)))
 
 
 def compare(
@@ -241,6 +245,10 @@ def verify(folder: str | Path) -> Verified:
     return check(folder)
 
 
+def _meta(outputs: Answers) -> OutputsMeta | None:
+    return load_meta(outputs) if isinstance(outputs, str | Path) else None
+
+
 def _pairs(
     outputs: Answers,
     reference: Answers,
@@ -294,4 +302,5 @@ def _seed(run: JudgedRun, name: str) -> Seed:
         judged,
         frozenset(references),
         references,
+        answers=run.answers,
     )

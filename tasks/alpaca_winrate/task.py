@@ -15,9 +15,11 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
+from implicit_if.harness.answer_settings import AnswerSettings
 from implicit_if.harness.chat_templates import tags_around
 from implicit_if.harness.embedded_base import EMBEDDED
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.generation import sampling_seed
 from implicit_if.harness.instructions import to_documents
 from implicit_if.harness.judging.judged_run import (
     JudgedRun,
@@ -80,6 +82,7 @@ class AlpacaWinrate(ConfigurableTask):
         self._gathered: dict[str, Score] = {}
         self._answers: dict[str, tuple[Output, Output, float | None]] = {}
         self._model_template = False
+        self._own_template: str | None = None
         self._tags = self.template.tags
         self._system_instruction: str | None = None
         self._model: Any = None
@@ -114,6 +117,7 @@ class AlpacaWinrate(ConfigurableTask):
         self._rank, self._world_size = rank, world_size
         self._model_template = apply_chat_template
         self._tags = self.template.tags if chat_template is None else _tags_of(chat_template)
+        self._own_template = _source_of(chat_template) if apply_chat_template else None
         self._system_instruction = system_instruction
         self._model = model = getattr(rank, "model", None)  # see `Rank`
         if not self._bypassed:
@@ -192,14 +196,15 @@ class AlpacaWinrate(ConfigurableTask):
             made[instance.idx == 1].append(self._output(instance.doc, instance.filtered_resps[name], instance.idx == 1))
         wanted = {output.instruction_id for output in made[0]}
         reference = [o for o in self._reference.outputs or made[1] if o.instruction_id in wanted]
-        with self._kept(made[0], reference):
+        meta = self._meta(made[0][0])
+        with self._kept(made[0], reference, meta):
             self._judged = judge_pairs(
                 make_pairs(made[0], reference),
                 self.judge,
                 self.settings.store(self.judge),
                 self.instructions.name,
                 self.instructions.revision,
-                system_instruction=self._system_instruction,
+                answers=AnswerSettings.of_meta(meta),
                 progress=self._rank == 0,
             )
         self._answers = {
@@ -227,12 +232,12 @@ class AlpacaWinrate(ConfigurableTask):
         )
 
     @contextlib.contextmanager
-    def _kept(self, system: list[Output], reference: list[Output]) -> Iterator[None]:
+    def _kept(self, system: list[Output], reference: list[Output], meta: OutputsMeta) -> Iterator[None]:
         """Has the answers on disk while they are judged, whatever happens; without `save=` no longer than that."""
         folder = cache_dir() / "unjudged" / outputs_sha256(system)[:16]
         if self.settings.save:
             folder = Path(self.settings.save)
-        save_answers(folder, system, reference, self._meta(system[0]))
+        save_answers(folder, system, reference, meta)
         try:
             yield
         except BaseException:
@@ -248,12 +253,15 @@ class AlpacaWinrate(ConfigurableTask):
 
     def _meta(self, output: Output) -> OutputsMeta:
         model = {} if self._model is None else self._model.get_model_info()
-        template = None if self._model_template else self.template
         told = self._system_instruction
         more: dict[str, Any] = {} if told is None else {"system_instruction": told}
         if self._model_template:
             more["template_tags"] = list(self._tags)
-        return sidecar(output.generator, self.instructions, template, self.config.generation_kwargs, model, **more)
+        template = self._own_template if self._model_template else self.template
+        generation = dict(self.config.generation_kwargs)
+        if generation.get("do_sample") and (seed := sampling_seed()) is not None:
+            generation["seed"] = seed
+        return sidecar(output.generator, self.instructions, template, generation, model, **more)
 
     def _record(self) -> None:
         """Puts what shaped the numbers into the results, and prints system and reference side by side."""
@@ -316,6 +324,12 @@ def _tags_of(chat_template: Callable[..., str]) -> tuple[str, ...]:
     text = secrets.token_hex(16)
     prompt = chat_template([{"role": "user", "content": text}], add_generation_prompt=True)
     return tuple(dict.fromkeys(tag for tag in tags_around(prompt, text) if tag))
+
+
+def _source_of(chat_template: Callable[..., str] | None) -> str | None:
+    """The source of the model's own template, which lm-eval hands over as a method; None if it is not known."""
+    source = getattr(getattr(chat_template, "__self__", None), "chat_template", None)
+    return source(True) or None if callable(source) else None
 
 
 def print_anywhere(text: str) -> None:

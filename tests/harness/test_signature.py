@@ -7,12 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from implicit_if import __version__
+from implicit_if.harness.answer_settings import AnswerSettings
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.signature import Signature, make_signature, outputs_sha256
 
 names = st.text(min_size=1, max_size=20)
 hashes = st.text("0123456789abcdef", min_size=8, max_size=8)
+settings = st.builds(
+    AnswerSettings,
+    system_instruction=st.just("") | hashes,
+    template=st.sampled_from(["", "tulu@f96a4d3f", "model"]),
+    generation=st.sampled_from(["", "greedy,256", "sampled,512,seed=1,temperature=0.7"]),
+    dtype=st.sampled_from(["", "float32", "bfloat16"]),
+)
 signatures = st.builds(
     Signature,
     instruction_set=names,
@@ -26,7 +34,7 @@ signatures = st.builds(
     lc=st.none() | names,
     version=names,
     task=names,
-    system_instruction=st.none() | hashes,
+    answers=settings,
 )
 
 PLAIN = Signature("builtin", "v1", 80, "base", "0123abcd", "openai:gpt-4.1-mini", "89ef0123", 2, None, "0.3.0")
@@ -40,7 +48,7 @@ def test_parse_is_the_inverse_of_str(signature: Signature) -> None:
     text = str(signature)
     assert Signature.parse(text) == signature
     assert len(text.splitlines()) == 1
-    assert text.count("|") == 6 + (signature.lc is not None) + (signature.system_instruction is not None)
+    assert text.count("|") == 6 + (signature.lc is not None) + sum(map(bool, dataclasses.astuple(signature.answers)))
 
 
 @given(signatures, signatures)
@@ -97,6 +105,16 @@ def test_half_of_a_reference_is_refused(change: dict[str, object], message: str)
     for text in (f"{PLAIN}|attempts:a@89ef0123", str(PLAIN).replace("|ref:base@0123abcd", "")):
         with pytest.raises(UserError, match="not a signature"):
             Signature.parse(text)
+
+
+def test_what_shaped_the_answers_stands_between_orders_and_length_control() -> None:
+    answers = AnswerSettings("0123abcd", "tulu@f96a4d3f", "greedy,256", "float32")
+    told = dataclasses.replace(PLAIN, answers=answers, lc="offline")
+    assert str(told).endswith(
+        "|orders:2|sys:0123abcd|tpl:tulu@f96a4d3f|gen:greedy,256|dtype:float32|lc:offline|v:0.3.0"
+    )
+    assert Signature.parse(str(told)) == told
+    assert Signature.parse(OLD).answers == AnswerSettings(), "version 0.1 told nothing of it"
 
 
 def test_a_name_cannot_forge_another_field() -> None:

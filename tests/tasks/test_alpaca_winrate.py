@@ -310,7 +310,9 @@ def test_a_system_instruction_is_recorded_and_signed(
             str(signature)
             == json.loads((tmp_path / name / "scores.json").read_text())["length_controlled_win_rate"]["signature"]
         )
-        assert signature.system_instruction == (system and hashlib.sha256(system.encode()).hexdigest()[:8])
+        assert signature.answers.system_instruction == (
+            (system and hashlib.sha256(system.encode()).hexdigest()[:8]) or ""
+        )
         found.append(signature)
     assert "|sys:" not in str(found[0])
     assert len(set(found)) == 3

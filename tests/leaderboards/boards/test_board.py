@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import random
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from board_samples import IDS, SHA, make_verified
 from factory import LongestJudge, make_submission
 
+from implicit_if.harness.answer_settings import AnswerSettings
 from implicit_if.harness.comparing import cli as compare_command
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging import cli as judge_command
@@ -172,7 +174,7 @@ def test_lc_over_seeds_has_the_interval_that_compare_gives(tmp_path: Path) -> No
         {"system": {"kind": "response"}},  # no seed
         {"system": {"kind": "instruction", "seed": 2}},
         {"system": {"kind": "response", "seed": 2}, "base_model": {"name": "acme/base-7b"}},
-        {"system": {"kind": "response", "seed": 2}, "generation": {"max_gen_toks": 5}},
+        {"system": {"kind": "response", "seed": 2}, "dtype": "bfloat16"},
         {"system": {"kind": "response", "seed": 2}, "recipe": {"name": "response_ab_tags"}},
         {"system": {"kind": "response", "seed": 2}, "name": "a/other"},
         {"system": {"kind": "response", "seed": 2}, "badge": "self-reported"},
@@ -301,24 +303,63 @@ def test_several_tasks_are_on_boards_of_their_own() -> None:
         "task:alpaca_winrate",
         "task:mt_winrate",
     ]
-    old = [getattr(boards[0].key, name) for name in boards[0].key.__dataclass_fields__ if name != "task"]
+    new = ("task", "answers")
+    old = [getattr(boards[0].key, name) for name in boards[0].key.__dataclass_fields__ if name not in new]
     assert boards[0].key.slug == sha256_json(old)[:12]  # as version 0.1 named its files
     assert boards[0].key.slug != boards[1].key.slug
 
 
+SETTINGS = {"template": {"name": "tulu", "sha256": "f" * 64}, "generation": {"max_gen_toks": 256, "do_sample": False}}
+
+
 def test_a_row_over_seeds_names_the_system_instruction() -> None:
-    seeds = [make_verified("a/s", f"v{i}", system={"kind": "response", "seed": i}) for i in (1, 2)]
-    asked = [
-        dataclasses.replace(
-            one,
-            scores={
-                name: score.signed(dataclasses.replace(score.settings, system_instruction="0123abcd"))
-                for name, score in one.scores.items()
-            },
+    seeds = [
+        make_verified(
+            "a/s", f"v{i}", system={"kind": "response", "seed": i}, system_instruction="Be brief.", dtype="float32"
         )
-        for one in seeds
+        for i in (1, 2)
     ]
-    (row,) = only_board(*asked).rows
-    assert row.win_rate.settings.system_instruction == "0123abcd"
+    (row,) = only_board(*seeds).rows
+    told = AnswerSettings(system_instruction=hashlib.sha256(b"Be brief.").hexdigest()[:8], dtype="float32")
+    assert row.win_rate.settings.answers == told
     assert row.lc is not None
-    assert row.lc.settings.system_instruction == "0123abcd"
+    assert row.lc.settings.answers == told
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"template": {"name": "tulu", "sha256": "e" * 64}},
+        {"generation": {"max_gen_toks": 512, "do_sample": False}},
+        {"generation": {"max_gen_toks": 256, "do_sample": True, "temperature": 0.7}},
+        {"system_instruction": "Be brief."},
+        {"template": None},
+    ],
+)
+def test_answers_under_other_settings_have_a_table_of_their_own(other: dict[str, Any]) -> None:
+    control = make_verified("a/echo", system={"kind": "control", "control": "echo"})
+    boards = [
+        main
+        for main, _ in make_boards(
+            [make_verified("a/one", **SETTINGS), make_verified("a/two", **SETTINGS | other), control], {}
+        )
+    ]
+    assert [[row.first.metadata.name for row in board.rows] for board in boards] in (
+        [["a/one", "a/echo"], ["a/two", "a/echo"]],
+        [["a/two", "a/echo"], ["a/one", "a/echo"]],
+    ), "a control, which no setting shapes, stands in both"
+    assert len({board.key.slug for board in boards}) == 2
+    assert len({str(board.key.signature()) for board in boards}) == 2
+
+
+def test_types_of_weights_share_a_table_and_are_told_by_the_name() -> None:
+    rows = only_board(
+        make_verified("a/one", dtype="float32", **SETTINGS),
+        make_verified("a/two", dtype="bfloat16", **SETTINGS),
+        make_verified("a/three", **SETTINGS),
+    ).rows
+    assert {row.first.metadata.name: row.label for row in rows} == {
+        "a/one": "rules paper",
+        "a/two": "rules paper, bfloat16",
+        "a/three": "rules paper",
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import io
 import json
 import os
@@ -24,6 +25,8 @@ from implicit_if.harness.outputs import Output, OutputsMeta, save_outputs
 from implicit_if.harness.scores import Score
 from implicit_if.harness.storage import write_json
 from implicit_if.leaderboards import exports, rerun
+from implicit_if.leaderboards.boards.board import make_boards
+from implicit_if.leaderboards.boards.tables import board_markdown
 from implicit_if.leaderboards.commands import leaderboard as leaderboard_command
 from implicit_if.leaderboards.commands import rerun as rerun_command
 from implicit_if.leaderboards.commands import submit as submit_command
@@ -79,7 +82,11 @@ def test_from_lm_eval_s_results(with_cache: Path, tmp_path: Path, capsys: Any) -
     saved = json.loads((with_cache / "saved" / "scores.json").read_text())
     for name, score in verified.scores.items():
         assert same_score(score, Score.model_validate(saved[name]))
-        assert str(score.signature) == saved[name]["signature"]
+        # the task cannot ask lm_eval's own model class for the type of its weights; the results hold it
+        assert str(score.signature).replace("|dtype:float32", "") == saved[name]["signature"]
+        assert "|tpl:tulu@" in saved[name]["signature"]
+        assert "|gen:greedy,16|" in saved[name]["signature"]
+        assert score.settings.answers.dtype == "float32"
     for measure in ("format_leak_rate", "repetition", "avg_length"):
         assert verified.form[measure] == pytest.approx(results[f"{measure},none"]), measure
     metadata = verified.metadata
@@ -95,6 +102,59 @@ def test_from_lm_eval_s_results(with_cache: Path, tmp_path: Path, capsys: Any) -
         assert private not in texts
 
 
+def test_a_system_instruction_and_a_seed_reach_board_and_rerun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = 'Be brief.\nSay "I do not know" if you don\'t.'
+    generation = {"max_gen_toks": 16, "do_sample": True, "temperature": 0.7, "seed": 5}
+    folders = {}
+    for name, instruction in (("plain", None), ("asked", told)):
+        monkeypatch.chdir(tmp_path)
+        texts = [Output.model_validate({"instruction": i, "output": f"{i} A", "generator": "x"}) for i in INSTRUCTIONS]
+        more = {} if instruction is None else {"system_instruction": instruction}
+        model = {"model_dtype": "torch.bfloat16", "system": {"kind": "base"}}
+        meta = OutputsMeta(generator="x", generation=generation, model=model, **more)
+        save_outputs(tmp_path / f"{name}.json", texts, meta)
+        save_outputs(tmp_path / "reference.json", [o.model_copy(update={"output": "B"}) for o in texts])
+        command = [
+            str(tmp_path / f"{name}.json"),
+            "--reference",
+            str(tmp_path / "reference.json"),
+            "--judge",
+            "longest",
+        ]
+        assert run(judge_command, *command, "--out", str(tmp_path / f"{name}.scores")) == 0
+        folders[name] = submitted(
+            tmp_path / name,
+            tmp_path / f"{name}.json",
+            "--reference",
+            str(tmp_path / "reference.json"),
+            "--template",
+            "tulu",
+            "--base-model",
+            "acme/base",
+            "--run-model",
+            "rules_poe",
+        )
+    verified = {name: verify(folder) for name, folder in folders.items()}
+    signatures = {name: str(one.scores["win_rate"].signature) for name, one in verified.items()}
+    digits = hashlib.sha256(told.encode()).hexdigest()[:8]
+    shown = "gen:sampled,16,seed=5,temperature=0.7|dtype:bfloat16|v:"
+    assert f"|orders:1|sys:{digits}|tpl:tulu@f96a4d3f|{shown}" in signatures["asked"]
+    assert f"|orders:1|tpl:tulu@f96a4d3f|{shown}" in signatures["plain"]
+    judged = json.loads((tmp_path / "asked.scores").read_text())["scores"]["win_rate"]["signature"]
+    assert f"|sys:{digits}|{shown}" in judged
+    boards = make_boards(verified.values(), {})
+    assert len(boards) == 2, "numbers under another system instruction never share a table"
+    pages = [board_markdown(main, []) for main, _ in boards]
+    assert sorted(f"sys:{digits}" in page for page in pages) == [False, True]
+    assert all("base, bfloat16" in page for page in pages)
+    metadata = verified["asked"].metadata
+    arguments = rerun.check_arguments(metadata, {})
+    line = rerun.command_line(metadata, arguments, {"judge": "longest"}, {})
+    assert f"--system_instruction={told}" in line
+    assert line[line.index("--seed") + 1] == "5"
+    assert arguments["dtype"] == "bfloat16"
+
+
 def test_all_sources_give_the_same_submission(with_cache: Path, tmp_path: Path) -> None:
     saved = with_cache / "saved"
     first = submitted(tmp_path / "1", next((with_cache / "out").rglob("results_*.json")), *TUNED)
@@ -103,8 +163,11 @@ def test_all_sources_give_the_same_submission(with_cache: Path, tmp_path: Path) 
     files = ("--reference", str(saved / "reference.json"), "--annotations", str(saved / "annotations.jsonl"))
     fourth = submitted(tmp_path / "4", saved / "outputs.json", *files, *TUNED)
     for other in (second, third, fourth):
-        for name in ("outputs.jsonl", "annotations.jsonl", "scores.json"):
+        for name in ("outputs.jsonl", "annotations.jsonl"):
             assert (other / name).read_bytes() == (first / name).read_bytes()
+        known = "" if other in (third, fourth) else "|dtype:float32"
+        scores = (first / "scores.json").read_text().replace("|dtype:float32", known)
+        assert (other / "scores.json").read_text() == scores
         (reference, mine) = (next((folder.parents[1] / "references").iterdir()) for folder in (other, first))
         assert (reference.name, reference.read_bytes()) == (mine.name, mine.read_bytes())
     assert (second / "metadata.yaml").read_bytes() == (first / "metadata.yaml").read_bytes()
@@ -322,7 +385,12 @@ def test_code_in_a_repository_is_never_trusted(runnable: Path, arguments: dict[s
     metadata = metadata_with(runnable, model="hf", model_args={"pretrained": "a/b", **arguments})
     for overrides in ({}, {"trust_remote_code": "True", "use_safetensors": "False"}):
         found = rerun.check_arguments(metadata, overrides)
-        assert found == {"pretrained": "a/b", "trust_remote_code": "False", "use_safetensors": "True"}
+        assert found == {
+            "pretrained": "a/b",
+            "dtype": "float32",  # as the answers were made
+            "trust_remote_code": "False",
+            "use_safetensors": "True",
+        }
 
 
 def test_generation_arguments_of_a_rerun_are_a_short_list(runnable: Path) -> None:
