@@ -172,7 +172,7 @@ def from_raw(raw: str) -> list[SheetVerdict]:
         return []
 
 
-def reread(raw: str) -> tuple[float, float] | None:
+def reread(raw: str, argument: str = "") -> tuple[float, float] | None:
     """The preference that follows from what an annotation keeps, for verification; see `Backend.reread`."""
     found = from_raw(raw)
     if not found:
