@@ -160,10 +160,10 @@ def _json_row(row: dict[str, Any], place: str) -> list[SheetVerdict]:
     for one in given:
         if one is not row:
             _known(one, _VERDICT, place)
-        if one.get("order", "none") not in _SHOWN:
+        if (order := str(one.get("order", "none"))) not in _SHOWN:
             raise UserError(f"{place}: order {_shown(one['order'])}, expected {', '.join(_SHOWN)}.")
         about = {"rater": row.get("rater"), "rater_kind": row.get("rater_kind")} | one
-        shown, sides = _SHOWN[one.get("order", "none")], ("system_attempts", "reference_attempts")
+        shown, sides = _SHOWN[order], ("system_attempts", "reference_attempts")
         system = _reason(row.get("system") or "", place)
         found.append(_verdict(about, place, hash_key(*hashes), system, shown, sides))
     return found

@@ -108,15 +108,19 @@ def judge_name(raters: Iterable[Rater]) -> str:
     Raises:
         UserError: If the names of the raters are too long together.
     """
-    found = sorted(set(raters))
-    kinds, names = ("+".join(dict.fromkeys(r[part] for r in found)) for part in (0, 1))
-    name = f"sheet:{kinds}/{names}"
-    if len(name) > _LONGEST:
+    found = set(raters)
+    if len(name := _joined(found)) > _LONGEST:
         raise UserError(
             f"{len(found)} raters: their names have {len(name)} characters together, expected at most {_LONGEST}. Give "
             f"them shorter names."
         )
     return name
+
+
+def _joined(raters: Iterable[Rater]) -> str:
+    found = sorted(set(raters))
+    kinds, names = ("+".join(dict.fromkeys(rater[part] for rater in found)) for part in (0, 1))
+    return f"sheet:{kinds}/{names}"
 
 
 def fingerprint_of_name(judge: str) -> str | None:
@@ -161,8 +165,8 @@ def from_raw(raw: str) -> list[SheetVerdict]:
                 "",
                 "",
                 Rater(str(row["kind"]), str(row["rater"])),
-                shown=int(row.get("shown_first", 0)),
-                preference=float(row["preference"]),
+                shown=(0, 1, 2).index(row.get("shown_first", 0)),
+                preference=_probability(row["preference"]),
                 attempts=_two(row.get("attempts", (None, None))),
                 why=str(row.get("why", "")),
             )
@@ -172,11 +176,14 @@ def from_raw(raw: str) -> list[SheetVerdict]:
         return []
 
 
-def reread(raw: str, argument: str = "") -> tuple[float, float] | None:
-    """The preference that follows from what an annotation keeps, for verification; see `Backend.reread`."""
+def reread(raw: str, argument: str) -> tuple[float, float] | None:
+    """The preference that follows from what an annotation keeps, for verification; see `Backend.reread`.
+
+    None does if these are not verdicts of the raters that the judge is named after in `argument`.
+    """
     found = from_raw(raw)
-    if not found:
-        return 1.0, 0.0  # nothing follows: no preference lies between
+    if not found or _joined(row.rater for row in found) != f"sheet:{argument}":
+        return 1.0, 0.0  # no preference lies between
     return (value := mean_preference(found)), value
 
 
@@ -193,6 +200,12 @@ def attempts_by_answer(verdicts: Iterable[SheetVerdict]) -> dict[tuple[str, str]
             if attempt is not None:
                 said.setdefault((instruction, sha256), []).append(attempt)
     return {answer: sum(values) / len(values) for answer, values in said.items()}
+
+
+def _probability(given: Any) -> float:
+    if not 0 <= given <= 1:
+        raise ValueError(f"preference: {given!r}")
+    return float(given)
 
 
 def _two(given: Any) -> tuple[bool | None, bool | None]:
