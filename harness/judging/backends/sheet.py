@@ -97,7 +97,7 @@ def build(argument: str | None, options: Mapping[str, Any]) -> SheetJudge:
     """The judge.
 
     Args:
-        argument: A sheet, the folder of `implicit-if judge --sheet`, or several sheets joined by commas.
+        argument: A sheet, the folder of `implicit-if judge --sheet`, or several sheets; see `read_sheets`.
         options: `rater` and `kind` say who filled in the rows that do not, and `rater` chooses among several;
             `raters=mean` takes the mean of all; `system` keeps the rows that name this system, where rows do.
 

@@ -1,4 +1,4 @@
-"""Sheets read back: CSV as a spreadsheet or the page saves it, and JSON Lines; docs/judges/sheet.md describes both.
+"""Sheets read back: CSV as a spreadsheet or the page saves it, and JSON Lines; docs/judges.md describes both.
 
 What is read is not trusted: every row is checked, and names and reasons lose what a terminal would obey.
 """
@@ -82,18 +82,33 @@ def read_folder(folder: Path, names: Iterable[str]) -> list[SheetVerdict]:
 
 
 def read_sheets(argument: str, names: Iterable[str]) -> list[SheetVerdict]:
-    """The rows of a sheet, of a folder's sheets, or of several sheets joined by commas.
+    """The rows of a sheet, of a folder's sheets, or of several sheets.
 
     Args:
-        argument: Paths.
+        argument: A path, or several joined by commas; `NAME=PATH` says who filled a sheet in that does not say it.
         names: As in `read_folder`.
 
     Raises:
-        UserError: As `read_sheet` and `read_folder`.
+        UserError: As `read_sheet` and `read_folder`, and if a sheet names another rater than NAME.
     """
     whole = Path(os.path.expanduser(argument))
-    paths = [whole] if os.path.exists(whole) else [Path(os.path.expanduser(p)) for p in argument.split(",") if p]
-    return [row for path in paths for row in (read_folder(path, names) if os.path.isdir(path) else read_sheet(path))]
+    parts = [str(whole)] if os.path.exists(whole) else [part for part in argument.split(",") if part]
+    return [row for part in parts for row in _read_part(part, names)]
+
+
+def _read_part(part: str, names: Iterable[str]) -> list[SheetVerdict]:
+    name, equals, rest = part.partition("=")
+    named = bool(equals) and not os.path.exists(os.path.expanduser(part))
+    path = Path(os.path.expanduser(rest if named else part))
+    rows = read_folder(path, names) if os.path.isdir(path) else read_sheet(path)
+    if not named:
+        return rows
+    wanted = checked_rater("", name, part).name
+    if other := next((row for row in rows if row.rater.name not in ("", wanted)), None):
+        raise UserError(
+            f"{other.place}: the rater is {other.rater.name}, not {wanted}. Give the file without {wanted}=."
+        )
+    return [row._replace(rater=row.rater._replace(name=wanted)) for row in rows]
 
 
 def _csv_rows(path: Path) -> Iterator[SheetVerdict]:

@@ -110,16 +110,15 @@ def test_under_the_runner_whatever_a_judge_says_can_be_stored(server: FakeServer
 def test_the_documented_sheet_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = (ROOT / "docs" / "judges.md").read_text(encoding="utf-8").split("## People\n\n```\n")[1]
-    program, *arguments = shlex.split(text.split("```")[0])
-    assert program == "implicit-if"
+    text = (ROOT / "docs" / "judges.md").read_text(encoding="utf-8").split("sheets\n\n```\n")[1]
+    commands = [shlex.split(line) for line in text.split("```")[0].replace("\\\n", " ").splitlines()]
+    assert [command[0] for command in commands] == ["implicit-if"] * 2
     monkeypatch.chdir(tmp_path)
     save_outputs("outputs.json", outputs("system", 4))
     save_outputs("reference.json", outputs("reference", 4))
-    assert main(arguments) == 0
-    assert Path("rating/sheet.csv").exists()
-    assert Path("rating/sheet.html").exists()
-    assert main(arguments) == 1
+    assert main(commands[0][1:]) == 0
+    assert sorted(path.name for path in Path("rating").iterdir()) == ["sheet.csv", "sheet.html", "sheet.jsonl"]
+    assert main(commands[1][1:]) == 1
     assert capsys.readouterr().out.count("not judged yet") == 4
 
 

@@ -181,6 +181,19 @@ def test_several_sheets_and_a_folder_of_them(tmp_path: Path) -> None:
         build(str(tmp_path), {"raters": "mean"})
 
 
+def test_the_argument_says_who_filled_in_sheets_that_do_not(tmp_path: Path) -> None:
+    (asked,) = comparisons(1)
+    for name, preference in (("a", 1), ("b", 0.25)):
+        lines(tmp_path / f"{name}=.jsonl", line_of(asked, preference=preference))  # a file's name may hold "="
+    argument = f"anna={tmp_path / 'a=.jsonl'},ben={tmp_path / 'b=.jsonl'}"
+    judge = build(argument, {"raters": "mean", "kind": "person"})
+    assert (judge.name, next(judge.judge([asked])).prefers_first) == ("sheet:person/anna+ben", 0.625)
+    assert build(argument, {"rater": "ben", "kind": "person"}).name == "sheet:person/ben"
+    lines(tmp_path / "c.jsonl", line_of(asked, preference=1, rater="eve"))
+    with pytest.raises(UserError, match=r"c.jsonl, line 1: the rater is eve, not anna"):
+        build(f"anna={tmp_path / 'c.jsonl'}", ANNA)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
