@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import string
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,22 +14,50 @@ from implicit_if.leaderboards.verification.names import folded
 
 TELLING_LENGTH = 30
 """Letters from which equal answers of two systems mean something."""
-_NO_LETTERS = bytes(set(range(128)) - set(string.ascii_letters.encode()))
+SKETCH, ALIKE = 8, 3
+"""Numbers that stand for an answer, and how many of them two answers have in common that are called one."""
+_SHINGLE = 8
+_ODD = np.random.default_rng(0).integers(0, 2**63, (2, SKETCH), dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+_FOLDED = "".join(folded(chr(code)) for code in range(128)).encode() + bytes(range(128, 256))
+_NO_LETTERS = bytes(code for code in range(128) if not folded(chr(code)).isalnum())
 _OF_SYSTEMS = ("longest_of_two", "other_instruction")
 
 
-def letters(text: str) -> bytes:
-    """The letters of a text, so that a copy with other spaces, marks, capitals or look-alike letters is the same."""
-    if text.isascii():
-        return text.encode().translate(None, _NO_LETTERS).lower()
-    return "".join(filter(str.isalpha, folded(text))).encode("utf-8", "replace")
+def letters(text: str) -> str:
+    """A text without spaces and marks; its capitals, accents and look-alike letters are folded."""
+    if text.isascii():  # much faster, and the same
+        return text.encode().translate(_FOLDED, _NO_LETTERS).decode()
+    return "".join(filter(str.isalnum, folded(text)))
 
 
-def fingerprints(rows: Sequence[OutputRow]) -> NDArray[np.uint64]:
-    """`[n]` a hash of each answer's letters; 0 for answers too short to tell systems apart."""
-    found = (letters(row["output"]) for row in rows)
-    hashes = (hashlib.blake2b(text, digest_size=8).digest() if len(text) >= TELLING_LENGTH else b"" for text in found)
-    return np.array([int.from_bytes(digest, "little") for digest in hashes], dtype=np.uint64)
+def sketches(rows: Sequence[OutputRow]) -> NDArray[np.uint32]:
+    """`[n, SKETCH]` numbers that two answers share as far as they are made of the same pieces.
+
+    The pieces are runs of eight letters, numbered where they come again, so that a loop is told from its beginning. Of
+    each of several hash functions the least value over the pieces is kept: the share of equal ones estimates the
+    Jaccard similarity (min-wise hashing, Broder 1997). All 0 for answers too short to tell systems apart.
+    """
+    found = np.zeros((len(rows), SKETCH), dtype=np.uint32)
+    for row, numbers in zip(rows, found, strict=True):
+        text = letters(row["output"])
+        if len(text) >= TELLING_LENGTH:
+            numbers[:] = _sketch(np.frombuffer(text.encode("utf-32-le", "replace"), dtype="<u4").astype(np.uint64))
+    return found
+
+
+def _sketch(codes: NDArray[np.uint64]) -> NDArray[np.uint32]:
+    count = len(codes) - _SHINGLE + 1
+    pieces = np.zeros(count, dtype=np.uint64)
+    for start in range(_SHINGLE):  # overflow is wanted: arithmetic modulo 2^64
+        pieces = (pieces ^ codes[start : start + count]) * _ODD[0, start]
+    pieces.sort()
+    first = np.concatenate(([True], pieces[1:] != pieces[:-1]))
+    positions = np.arange(count)
+    again = (positions - np.maximum.accumulate(np.where(first, positions, 0))).astype(np.uint64)
+    mixed = (pieces ^ again) * _ODD[0, 0]
+    mixed ^= mixed >> np.uint64(29)
+    least = (mixed[:, None] * _ODD[1]).min(axis=0) >> np.uint64(32)
+    return np.maximum(least, np.uint64(1)).astype(np.uint32)
 
 
 def is_control(control: Control, rows: Sequence[OutputRow], texts: Mapping[str, str]) -> bool | None:

@@ -8,15 +8,15 @@ from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from implicit_if.leaderboards.verification.answers import ALIKE
 from implicit_if.leaderboards.verification.names import skeleton
 from implicit_if.leaderboards.verification.result import Verified
 
 COPIED_SHARE, NOTED_SHARE = 0.9, 0.5
 """Shares of equal answers, of those long enough to tell, from which they are a copy, or it is noted."""
 _MOST_HOLDERS = 64
-"""Of an answer that more submissions have, only pairs with the first of them are counted."""
+"""Of a verdict that more submissions have, only pairs with the first of them are compared."""
 _DEFINED = ("empty", "constant", "echo", "echo_lead_in", "template", "token_soup")
 """Controls that answer alike by design; verification knows their answers."""
 
@@ -27,8 +27,9 @@ def cross_problems(submissions: Sequence[Verified], newcomers: Collection[str] =
     """What is wrong between submissions, by the id of the one that is to blame.
 
     That is the one among `newcomers`, since what stands already was first; of two that are both new, or both not, both.
-    A copy has nine tenths of its answers from another name, whatever spaces, marks, capitals or look-alike letters were
-    changed; under one name, with one judge and reference, all of them. Short answers alone prove nothing.
+    A copy has nine tenths of its answers from another name, whatever spaces, marks, capitals, accents, look-alike
+    letters or single words were changed; under one name, with one judge and reference, all of them. Short answers alone
+    prove nothing.
     """
     found: dict[str, list[str]] = defaultdict(list)
     for first, second, problem in (*_names(submissions), *_copies(submissions), *_contradictions(submissions)):
@@ -41,7 +42,7 @@ def cross_problems(submissions: Sequence[Verified], newcomers: Collection[str] =
 def with_shared_answers(submissions: Sequence[Verified]) -> list[Verified]:
     """The submissions, with a note where one shares most of its answers with another one of another name."""
     notes: dict[int, tuple[int, int]] = {}
-    for (a, b), count in sorted(_shared(submissions, "answers").items()):
+    for (a, b), count in sorted(_shared_answers(submissions).items()):
         for mine, theirs in ((a, b), (b, a)):
             controls = {submissions[a].metadata.system.kind, submissions[b].metadata.system.kind} & {"control"}
             if (
@@ -82,7 +83,7 @@ def _names(submissions: Sequence[Verified]) -> Problems:
 
 
 def _copies(submissions: Sequence[Verified]) -> Problems:
-    for (a, b), count in sorted(_shared(submissions, "answers").items()):
+    for (a, b), count in sorted(_shared_answers(submissions).items()):
         first, second = submissions[a], submissions[b]
         least, most = sorted((_telling(first), _telling(second)))
         if _owners_differ(first, second):
@@ -97,7 +98,7 @@ def _copies(submissions: Sequence[Verified]) -> Problems:
 
 
 def _contradictions(submissions: Sequence[Verified]) -> Problems:
-    for a, b in _shared(submissions, "pairs"):
+    for a, b in sorted(_shared_pairs(submissions)):
         first, second = submissions[a], submissions[b]
         _, mine, theirs = np.intersect1d(first.pairs, second.pairs, return_indices=True)
         for order in first.by_order.keys() & second.by_order.keys():
@@ -111,32 +112,46 @@ def _owners_differ(first: Verified, second: Verified) -> bool:
 
 
 def _telling(one: Verified) -> int:
-    return int(np.count_nonzero(one.answers))
+    return int(np.count_nonzero(one.answers[:, 0]))
 
 
-def _shared(submissions: Sequence[Verified], what: str) -> Pairs:
-    """How many answers, or verdicts' subjects, two submissions share, by their positions; only pairs that share any."""
-    keys: list[NDArray[np.uint64]] = []
-    owners: list[NDArray[np.int64]] = []
-    for position, one in enumerate(submissions):
-        hashes: NDArray[np.uint64] = getattr(one, what)
-        if not hashes.size or (one.metadata.system.control in _DEFINED and what == "answers"):
-            continue
-        # an odd multiplier spreads the instruction's id, so that equal answers to different instructions differ
-        instructions = np.array([int(i, 16) for i in one.instruction_ids], dtype=np.uint64)
-        keys.append((hashes ^ (instructions * np.uint64(0x9E3779B97F4A7C15)))[hashes != 0])
-        owners.append(np.full(len(keys[-1]), position))
-    if not keys:
+def _shared_answers(submissions: Sequence[Verified]) -> Pairs:
+    """How many answers to the same instructions two submissions share, by their positions, where there are any."""
+    held = [
+        (position, one)
+        for position, one in enumerate(submissions)
+        if len(one.answers) and one.metadata.system.control not in _DEFINED
+    ]
+    if not held:
         return {}
-    key, owner = np.concatenate(keys), np.concatenate(owners)
-    order = np.lexsort((owner, key))
-    key, owner = key[order], owner[order]
-    starts = np.flatnonzero(np.concatenate(([True], key[1:] != key[:-1])))
-    ends = np.append(starts[1:], len(key))
-    counts: Pairs = defaultdict(int)
-    for start, end in zip(starts[ends - starts > 1], ends[ends - starts > 1], strict=True):
-        holders = owner[start:end].tolist()
-        pairs = combinations(holders, 2) if len(holders) <= _MOST_HOLDERS else ((holders[0], h) for h in holders[1:])
-        for pair in pairs:
-            counts[pair] += 1
-    return counts
+    owners = np.concatenate([np.full(len(one.answers), position) for position, one in held])
+    ids = np.array([key for _, one in held for key in one.instruction_ids])
+    sketches = np.concatenate([one.answers for _, one in held])
+    order = np.argsort(ids, kind="stable")
+    order = order[sketches[order, 0] != 0]
+    counts = np.zeros((len(submissions), len(submissions)), dtype=np.int64)
+    starts = np.flatnonzero(np.concatenate(([True], ids[order][1:] != ids[order][:-1])))
+    for rows in np.split(order, starts[1:]):
+        if len(rows) > 1:
+            equal = np.zeros((len(rows), len(rows)), dtype=np.uint8)
+            for numbers in sketches[rows].T:
+                equal += numbers[:, None] == numbers
+            counts[np.ix_(owners[rows], owners[rows])] += equal >= ALIKE
+    return {(int(a), int(b)): int(counts[a, b]) for a, b in np.argwhere(np.triu(counts, 1))}
+
+
+def _shared_pairs(submissions: Sequence[Verified]) -> set[tuple[int, int]]:
+    """The positions of submissions with a verdict on the same answers."""
+    held = [np.unique(one.pairs) for one in submissions]
+    owner = np.repeat(np.arange(len(held)), [len(pairs) for pairs in held])
+    pairs = np.concatenate(held) if held else np.zeros(0, dtype=np.uint64)
+    order = np.lexsort((owner, pairs))
+    pairs, owner = pairs[order], owner[order]
+    starts = np.flatnonzero(np.concatenate(([True], pairs[1:] != pairs[:-1])))[: len(pairs)]
+    found: set[tuple[int, int]] = set()
+    for holders in np.split(owner, starts[1:]):
+        if 1 < len(holders) <= _MOST_HOLDERS:
+            found.update(combinations(holders.tolist(), 2))
+        elif len(holders) > 1:
+            found.update((int(holders[0]), int(other)) for other in holders[1:])
+    return found

@@ -145,6 +145,10 @@ def check_judge(judge: JudgeInfo, findings: Findings) -> None:
     """The fingerprint and the orders, as far as they are known for a judge of this name."""
     if (other := names.alike(judge.name.partition(":")[0], names.judge_names())) is not None:
         findings.add(f"judge.name: {one_line(judge.name, 60)!r} is taken for {other!r}; expected the judge's own name")
+    if not judge.name.isascii():
+        findings.add(
+            f"judge.name: {one_line(judge.name, 60)!r} holds letters that are not ASCII; name the judge otherwise"
+        )
     expected, backend = offline_judges().get(judge.name), backend_of(judge.name)
     if expected is not None and judge.fingerprint != expected:
         findings.add(

@@ -13,21 +13,25 @@ from implicit_if.harness.references import FOLDER, reference_names
 from implicit_if.harness.signature import outputs_sha256
 
 LOOKALIKES = str.maketrans(
-    "авекмнорстухіјѕԁԛԝһӏɡαβεηικνορτυχωı",
-    "abekmhopctyxijsdqwhlgabenikvoptuxwi",
+    "авекмнорстухіјѕԁԛԝһӏɡгпьүԍѵѡαβεηικνορτυχωγσμπςϲϳոռսհցգզյօլıɑɩłøđħŧƅᴀʙᴄᴅᴇɢʜɪᴊᴋʟᴍɴᴏᴘʀᴛᴜᴠᴡʏᴢꜱ",
+    "abekmhopctyxijsdqwhlgrnbygvwabenikvoptuxwyounccjnnuhgqqjoliailodhtbabcdeghijklmnoprtuvwyzs",
 )
 """Small letters of other alphabets, and the Latin ones that they are taken for."""
-_DIGITS = str.maketrans("01", "ol")
+STROKES = str.maketrans("01i|!", "ollll")
+"""Signs that are one stroke or one ring in many types."""
 
 
 def folded(text: str) -> str:
-    """A text as it looks: compatibility forms, capitals and look-alike letters of other alphabets are one."""
-    return unicodedata.normalize("NFKC", text).casefold().translate(LOOKALIKES)
+    """A text as it looks: compatibility forms, accents, capitals and look-alike signs are one."""
+    if not text.isascii():
+        parts = unicodedata.normalize("NFKD", text).casefold()
+        text = "".join(c for c in unicodedata.normalize("NFKD", parts) if not unicodedata.combining(c))
+    return text.lower().translate(LOOKALIKES).translate(STROKES)
 
 
 def skeleton(name: str) -> str:
     """What is left of a name for someone who reads it quickly: letters and digits, without separators."""
-    return "".join(filter(str.isalnum, folded(name).translate(_DIGITS)))
+    return "".join(filter(str.isalnum, folded(name)))
 
 
 def alike(name: str, known: Iterable[str]) -> str | None:

@@ -46,7 +46,7 @@ class Verified:
         preferences: `[n]` in [0, 1], averaged over the orders; empty if self-reported.
         by_order: `[n]` in each presentation order.
         lengths: `[2, n]` characters of the system's and the reference's answers.
-        answers: `[n]` a hash of each answer's letters; 0 for answers too short to tell systems apart.
+        answers: `[n, 8]` what tells copies of each answer (`answers.sketches`); 0 for too short ones.
         pairs: `[n]` a hash of what each verdict is about: judge, instruction and both answers.
         outputs_sha256: Hash over all answers; None if self-reported.
         sha256: Over the bytes of all files.
@@ -63,7 +63,7 @@ class Verified:
     preferences: Floats
     by_order: dict[Order, Floats]
     lengths: NDArray[np.uint32]
-    answers: NDArray[np.uint64]
+    answers: NDArray[np.uint32]
     pairs: NDArray[np.uint64]
     outputs_sha256: str | None
     sha256: str

@@ -18,6 +18,7 @@ from implicit_if.harness import chat_templates, instructions, judging, stats
 from implicit_if.harness.scores import Score
 from implicit_if.harness.storage import row_bytes
 from implicit_if.leaderboards.submission.schema import Metadata
+from implicit_if.leaderboards.verification.answers import SKETCH
 from implicit_if.leaderboards.verification.result import Verified
 
 _ID = 16
@@ -68,9 +69,8 @@ def encode(verified: Verified) -> bytes:
     columns = [verified.preferences, *(verified.by_order[o] for o in orders)]
     arrays = b"".join(column.astype("<f8").tobytes() for column in columns)
     ids = "".join(verified.instruction_ids).encode("ascii")
-    arrays += verified.lengths.astype("<u4").tobytes()
-    hashes = b"".join(column.astype("<u8").tobytes() for column in (verified.answers, verified.pairs))
-    return row_bytes(header) + b"\n" + ids + arrays + hashes
+    numbers = b"".join(part.astype("<u4").tobytes() for part in (verified.lengths, verified.answers))
+    return row_bytes(header) + b"\n" + ids + arrays + numbers + verified.pairs.astype("<u8").tobytes()
 
 
 def decode(data: bytes, folder: Path) -> Verified:
@@ -83,7 +83,7 @@ def decode(data: bytes, folder: Path) -> Verified:
     try:
         header = json.loads(line)
         n, orders = header["n"], header["orders"]
-        if len(rest) != n * (_ID + 8 * (4 + len(orders))):
+        if len(rest) != n * (_ID + 8 * (3 + len(orders)) + 4 * SKETCH):
             raise ValueError("a record of another length than its header says")
         numbers = (
             np.frombuffer(rest, "<f8", n * (1 + len(orders)), n * _ID).astype(np.float64).reshape(1 + len(orders), n)
@@ -98,8 +98,12 @@ def decode(data: bytes, folder: Path) -> Verified:
             instruction_ids=_ids(rest[: n * _ID]),
             preferences=numbers[0],
             by_order={order: numbers[1 + position] for position, order in enumerate(orders)},
-            lengths=np.frombuffer(rest, "<u4", 2 * n, len(rest) - 24 * n).astype(np.uint32).reshape(2, n),
-            answers=np.frombuffer(rest, "<u8", n, len(rest) - 16 * n).astype(np.uint64),
+            lengths=np.frombuffer(rest, "<u4", 2 * n, len(rest) - (16 + 4 * SKETCH) * n)
+            .astype(np.uint32)
+            .reshape(2, n),
+            answers=np.frombuffer(rest, "<u4", SKETCH * n, len(rest) - (8 + 4 * SKETCH) * n)
+            .astype(np.uint32)
+            .reshape(n, SKETCH),
             pairs=np.frombuffer(rest, "<u8", n, len(rest) - 8 * n).astype(np.uint64),
             outputs_sha256=header["outputs_sha256"],
             sha256=header["sha256"],

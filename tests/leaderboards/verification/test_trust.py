@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,8 @@ from implicit_if.leaderboards.submission.maintainer_files import Audit
 from implicit_if.leaderboards.submission.read import SubmissionError
 from implicit_if.leaderboards.submitting.write import STAGING, write_submission
 from implicit_if.leaderboards.verification import rejudge
+from implicit_if.leaderboards.verification.answers import letters
+from implicit_if.leaderboards.verification.names import folded
 from implicit_if.leaderboards.verification.pull_request import check
 from implicit_if.leaderboards.verification.verify import verify
 from implicit_if.leaderboards.verification.verify_all import check_all, verify_all
@@ -293,6 +296,16 @@ COPIES: dict[str, Callable[[str], str]] = {
     "capitals": str.upper,
     "full width": lambda text: "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in text),
     "marks": lambda text: text.replace(".", "!").replace(" ", "  "),
+    "accents": lambda text: text.replace("e", "\u00e9").replace("a", "\u00e0").replace("o", "o\u0308"),
+    "one for i": lambda text: text.replace("i", "1"),
+    "capital I for l": lambda text: text.replace("l", "I"),
+    "Armenian letters": lambda text: text.translate(str.maketrans("ouhq", "\u0585\u057d\u0570\u0566")),
+    "a stroke through l": lambda text: text.replace("l", "\u0142"),
+    "one word more": lambda text: f"{text[: len(text) // 2].rpartition(' ')[0]} really{text[len(text) // 2 :]}",
+    "a word more in twenty": lambda text: re.sub(r"((?:\S+ ){20})", r"\1also ", text),
+    "a word less in twenty": lambda text: re.sub(r"((?:\S+ ){19})\S+ ", r"\1", text),
+    "no spaces": lambda text: text.replace(" ", ""),
+    "a line in front": lambda text: "Here is my answer to it.\n" + text,
     "decomposed": lambda text: unicodedata.normalize("NFD", text) + "\u0301",
 }
 
@@ -301,10 +314,31 @@ COPIES: dict[str, Callable[[str], str]] = {
 def test_copies_are_found_however_they_are_written_and_the_newcomer_is_to_blame(tmp_path: Path, name: str) -> None:
     make_submission(tmp_path, name="zeta/old", seed=2)
     copy = changed(factory.outputs("old", 12, 2), COPIES[name])
+    assert copy != factory.outputs("mine", 12, 2)
     make_submission(tmp_path, name="acme/new", answers=copy)  # sorts before the original
     found = check_all(tmp_path, newcomers=["acme__new/v1"])
     assert list(found.together) == ["acme__new/v1"]
     assert "answers are those of zeta__old/v1, which has another name" in found.together["acme__new/v1"][0]
+
+
+def test_equal_beginnings_and_common_words_are_no_copies(tmp_path: Path) -> None:
+    """Of the same words, a fifth of each answer equal; and answers that go on looping after the other one ended."""
+    make_submission(tmp_path, name="zeta/old", seed=2)
+    old = {o.instruction_id: o.output for o in factory.outputs("old", 12, 2)}
+    other = [
+        o.model_copy(update={"output": old[o.instruction_id][:60] + o.output})
+        for o in factory.outputs("other", 12, 3, words=(60, 90))
+    ]
+    make_submission(tmp_path, name="acme/other", answers=other)
+    looping = changed(factory.outputs("loop", 12, 2), lambda text: text * 4, "loop")
+    make_submission(tmp_path, name="acme/loop", answers=looping)
+    assert not check_all(tmp_path, newcomers=["acme__other/v1", "acme__loop/v1"]).together
+
+
+def test_letters_of_long_and_plain_texts_are_the_same() -> None:
+    every = "".join(map(chr, range(128)))
+    assert letters(every) == "".join(filter(str.isalnum, folded(every)))
+    assert letters("Ill \u00ce1l!") == "lllllll"
 
 
 def test_nine_tenths_are_a_copy_and_a_copy_is_no_control(tmp_path: Path) -> None:
@@ -337,11 +371,25 @@ def test_a_name_that_is_taken_for_a_named_reference_is_refused(tmp_path: Path, n
         make_submission(tmp_path, reference_name=name)
 
 
-@pytest.mark.parametrize("name", ["Longest", "l\u043engest", "1ongest", "OpenAI:gpt", "embedd\u0435d"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Longest", "l\u043engest", "1ongest", "OpenAI:gpt", "embedd\u0435d", "Iongest", "|ongest", "opena1:x"),
+        *("opena|:x", "l\u00f3ngest", "\u0142ongest", "o\u0440enai:x", "Anthrop1c:x"),
+    ],
+)
 def test_a_name_that_is_taken_for_a_judge_is_refused(tmp_path: Path, name: str) -> None:
     judge = CoinJudge()
     judge.name = name
     with pytest.raises(SubmissionError, match="judge.name: .* is taken for"):
+        make_submission(tmp_path, judge=judge)
+
+
+@pytest.mark.parametrize("name", ["openai:gpt-\u0435", "mine:\u56db", "m\u00edne"])
+def test_a_judge_is_named_in_plain_letters(tmp_path: Path, name: str) -> None:
+    judge = CoinJudge()
+    judge.name = name
+    with pytest.raises(SubmissionError, match="judge.name: .* holds letters that are not ASCII"):
         make_submission(tmp_path, judge=judge)
 
 
@@ -354,7 +402,7 @@ def test_a_name_that_is_taken_for_a_set_is_refused(tmp_path: Path, name: str) ->
 
 def test_a_judge_named_like_another_submissions_is_found(tmp_path: Path) -> None:
     class Alike(CoinJudge):
-        name = "openai:c\u043ein"
+        name = "openai:co1n"
 
     make_submission(tmp_path, name="acme/old", seed=2)
     make_submission(tmp_path, name="acme/new", seed=3, judge=Alike())
