@@ -57,7 +57,7 @@ def _sketch(codes: NDArray[np.uint64]) -> NDArray[np.uint32]:
     mixed = (pieces ^ again) * _ODD[0, 0]
     mixed ^= mixed >> np.uint64(29)
     least = (mixed[:, None] * _ODD[1]).min(axis=0) >> np.uint64(32)
-    return np.maximum(least, np.uint64(1)).astype(np.uint32)
+    return np.asarray(np.maximum(least, np.uint64(1)), dtype=np.uint32)
 
 
 def is_control(control: Control, rows: Sequence[OutputRow], texts: Mapping[str, str]) -> bool | None:
