@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from implicit_if.harness.errors import UserError, unknown_name
 from implicit_if.harness.generation import Generation
 from implicit_if.harness.storage import sha256_json
 from implicit_if.model_wrappers.implicit_lm import ImplicitLM
+from implicit_if.model_wrappers.rules_poe import RulesPoE
 
 PREFIXES = Path(__file__).parent / "urial_prefixes"
 
@@ -188,6 +189,20 @@ class Urial(ImplicitLM):
     def _finished(self, answer: Generation, own_stops: bool) -> Generation:
         by_itself = answer.finish_reason == "stop" and not own_stops
         return Generation.of(self.prefix.clean(answer), "eos" if by_itself else answer.finish_reason, answer.n_tokens)
+
+    # ------------------------------------------------------------------ likelihood of responses
+    def log_probs(self, prompt: str, responses: Sequence[str]) -> list[float]:
+        """Exact log p(response | prefix and instruction) of each response; see `RulesPoE.log_probs`.
+
+        Args:
+            prompt: The bare instruction; may be empty.
+            responses: Texts.
+        """
+        return self._plain.log_probs(self.prefix.prompt(_bare(prompt)), responses)
+
+    @functools.cached_property
+    def _plain(self) -> RulesPoE:
+        return RulesPoE(self.model, tokenizer=self.tokenizer, rules=None, batch_size=self.rows_at_once)
 
     # ------------------------------------------------------------------ what has no meaning after a prefix
     def apply_chat_template(self, chat_history: Any, add_generation_prompt: bool = True) -> str:

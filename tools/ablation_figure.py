@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from implicit_if.leaderboards.boards.svg import GREEN, GREY, PALE_GREEN, Bar, BarRow, bar_panels
+from implicit_if.harness.svg import GREEN, GREY, PALE_GREEN, Bar, BarRow, bar_panels
 
 
 def main(source: str, target: str) -> None:

@@ -29,9 +29,15 @@ MEASURES = {
     "pmi": "log p(response | instruction) - log p(response | no instruction): pointwise mutual information",
 }
 
+PUBLISHED = (("Llama-2-7B", 80.4, 77.4), ("OLMo-7B-Feb2024", 74.5, 74.3))
+"""Table 2 of the paper: model, base, instruction-tuned; percent, by sum, on Alpaca's first pairs."""
+
 
 class ResponseScorer(Protocol):
-    """What can tell how likely responses are: every model class of this package but the one on vLLM."""
+    """What can tell how likely responses are: every model class of this package but the one on vLLM.
+
+    One that `wants_bare_instructions` is given instructions as prompts, and wraps them itself.
+    """
 
     def log_probs(self, prompt: str, responses: Sequence[str]) -> Sequence[float]:
         """Natural log of p(response | prompt) for each response, summed over its tokens, without end-of-sequence."""
@@ -108,7 +114,8 @@ def rank_responses(
         scorer: The model.
         pairs: Independent pairs.
         template: Chat template of the prompts.
-        tags: Without, a prompt is the instruction and a line end, whatever the template.
+        tags: Without, a prompt is the instruction and a line end, whatever the template. Neither counts for a scorer
+            that wants bare instructions.
         system: A name for the model; with `store`, one that identifies it.
         store: A JSON Lines file that keeps every instruction's scores; a rerun with it goes on where the last stopped.
         n_resamples: Of the bootstrap.
@@ -124,14 +131,11 @@ def rank_responses(
     """
     from tqdm import tqdm
 
-    chosen = load_template(template) if isinstance(template, str) else template
-    if tags and not chosen.shows_user:
-        raise UserError(
-            f"template {chosen.name!r} shows no instruction, so that every prompt is the same and no response can be "
-            f"told from another. Expected one that does, e.g. tulu."
-        )
+    chosen = require_instruction(template, tags)
+    bare = bool(getattr(scorer, "wants_bare_instructions", False))
     responses = [pair.response for pair in pairs.items]
-    prompts = [prompt_of(text, chosen if tags else None) for text in ["", *(pair.instruction for pair in pairs.items)]]
+    instructions = ["", *(pair.instruction for pair in pairs.items)]
+    prompts = instructions if bare else [prompt_of(text, chosen) for text in instructions]
     kept = {} if store is None else {str(row["of"]): row["log_probs"] for row in read_records(store)}
     rows: list[Sequence[float]] = []
     for prompt in tqdm(prompts, desc="ranking responses", unit="instruction", disable=not progress):
@@ -144,13 +148,33 @@ def rank_responses(
         rows.append(row)
     matrix = np.array(rows[1:], dtype=np.float64)
     unconditional = np.array(rows[0], dtype=np.float64)
-    name = f"{chosen.name}@{chosen.sha256[:8]}" if tags else "none"
-    settings = f"task:{TASK}|pairs:{pairs.name}@{pairs.sha256[:8]}|n:{len(responses)}|template:{name}|v:{__version__}"
+    settings = settings_text(pairs, chosen, "own" if bare else None)
     scores = {
-        measure: ranking_score(values, f"{settings}|measure:{measure}", n_resamples, seed, level)
+        measure: ranking_score(values, f"{settings}|measure:{measure}|v:{__version__}", n_resamples, seed, level)
         for measure, values in measures(matrix, unconditional, responses).items()
     }
     return ResponseRanking(system, len(responses), scores, matrix, unconditional)
+
+
+def require_instruction(template: str | ChatTemplate, tags: bool = True) -> ChatTemplate | None:
+    """The template of the prompts; None without tags.
+
+    Raises:
+        UserError: If there is no such template, or it shows no instruction.
+    """
+    chosen = load_template(template) if isinstance(template, str) else template
+    if tags and not chosen.shows_user:
+        raise UserError(
+            f"template {chosen.name!r} shows no instruction, so that every prompt is the same and no response can be "
+            f"told from another. Expected one that does, e.g. tulu."
+        )
+    return chosen if tags else None
+
+
+def settings_text(pairs: ResponsePairs, template: ChatTemplate | None, instead: str | None = None) -> str:
+    """What a signature says of pairs and prompts; `instead` names prompts that the template did not make."""
+    name = instead or ("none" if template is None else f"{template.name}@{template.sha256[:8]}")
+    return f"task:{TASK}|pairs:{pairs.name}@{pairs.sha256[:8]}|n:{len(pairs.items)}|template:{name}"
 
 
 def prompt_of(instruction: str, template: ChatTemplate | None) -> str:

@@ -6,10 +6,7 @@ import math
 from collections.abc import Sequence
 
 from implicit_if.harness.scores import Score
-from implicit_if.harness.system_kinds import SYSTEM_KINDS
-from implicit_if.leaderboards.boards.board import Board
-from implicit_if.leaderboards.boards.rows import Row
-from implicit_if.leaderboards.boards.svg import (
+from implicit_if.harness.svg import (
     GREEN,
     GREY,
     GRID,
@@ -25,6 +22,9 @@ from implicit_if.leaderboards.boards.svg import (
     text,
     whisker,
 )
+from implicit_if.harness.system_kinds import SYSTEM_KINDS
+from implicit_if.leaderboards.boards.board import Board
+from implicit_if.leaderboards.boards.rows import Row
 
 MOST = 40
 """Systems drawn in one figure; a larger board's figure shows its best and says how many there are."""

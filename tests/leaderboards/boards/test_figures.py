@@ -13,9 +13,9 @@ from board_samples import make_verified
 from hypothesis import given
 from hypothesis import strategies as st
 
+from implicit_if.harness.svg import Bar, BarRow, bar_panels
 from implicit_if.leaderboards.boards import figures
 from implicit_if.leaderboards.boards.board import Board, make_boards
-from implicit_if.leaderboards.boards.svg import Bar, BarRow, bar_panels
 
 ROOT = Path(__file__).parents[3]
 NS = "{http://www.w3.org/2000/svg}"

@@ -1,0 +1,87 @@
+"""The systems an analysis runs: what a name on the command line stands for, loaded through lm-eval's registry."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from implicit_if.harness.errors import UserError
+
+HELP_SYSTEM = "base, rules, rules:PRESET, urial, a folder (a model or a LoRA adapter) or a hub name"
+
+
+@dataclass(frozen=True)
+class SystemSpec:
+    """A system by name.
+
+    Attributes:
+        name: What the user typed.
+        model: Name of the model class in lm-eval's registry.
+        arguments: What it is built with.
+    """
+
+    name: str
+    model: str
+    arguments: dict[str, Any]
+
+    def load(self) -> Any:
+        """Loads the model.
+
+        Raises:
+            UserError: If it cannot be loaded.
+        """
+        import lm_eval.models  # noqa: F401  fills the registry
+        from lm_eval.api.registry import get_model
+
+        return get_model(self.model)(**self.arguments)
+
+
+def parse_system(name: str, base: str | None = None, **settings: Any) -> SystemSpec:
+    """What a name stands for; nothing is loaded.
+
+    Args:
+        name: See `HELP_SYSTEM`.
+        base: The base model's folder or hub name; None is the embedded one.
+        **settings: Of every model: device, dtype, batch_size.
+
+    Raises:
+        UserError: If the name is empty, or a folder that holds no model.
+    """
+    known = {key: value for key, value in settings.items() if value is not None}
+    if base is not None:
+        known["pretrained"] = base
+    kind, _, detail = name.partition(":")
+    if kind == "base" and not detail:
+        return SystemSpec(name, "rules_poe", known | {"rules": None})
+    if kind == "rules":
+        return SystemSpec(name, "rules_poe", known | {"rules": detail or "paper"})
+    if kind == "urial":
+        return SystemSpec(name, "urial", known | ({"prefix": detail} if detail else {}))
+    folder = Path(name).expanduser()
+    if not name:
+        raise UserError(f"found an empty system. Expected {HELP_SYSTEM}.")
+    if folder.is_dir() and (folder / "adapter_config.json").is_file():
+        return SystemSpec(name, "rules_poe", known | {"rules": None, "peft": str(folder)})
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise UserError(f"{name}: a folder without config.json or adapter_config.json. Expected a model's folder.")
+    return SystemSpec(
+        name, "rules_poe", known | {"rules": None, "pretrained": str(folder) if folder.is_dir() else name}
+    )
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what every command that loads models takes."""
+    from implicit_if.harness.cli import positive
+
+    add = parser.add_argument
+    add("--base", metavar="MODEL", help="the base model's folder or hub name (the embedded model)")
+    add("--device", metavar="NAME", help="cpu, cuda, ... (the GPU where there is one)")
+    add("--dtype", metavar="NAME", default="float32", help="of the weights (float32)")
+    add("--batch-size", type=positive, metavar="N", help="rows at once (chosen automatically)")
+
+
+def model_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """`parse_system`'s settings from the command line."""
+    return {"base": args.base, "device": args.device, "dtype": args.dtype, "batch_size": args.batch_size}

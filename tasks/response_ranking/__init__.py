@@ -1,0 +1,1 @@
+"""How often a model finds an instruction's own response likelier than another's."""

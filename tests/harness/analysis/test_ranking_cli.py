@@ -1,0 +1,48 @@
+"""`implicit-if response-ranking` as a user runs it, on a tiny model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from implicit_if.harness import cli
+from implicit_if.harness.analysis.response_pairs import load_pairs
+from implicit_if.harness.analysis.response_ranking import rank_responses
+from implicit_if.harness.analysis.systems import parse_system
+from implicit_if.harness.errors import UserError
+
+
+def test_the_command_prints_and_writes_what_the_function_gives(
+    tiny_model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["response-ranking", "base", "rules", "--base", tiny_model_folder, "--device", "cpu", "--limit", "4"]
+    assert cli.main([*arguments, "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    rows = json.loads((out / "ranking.json").read_text())
+    assert [(row["system"], row["tags"]) for row in rows] == [
+        ("base", True),
+        ("base", False),
+        ("rules", True),
+        ("rules", False),
+    ]
+    lm = parse_system("rules", tiny_model_folder, device="cpu", dtype="float32").load()
+    expected = rank_responses(lm, load_pairs().first(4), "tulu", system="rules")
+    assert rows[2]["scores"] == expected.as_dict()["scores"]
+    assert str(expected.scores["pmi"]) in shown
+    assert "Llama-2-7B base 80.4, instruction-tuned 77.4" in shown
+    ElementTree.fromstring((out / "ranking.svg").read_text())
+
+
+def test_an_adapter_is_put_on_the_base(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    spec = parse_system(str(tmp_path), "some/base", device="cpu")
+    assert spec.arguments == {"pretrained": "some/base", "peft": str(tmp_path), "rules": None, "device": "cpu"}
+
+
+def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="without config.json"):
+        parse_system(str(tmp_path))
