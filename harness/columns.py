@@ -1,5 +1,7 @@
 """The columns of every table of results, once: boards, page, the task's summary and the ablation read them.
 
+Of the scores the attempt rate is first: it needs no reference.
+
 A measure of form is a function in `answer_form.MEASURES` and a column here; nothing else names it.
 """
 
@@ -7,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from implicit_if.harness.scores import Score
 
 Kind = Literal["text", "score", "form", "count"]
 
@@ -41,10 +46,14 @@ class Column:
         return "-" if value is None else f"{value:.{self.digits}f}"
 
 
+ATTEMPTS = "attempt_rate"
+"""The metric that needs no reference."""
+
 COLUMNS: tuple[Column, ...] = (
     Column("system", "system", "text"),
     Column("name", "submission", "text"),
     Column("seeds", "seeds", "text"),
+    Column("attempt_rate", "attempts %", "score", 1, True, "Attempts: answers that try to do what is asked.", ATTEMPTS),
     Column("win_rate", "win rate %", "score", 1, True, metric="win_rate"),
     Column("lc", "LC win rate %", "score", 1, True, "LC: length-controlled.", "length_controlled_win_rate"),
     Column("finish_rate", "finish %", "form", 1, True, "Finish: answers ended by the model itself."),
@@ -60,6 +69,24 @@ COLUMNS: tuple[Column, ...] = (
 
 SCORES = tuple(column for column in COLUMNS if column.kind == "score")
 FORM = tuple(column for column in COLUMNS if column.kind == "form")
+
+
+def score_cells(scores: Mapping[str, Score], otherwise: str = "-") -> list[str]:
+    """The scores of one system as tables show them, in the order of `SCORES`.
+
+    Args:
+        scores: By metric.
+        otherwise: What stands for a win rate that is not there; an attempt rate that is not there is "-".
+    """
+    cells = []
+    for column in SCORES:
+        score = scores.get(column.metric)
+        if score is None:
+            cells.append("-" if column.metric == ATTEMPTS else otherwise)
+        else:
+            judged = "" if score.complete or column.metric != ATTEMPTS else f" ({score.n_judged} of {score.n_expected})"
+            cells.append(score.bracketed() + judged)
+    return cells
 
 
 def form_cells(form: Mapping[str, float | None]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from implicit_if import __version__
 from implicit_if.harness import stats
+from implicit_if.harness.columns import ATTEMPTS
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions.alpaca_eval import REPOSITORY
 from implicit_if.harness.judging.registry import length_prior, offline_judges
@@ -22,6 +23,7 @@ EEE_SCHEMA = "0.2.1"
 """Version of evaleval/every_eval_ever's eval.schema.json that `every_eval_ever` follows."""
 
 _NAMES = {
+    ATTEMPTS: "attempt rate",
     "win_rate": "win rate",
     "discrete_win_rate": "discrete win rate",
     "length_controlled_win_rate": "length-controlled win rate",
@@ -54,7 +56,7 @@ def model_index(verified: Verified) -> bytes:
         {
             "type": name,
             "value": round(score.value, 4),
-            "name": f"{_NAMES.get(name, name)} against {metadata.reference.name}, judge {metadata.judge.name}",
+            "name": _described(name, score, verified),
             "args": {"signature": str(score.signature), "n": score.n_judged, **_interval(score)},
         }
         for name, score in sorted(verified.scores.items())
@@ -193,7 +195,7 @@ def _eee_result(verified: Verified, name: str, score: Score) -> dict[str, Any]:
         "evaluation_name": f"{info.name}: {_NAMES.get(name, name)}",
         "source_data": source,
         "metric_config": {
-            "evaluation_description": f"{_NAMES.get(name, name)} against {metadata.reference.name}, in percent",
+            "evaluation_description": f"{_described(name, score, verified)}, in percent",
             "lower_is_better": bias,
             "score_type": "continuous",
             "min_score": -100 if bias else 0,
@@ -205,11 +207,20 @@ def _eee_result(verified: Verified, name: str, score: Score) -> dict[str, Any]:
                 "reference": metadata.reference.name,
                 "reference_sha256": metadata.reference.sha256,
                 "length_control": score.settings.lc or "none",
-            },
+            }
+            if name != ATTEMPTS
+            else {"signature": str(score.signature), "judge": score.settings.judge},
         },
         "score_details": {"score": score.value, "uncertainty": uncertainty},
         "generation_config": {"generation_args": {}, "additional_details": generation},
     }
+
+
+def _described(name: str, score: Score, verified: Verified) -> str:
+    if name == ATTEMPTS:
+        return f"{_NAMES[name]}, decided by {score.settings.judge}"
+    metadata = verified.metadata
+    return f"{_NAMES.get(name, name)} against {metadata.reference.name}, judge {metadata.judge.name}"
 
 
 def _system(verified: Verified) -> dict[str, str]:

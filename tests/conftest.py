@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +16,30 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("IMPLICIT_IF_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture
+def real_attempts() -> None:
+    """For tests that ask the shipped classifier itself; all others have a quick stand-in."""
+
+
+@pytest.fixture(autouse=True)
+def _quick_attempts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for the classifier of attempts, which takes a tenth of a second an answer and seconds to load.
+
+    Its fingerprint is its own: a process that a test starts has the real one, and replaces its verdicts.
+    """
+    if "real_attempts" in request.fixturenames:
+        return
+    from implicit_if.harness.judging import attempts
+
+    stand_in = SimpleNamespace(attempt_probabilities=quick_attempts, fingerprint=lambda: "a7" * 32)
+    monkeypatch.setattr(attempts, "embedded_attempts", stand_in)
+
+
+def quick_attempts(pairs: Sequence[tuple[str, str]]) -> list[float]:
+    """An answer is an attempt if it has an even number of characters and is not the instruction."""
+    return [0.9 if len(answer) % 2 == 0 and answer != instruction else 0.125 for instruction, answer in pairs]
 
 
 RULE_STRINGS = ["<", " <", "|", " I", "I", " We", "What", " should", " *", " -", "   ", " #", " ##", "\n", "!"]

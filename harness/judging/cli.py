@@ -11,8 +11,10 @@ from implicit_if.harness.answer_settings import AnswerSettings
 from implicit_if.harness.cli import dollars, json_or_text, name_values, positive
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions.identify import identify_set, system_name
+from implicit_if.harness.judging.attempts import choose
 from implicit_if.harness.judging.cost_limit import show_dollars
-from implicit_if.harness.judging.judged_run import JudgedRun, judge_pairs
+from implicit_if.harness.judging.judged_run import ATTEMPTS_FILE, JudgedRun, judge_pairs
+from implicit_if.harness.judging.judgement import Judgement, Unjudged
 from implicit_if.harness.judging.pairs import Pair, make_pairs
 from implicit_if.harness.judging.registry import check_judge_spec, get_judge, known_judges
 from implicit_if.harness.judging.scoring import check_report, write_report
@@ -51,6 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"a judge, NAME or NAME:ARGUMENT ({', '.join(known_judges())}), or a YAML",
     )
     add("--option", action="append", default=[], metavar="K=V", help="an option of the judge; may be repeated")
+    add(
+        "--judge-attempts",
+        metavar="NAME",
+        help="judge of attempts, which needs no reference: embedded, openai:MODEL, anthropic:MODEL, or none "
+        "(embedded where it is installed)",
+    )
+    add("--attempts-option", action="append", default=[], metavar="K=V", help="an option of it; may be repeated")
     add("--annotations", type=Path, metavar="FILE", help="verdicts, kept and reused (OUTPUTS' stem.annotations.jsonl)")
     add("--instructions", metavar="SPEC", help="the instruction set, for outputs that hold no texts")
     add("--out", type=Path, metavar="FILE", help="write the scores as JSON")
@@ -102,6 +111,9 @@ def run(args: argparse.Namespace) -> int:
         print(f"a sheet of {n} rows would be in {args.sheet}" if args.dry_run else write_sheet(pairs, args.sheet))
         return 0
     judge = get_judge(spec, dry_run=args.dry_run, **options)
+    attempts = choose(
+        args.judge_attempts, parse_options(args.attempts_option, "--attempts-option"), dry_run=args.dry_run
+    )
     store = args.annotations or args.outputs.with_suffix(".annotations.jsonl")
     judged = judge_pairs(
         pairs,
@@ -113,6 +125,8 @@ def run(args: argparse.Namespace) -> int:
         prior=prior,
         answers=AnswerSettings.of_meta(load_meta(args.outputs)),
         n_expected=len(reference) if args.allow_missing else None,
+        attempts=attempts,
+        attempts_store=args.outputs.with_suffix(f".{ATTEMPTS_FILE}"),
         max_cost=args.max_cost,
         dry_run=args.dry_run,
     )
@@ -121,12 +135,12 @@ def run(args: argparse.Namespace) -> int:
     print(render(judged, *names))
     if args.out is not None:
         write_report(args.out, report(judged, *names))
-    return 0 if judged.judgement.complete else 1
+    return 0 if judged.complete else 1
 
 
-def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
+def parse_options(pairs: Sequence[str], flag: str = "--option") -> dict[str, Any]:
     """`NAME=VALUE` texts as a judge's options; values that are JSON are taken as such."""
-    return {name: json_or_text(value) for name, value in name_values(pairs, "--option", "temperature=0").items()}
+    return {name: json_or_text(value) for name, value in name_values(pairs, flag, "temperature=0").items()}
 
 
 def render(run: JudgedRun, system: str, reference: str, *, retry: bool = True) -> str:
@@ -135,6 +149,8 @@ def render(run: JudgedRun, system: str, reference: str, *, retry: bool = True) -
 
     judgement, scores, control = run.judgement, run.scores, run.control
     rows = [(metric.replace("_", " "), score.render()) for metric, score in scores.items()]
+    if run.reference_attempt_rate is not None:
+        rows.insert(1, ("attempt rate of the reference", run.reference_attempt_rate.render()))
     level = next((s.interval.level for s in scores.values() if s.interval is not None), None)
     head = "score" if level is None else f"score, {level:.0%} interval"
     lines = [
@@ -147,13 +163,25 @@ def render(run: JudgedRun, system: str, reference: str, *, retry: bool = True) -
     if judgement.cost or judgement.spent:
         verdicts = show_dollars(judgement.cost or 0.0)
         lines.append(f"cost: {verdicts} for these verdicts; this run spent {show_dollars(judgement.spent)}")
-    for missing in judgement.unjudged[:_SHOWN_ERRORS]:
-        lines.append(
-            f"not judged: {one_line(missing.instruction_id)} ({missing.order}): {one_line(missing.error, 1_000)}"
-        )
-    if retry and not judgement.complete:
-        lines.append(f"{len(judgement.unjudged)} verdicts are missing; run the same command again to retry them.")
-    return "\n".join(lines)
+    if run.attempts is not None:
+        lines += cost_of_attempts([part.judgement for part in (run.attempts, run.reference_attempts) if part])
+    unjudged = [one for each in run.judgements for one in each.unjudged]
+    return "\n".join(lines + missing_verdicts(unjudged, retry=retry))
+
+
+def cost_of_attempts(judgements: Sequence[Judgement]) -> list[str]:
+    """What verdicts on attempts cost, if anything."""
+    cost = sum(judgement.cost or 0.0 for judgement in judgements)
+    return [f"cost: {show_dollars(cost)} for the verdicts on attempts"] if cost else []
+
+
+def missing_verdicts(unjudged: Sequence[Unjudged], *, retry: bool = True) -> list[str]:
+    """The first missing verdicts with their reasons, and how many there are; a line each."""
+    lines = [f"not judged: {one_line(u.instruction_id)} ({u.order}): {one_line(u.error, 1_000)}" for u in unjudged]
+    lines = lines[:_SHOWN_ERRORS]
+    if retry and unjudged:
+        lines.append(f"{len(unjudged)} verdicts are missing; run the same command again to retry them.")
+    return lines
 
 
 def report(run: JudgedRun, system: str, reference: str) -> dict[str, Any]:
@@ -166,8 +194,19 @@ def report(run: JudgedRun, system: str, reference: str) -> dict[str, Any]:
         "scores": {metric: score.model_dump() for metric, score in scores.items()},
         "length_control": control.as_dict(),
         "unjudged": [{**u._asdict(), "error": one_line(u.error, 1_000)} for u in judgement.unjudged],
+        "attempts": None if run.attempts is None else _attempts_report(run),
         "cost": judgement.cost,
         "latency": None if judgement.latency is None else judgement.latency._asdict(),
+    }
+
+
+def _attempts_report(run: JudgedRun) -> dict[str, Any]:
+    assert run.attempts is not None
+    judgement, rate = run.attempts.judgement, run.reference_attempt_rate
+    return {
+        "judge": {"name": judgement.judge, "fingerprint": judgement.fingerprint},
+        "reference_attempt_rate": None if rate is None else rate.model_dump(),
+        "unjudged": [u._asdict() | {"error": one_line(u.error, 1_000)} for j in run.judgements[1:] for u in j.unjudged],
     }
 
 

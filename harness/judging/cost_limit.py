@@ -31,30 +31,34 @@ def announce(judge: str, estimate: Estimate, n: int, rank: int, note: str = "") 
     print(f"{process}judge {judge}: {n} verdicts to obtain, {estimate.calls} calls, {cost}{note}", file=sys.stderr)
 
 
-def check_limit(judge: str, estimate: Estimate, limit: float | None, spent: float = 0.0) -> None:
+def check_limit(
+    judge: str, estimate: Estimate, limit: float | None, spent: float = 0.0, more: float | None = 0.0
+) -> None:
     """Refuses to start above the limit.
 
     Args:
         judge: The judge's name.
         estimate: What judging would take.
         limit: US dollars; None for no limit.
-        spent: US dollars already spent on finding out what the server can do.
+        spent: US dollars already spent, on finding out what the server can do or by another judge.
+        more: US dollars that another judge, asked later under the same limit, is estimated to take; None if unknown.
 
     Raises:
         CostLimitError: If the estimate is above the limit, or not known.
     """
     if limit is None:
         return
-    if estimate.cost is None:
+    if estimate.cost is None or more is None:
         raise CostLimitError(
             f"judge {judge}: its prices are not known, or not how long its answers may be, so a limit of "
             f"{show_dollars(limit)} cannot be kept. Give both prices and the most tokens of an answer as options of "
             f"the judge, or leave out --max-cost."
         )
-    if estimate.cost + spent > limit:
-        asked = f"{show_dollars(spent)} were spent on asking what the server can do" if spent else "nothing was asked"
+    if estimate.cost + more + spent > limit:
+        asked = f"{show_dollars(spent)} were spent on asking before it" if spent else "nothing was asked"
+        both = f" and {show_dollars(more)} for the judge of attempts" if more else ""
         raise CostLimitError(
-            f"judge {judge}: the estimated cost {show_dollars(estimate.cost)} is above the limit "
+            f"judge {judge}: the estimated cost {show_dollars(estimate.cost)}{both} is above the limit "
             f"{show_dollars(limit)}; {asked}. Raise --max-cost, or judge fewer pairs with --limit."
         )
 

@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 from implicit_if.harness.answer_form import foreign_words
 from implicit_if.harness.answer_settings import NOTHING_KNOWN, AnswerSettings
 from implicit_if.harness.chat_templates import ChatTemplate
+from implicit_if.harness.columns import ATTEMPTS
 from implicit_if.harness.instructions import InstructionSet
+from implicit_if.harness.judging.attempts import EMBEDDED, Attempts
 from implicit_if.harness.judging.judgement import Judgement
-from implicit_if.harness.judging.pairs import Pair
-from implicit_if.harness.judging.protocol import Judge, candidates
+from implicit_if.harness.judging.pairs import Pair, SingleAnswer
+from implicit_if.harness.judging.protocol import Judge, candidates, is_pointwise
 from implicit_if.harness.judging.registry import backend_of
-from implicit_if.harness.judging.runner import annotate
+from implicit_if.harness.judging.runner import annotate, estimated_cost
 from implicit_if.harness.judging.scoring import control_judgement, score_judgement
 from implicit_if.harness.outputs import Output, OutputsMeta, save_outputs
 from implicit_if.harness.references import BASE, choose_reference, load_reference
@@ -34,6 +36,10 @@ from implicit_if.harness.storage import cache_dir, sha256_text, write_json
 if TYPE_CHECKING:
     from implicit_if.harness.stats.length_control.estimator_choice import LengthControl, Method
     from implicit_if.harness.stats.length_control.priors import LengthPrior
+
+
+ATTEMPTS_FILE = "attempts.jsonl"
+"""Verdicts on attempts, beside `annotations.jsonl` in a folder of answers."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ class Reference:
 
 
 def ask_once(judge: Judge) -> None:
-    """Lets a language model judge one short pair, before hours of generation: a wrong key or no credit shows here.
+    """Lets a language model judge something short, before hours of generation: a wrong key or no credit shows here.
 
     In the first of several processes only.
 
@@ -71,8 +77,9 @@ def ask_once(judge: Judge) -> None:
     texts = ("Say hello.", "Hello!", "No.")
     answers = [Output.model_validate({"instruction": texts[0], "output": t, "generator": "trial"}) for t in texts[1:]]
     pair = Pair(answers[0].instruction_id, texts[0], *answers)
+    item = SingleAnswer(pair.instruction_id, pair.instruction, pair.system) if is_pointwise(judge) else pair
     with tempfile.TemporaryDirectory() as folder:
-        annotate([pair], judge, Path(folder) / "trial.jsonl", progress=False)
+        annotate([item], judge, Path(folder) / "trial.jsonl", progress=False)
 
 
 def find_reference(spec: str, instructions: InstructionSet, base_model: str, *, answers_as_base: bool) -> Reference:
@@ -124,6 +131,8 @@ class JudgedRun:
         method: The length control asked for.
         prior: Another prior for it than the judge's.
         answers: What shaped the system's answers.
+        attempts: Which of the system's answers are attempts; None if no judge was asked.
+        reference_attempts: The same of the reference's.
     """
 
     pairs: Sequence[Pair]
@@ -134,6 +143,8 @@ class JudgedRun:
     method: Method = "auto"
     prior: LengthPrior | None = None
     answers: AnswerSettings = NOTHING_KNOWN
+    attempts: Attempts | None = None
+    reference_attempts: Attempts | None = None
 
     @cached_property
     def control(self) -> LengthControl:
@@ -142,8 +153,8 @@ class JudgedRun:
 
     @cached_property
     def scores(self) -> dict[str, Score]:
-        """The scores by metric; see `score_judgement`."""
-        return score_judgement(
+        """The scores by metric: the attempt rate, if a judge of attempts was asked, and those of `score_judgement`."""
+        return self._rate(self.attempts, self.answers) | score_judgement(
             self.judgement,
             self.pairs,
             self.instruction_set,
@@ -152,6 +163,27 @@ class JudgedRun:
             control=self.control,
             answers=self.answers,
         )
+
+    @cached_property
+    def reference_attempt_rate(self) -> Score | None:
+        """The reference's attempt rate; its signature tells nothing of how the reference's answers were made."""
+        return self._rate(self.reference_attempts, NOTHING_KNOWN).get(ATTEMPTS)
+
+    @property
+    def judgements(self) -> list[Judgement]:
+        """All verdicts: on the pairs, then on attempts."""
+        parts = (self.attempts, self.reference_attempts)
+        return [self.judgement, *(part.judgement for part in parts if part is not None)]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every verdict is there, those on attempts included."""
+        return all(judgement.complete for judgement in self.judgements)
+
+    def _rate(self, attempts: Attempts | None, answers: AnswerSettings) -> dict[str, Score]:
+        if attempts is None:
+            return {}
+        return {ATTEMPTS: attempts.score(self.instruction_set, self.instruction_revision, answers)}
 
     @property
     def outputs(self) -> list[Output]:
@@ -175,6 +207,10 @@ def judge_systems(
     instruction_set: str,
     instruction_revision: str | None,
     answers: Sequence[AnswerSettings] = (),
+    *,
+    attempts: Judge | None = None,
+    attempts_store: Path | None = None,
+    max_cost: float | None = None,
     **options: Any,
 ) -> list[JudgedRun]:
     """Judges several systems' answers in one run of the judge.
@@ -186,17 +222,40 @@ def judge_systems(
         instruction_set: Name of the instruction set.
         instruction_revision: Its revision, if it has one.
         answers: What shaped each system's answers; empty: not known.
+        attempts: The judge of attempts, asked about the systems' and the references' answers; None asks none.
+        attempts_store: Its file of annotations, but see `attempts_file`; None takes one in the user's cache.
+        max_cost: US dollars that both judges together may spend.
         **options: Further arguments of `annotate`.
     """
     for pairs in systems:
         _note_words(pairs)
-    judgement = annotate([pair for pairs in systems for pair in pairs], judge, store, **options)
+    pairs = [pair for system in systems for pair in system]
+    singles = [SingleAnswer(p.instruction_id, p.instruction, o) for p in pairs for o in (p.system, p.reference)]
+    more: float | None = 0.0
+    if attempts is not None:
+        file = attempts_file(attempts, attempts_store)
+        more = estimated_cost(singles, attempts, file) if attempts.paid else 0.0
+    judgement = annotate(pairs, judge, store, max_cost=max_cost, more=more, **options)
+    decided = None
+    if attempts is not None:
+        file = attempts_file(attempts, attempts_store)
+        decided = annotate(singles, attempts, file, max_cost=max_cost, spent=judgement.spent, **options)
     runs, start = [], 0
-    for pairs, settings in zip(systems, answers or [NOTHING_KNOWN] * len(systems), strict=True):
-        part = slice(start, start := start + len(pairs))
-        judged = part_of(judgement, part)
-        runs.append(JudgedRun(pairs, judged, instruction_set, instruction_revision, answers=settings))
+    for system, settings in zip(systems, answers or [NOTHING_KNOWN] * len(systems), strict=True):
+        part = slice(start, start := start + len(system))
+        run = JudgedRun(system, part_of(judgement, part), instruction_set, instruction_revision, answers=settings)
+        if decided is not None:
+            own, other = _sides(singles, decided, part)
+            run = replace(run, attempts=own, reference_attempts=other)
+        runs.append(run)
     return runs
+
+
+def _sides(answers: Sequence[SingleAnswer], decided: Judgement, part: slice) -> tuple[Attempts, Attempts]:
+    """The attempts among the answers of some pairs: each pair's system comes before its reference."""
+    own, other = (range(2 * part.start + offset, 2 * part.stop, 2) for offset in (0, 1))
+    first, second = (Attempts([answers[i] for i in places], among(decided, places)) for places in (own, other))
+    return first, second
 
 
 def judge_pairs(
@@ -217,10 +276,16 @@ def judge_pairs(
 
     With `n_expected` what the system left unanswered is missing, not absent.
     """
-    _note_words(pairs)
-    judgement = replace(annotate(pairs, judge, store, **options), expected=n_expected)
-    settings = (instruction_set, instruction_revision, reference_name, method, prior, answers)
-    return JudgedRun(pairs, judgement, *settings)
+    (run,) = judge_systems([pairs], judge, store, instruction_set, instruction_revision, [answers], **options)
+    return replace(
+        run,
+        judgement=replace(run.judgement, expected=n_expected),
+        attempts=run.attempts and run.attempts.expecting(n_expected),
+        reference_attempts=run.reference_attempts and run.reference_attempts.expecting(n_expected),
+        reference_name=reference_name,
+        method=method,
+        prior=prior,
+    )
 
 
 def _note_words(pairs: Sequence[Pair]) -> None:
@@ -235,14 +300,38 @@ def default_store(judge: Judge) -> Path:
     return next((file for file in files if file.exists()), files[0])
 
 
+def decide(answers: Sequence[SingleAnswer], judge: Judge, store: Path | None = None, **options: Any) -> Attempts:
+    """Asks a judge of attempts about answers.
+
+    Args:
+        answers: The answers.
+        judge: The judge.
+        store: Its file of annotations, but see `attempts_file`; None takes one in the user's cache.
+        **options: Further arguments of `annotate`.
+    """
+    return Attempts(answers, annotate(answers, judge, attempts_file(judge, store), **options))
+
+
+def attempts_file(judge: Judge, file: Path | None) -> Path:
+    """The file of verdicts on attempts: of the shipped classifier, which may be asked anytime, the user's cache."""
+    return default_store(judge) if file is None or judge.name == EMBEDDED else file
+
+
 def part_of(judgement: Judgement, part: slice) -> Judgement:
     """The verdicts on some of the pairs."""
-    by_order = {order: array("d", values[part]) for order, values in judgement.by_order.items()}
-    slots = list(zip(*judgement.by_order.values(), strict=True))  # the missing verdicts are listed pair by pair
-    before, within = (sum(v != v for pair in slots[s] for v in pair) for s in (slice(part.start), part))
+    return among(judgement, range(part.start, part.stop))
+
+
+def among(judgement: Judgement, places: Sequence[int]) -> Judgement:
+    """The verdicts at some places, in order."""
+    by_order = {order: array("d", [values[i] for i in places]) for order, values in judgement.by_order.items()}
+    missing = [  # listed pair by pair
+        place for place, slot in enumerate(zip(*judgement.by_order.values(), strict=True)) for v in slot if v != v
+    ]
+    kept = set(places)
     return replace(
         judgement,
-        instruction_ids=judgement.instruction_ids[part],
+        instruction_ids=[judgement.instruction_ids[i] for i in places],
         by_order=by_order,
-        unjudged=judgement.unjudged[before : before + within],
+        unjudged=[one for place, one in zip(missing, judgement.unjudged, strict=True) if place in kept],
     )

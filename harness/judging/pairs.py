@@ -1,4 +1,4 @@
-"""Pairs: a system's and a reference's answer to the same instruction, aligned by the instruction's id."""
+"""What is put to a judge: pairs of answers to the same instruction, aligned by its id, and single answers."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from implicit_if.harness.annotations import Annotation, Order
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.judging.protocol import Comparison, Judge, Verdict
+from implicit_if.harness.judging.protocol import Comparison, Verdict
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.thoughts import without_thoughts
 
+IDENTICAL, EMPTY = "identical answers", "empty answer"
+"""What stands in place of a judge's words where none was asked."""
 _SHOWN = 3
 
 
@@ -44,26 +47,92 @@ class Pair:
             first, second = second, first
         return Comparison(key, self.instruction, first, second)
 
-    def annotation(self, judge: Judge, order: Order, verdict: Verdict) -> Annotation:
-        """A verdict as it is stored: for the system, whichever answer was first."""
-        first, error = verdict.prefers_first, verdict.error
-        if first is None or error is not None:
-            first, error = None, error or "the judge gave no reason"
-        elif not 0 <= first <= 1:
-            first, error = None, f"the judge's preference is {first!r}, expected a probability in [0, 1]"
-        return Annotation(
-            instruction_id=self.instruction_id,
-            order=order,
-            preference=1 - first if first is not None and order == "reference_first" else first,
-            raw=verdict.raw,
-            error=error,
-            judge=judge.name,
-            fingerprint=judge.fingerprint,
-            system_sha256=self.system.sha256,
-            reference_sha256=self.reference.sha256,
-            latency=_finite(verdict.latency),
-            cost=_finite(verdict.cost),
-        )
+    @property
+    def hashes(self) -> tuple[str, str]:
+        """See `Item`."""
+        return self.system.sha256, self.reference.sha256
+
+    @property
+    def settled(self) -> tuple[float, str] | None:
+        """Identical answers are a tie."""
+        return (0.5, IDENTICAL) if self.system.sha256 == self.reference.sha256 else None
+
+
+@dataclass(frozen=True, slots=True)
+class SingleAnswer:
+    """One answer, of which a judge says whether it attempts its instruction.
+
+    Attributes:
+        instruction_id: The id the answer carries.
+        instruction: The instruction's text.
+        system: The answer.
+    """
+
+    instruction_id: str
+    instruction: str
+    system: Output
+
+    def comparison(self, key: str, order: Order) -> Comparison:
+        """The question to a judge; there is no second answer."""
+        return Comparison(key, self.instruction, without_thoughts(self.system.output), "")
+
+    @property
+    def hashes(self) -> tuple[str, str]:
+        """See `Item`."""
+        return self.system.sha256, ""
+
+    @property
+    def settled(self) -> tuple[float, str] | None:
+        """An empty answer is no attempt."""
+        return None if without_thoughts(self.system.output).strip() else (0.0, EMPTY)
+
+
+class Item(Protocol):
+    """What is put to a judge: a `Pair` or a `SingleAnswer`.
+
+    Attributes:
+        instruction_id: The instruction's id.
+    """
+
+    @property
+    def instruction_id(self) -> str: ...
+
+    @property
+    def hashes(self) -> tuple[str, str]:
+        """Hashes of the system's and the reference's answer; "" where there is none."""
+        ...
+
+    @property
+    def settled(self) -> tuple[float, str] | None:
+        """The verdict and its reason, where no judge need be asked."""
+        ...
+
+    def comparison(self, key: str, order: Order) -> Comparison:
+        """The question to a judge in one presentation order."""
+        ...
+
+
+def annotation_of(item: Item, judge: str, fingerprint: str, order: Order, verdict: Verdict) -> Annotation:
+    """A judge's verdict as it is stored: for the system, whichever answer was first."""
+    first, error = verdict.prefers_first, verdict.error
+    if first is None or error is not None:
+        first, error = None, error or "the judge gave no reason"
+    elif not 0 <= first <= 1:
+        first, error = None, f"the judge's preference is {first!r}, expected a probability in [0, 1]"
+    system, reference = item.hashes
+    return Annotation(
+        instruction_id=item.instruction_id,
+        order=order,
+        preference=1 - first if first is not None and order == "reference_first" else first,
+        raw=verdict.raw,
+        error=error,
+        judge=judge,
+        fingerprint=fingerprint,
+        system_sha256=system,
+        reference_sha256=reference,
+        latency=_finite(verdict.latency),
+        cost=_finite(verdict.cost),
+    )
 
 
 def make_pairs(

@@ -80,6 +80,8 @@ class Judge(Protocol):
     - One that is one of several, which only its server can tell, has `candidates`, the judges it may be;
       `settle(candidate)`, called where every verdict wanted is stored under that one's fingerprint; and `probe()`,
       which asks the server, settles, and returns what that cost in US dollars, if known.
+    - One that decides about single answers has `pointwise = True`: it is asked whether a comparison's first answer
+      attempts the instruction, `prefers_first` is the probability that it does, and there is no second answer.
 
     Attributes:
         name: Its name in tables, e.g. "longest" or "openai:gpt-4.1-mini".
@@ -125,6 +127,11 @@ def candidates(judge: Judge) -> tuple[Judge, ...]:
     """The judges that this one may turn out to be, without asking any server; for most, itself."""
     found: tuple[Judge, ...] = getattr(judge, "candidates", (judge,))
     return found
+
+
+def is_pointwise(judge: Judge) -> bool:
+    """Whether a judge decides about single answers."""
+    return bool(getattr(judge, "pointwise", False))
 
 
 def sigmoid(x: float) -> float:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from pydantic import BaseModel, ConfigDict
 
 from implicit_if.harness.errors import UserError, unknown_name
-from implicit_if.harness.judging.protocol import Judge
+from implicit_if.harness.judging.protocol import Judge, is_pointwise
 from implicit_if.harness.storage import read_yaml
 
 if TYPE_CHECKING:
@@ -42,9 +42,11 @@ class Backend(BaseModel):
         offline: True if this package alone gives every verdict again, without options; the module then has a function
             `fingerprint()`.
         reads_instruction: False if its verdicts depend on the answers alone.
+        attempts: "module:function" of a function `build(argument, options)` whose judge decides whether single answers
+            attempt their instructions; empty if none of the backend's can.
         reread: "module:function" of a function `reread(raw, argument) -> (low, high) | None`: which preferences for the
             first answer may follow from what an annotation keeps of the words of the judge with this argument (None:
-            they are torn); empty if it cannot be told.
+            they are torn); empty if it cannot be told. Of single answers it is `reread_attempt`.
         fingerprint_of_name: True if a judge's name alone decides its fingerprint; the module then has a function
             `fingerprint_of_name(name) -> str | None`, which gives None for a name that its judges cannot have.
         renamed: The name by which it is called now, where this is only an earlier one.
@@ -64,6 +66,7 @@ class Backend(BaseModel):
     length_priors: dict[str, str] = {}
     offline: bool = False
     reads_instruction: bool = True
+    attempts: str = ""
     reread: str = ""
     fingerprint_of_name: bool = False
     renamed: str = ""
@@ -119,12 +122,15 @@ def offline_judges() -> dict[str, str]:
     return {backend.name: _load(backend, "fingerprint")() for backend in found}
 
 
-def rereader(judge: str) -> Rereader | None:
-    """The function that reads a judge's stored words again, by the judge's name; None if it has none."""
+def rereader(judge: str, *, attempts: bool = False) -> Rereader | None:
+    """The function that reads a judge's stored words again, by the judge's name; None if it has none.
+
+    With `attempts` what it said about single answers.
+    """
     backend = backend_of(judge)
     if backend is None or not backend.reread:
         return None
-    module, _, function = backend.reread.partition(":")
+    module, _, function = (f"{backend.reread}_attempt" if attempts else backend.reread).partition(":")
     return partial(getattr(importlib.import_module(module), function), argument=judge.partition(":")[2])
 
 
@@ -167,6 +173,28 @@ def get_judge(spec: str, *, dry_run: bool = False, **options: Any) -> Judge:
     """
     found = resolve_spec(spec)
     judge = cast(Judge, _load(found.backend, "build")(found.argument, {**found.options, **options}))
+    if not dry_run and (check := getattr(judge, "check_ready", None)) is not None:
+        check()
+    return judge
+
+
+def get_attempt_judge(spec: str, *, dry_run: bool = False, **options: Any) -> Judge:
+    """Builds a judge that decides whether single answers attempt their instructions; arguments as of `get_judge`.
+
+    Raises:
+        UserError: As `get_judge`, and for a judge that compares answers only.
+    """
+    found = resolve_spec(spec)
+    if not (target := found.backend.attempts):
+        able = [b.example for name in backend_names() if (b := get_backend(name)) is not None and b.attempts]
+        raise UserError(
+            f"judge of attempts {spec!r}: it compares two answers and cannot decide about one. Expected e.g. "
+            f"{', '.join(able)}, or none."
+        )
+    backend = found.backend.model_copy(update={"target": target})
+    judge = cast(Judge, _load(backend, "build")(found.argument, {**found.options, **options}))
+    if not is_pointwise(judge):
+        raise UserError(f"judge of attempts {spec!r}: its prompt shows two answers. Expected one that shows `answer`.")
     if not dry_run and (check := getattr(judge, "check_ready", None)) is not None:
         check()
     return judge

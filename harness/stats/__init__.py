@@ -1,6 +1,7 @@
 """Statistics of judged pairs: estimates with intervals, comparisons, length control. NumPy, vectorised, seeded."""
 
 from implicit_if.harness.stats.agreement import Agreement, agreement, spearman
+from implicit_if.harness.stats.attempt_rate import attempt_rate
 from implicit_if.harness.stats.comparison import PairedDifference, compare, holm
 from implicit_if.harness.stats.length_control.offline_model import length_controlled_win_rate, prior_sensitivity
 from implicit_if.harness.stats.length_control.priors import LengthPrior
@@ -14,6 +15,7 @@ __all__ = [
     "PairedDifference",
     "SeedSummary",
     "agreement",
+    "attempt_rate",
     "compare",
     "counts",
     "discrete_win_rate",

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.registry import backend_of
+from implicit_if.harness.signature import Signature
 from implicit_if.harness.stats.length_control.estimator_choice import departure
 from implicit_if.harness.stats.tie_groups import Sample, tie_groups
 from implicit_if.leaderboards.boards.board_key import BoardKey, Family, key_of
-from implicit_if.leaderboards.boards.rows import Row, rows_of
+from implicit_if.leaderboards.boards.rows import Row, attempts_signature, judge_of_attempts, rows_of
 from implicit_if.leaderboards.verification.result import Verified
 
 
@@ -24,12 +25,14 @@ class Board:
         rows: Sorted by base model, kind and win rate, controls last.
         groups: Tie group by row id; rows without verdicts of their own, and controls, have none.
         warnings: What a reader must know before quoting a number, one sentence each.
+        attempts: The signature of the attempt rates; None if there are none.
     """
 
     key: BoardKey
     rows: tuple[Row, ...]
     groups: Mapping[str, int]
     warnings: tuple[str, ...]
+    attempts: Signature | None = None
 
 
 def make_boards(verified: Iterable[Verified], families: Mapping[str, Family]) -> list[tuple[Board, Board | None]]:
@@ -44,7 +47,7 @@ def make_boards(verified: Iterable[Verified], families: Mapping[str, Family]) ->
     """
     boards = []
     for key, members in sorted(_by_key(verified, families).items(), key=lambda item: item[0]):
-        rows = rows_of(key, members, families)
+        rows = rows_of(key, members, families, _judge_of_attempts(members))
         ablated = {row.base_model for row in rows if row.is_ablation}
         rules = [row for row in rows if row.base_model in ablated and row.kind in ("base", "rules")]
         main = [row for row in rows if not row.is_ablation]
@@ -86,7 +89,23 @@ def _board(key: BoardKey, rows: Sequence[Row]) -> Board:
     warnings += [f"{member.id}: {note}" for row in rows for member in row.members for note in member.notes]
     if any(row.badge == "self-reported" for row in rows):
         warnings.append("self-reported rows were not recomputed: they have no tie group.")
-    return Board(key, tuple(rows), tie_groups(samples), tuple(warnings))
+    warnings += _other_judges_of_attempts(rows)
+    attempts = next((attempts_signature(key, row.attempts) for row in rows if row.attempts is not None), None)
+    return Board(key, tuple(rows), tie_groups(samples), tuple(warnings), attempts)
+
+
+def _judge_of_attempts(members: Sequence[Verified]) -> tuple[str, str] | None:
+    """The judge of attempts that most submissions have: rates of different ones do not share a column."""
+    counts = Counter(judge for member in members if (judge := judge_of_attempts(member)) is not None)
+    return min(counts, key=lambda judge: (-counts[judge], judge), default=None)
+
+
+def _other_judges_of_attempts(rows: Sequence[Row]) -> list[str]:
+    others = [row for row in rows if row.attempts is None and any(map(judge_of_attempts, row.members))]
+    shown = ", ".join(row.label for row in others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
+    if not others:
+        return []
+    return [f"the attempt rates of {shown} are another judge's and are shown with their answers only."]
 
 
 def _refuse_other_instructions(rows: Sequence[Row]) -> None:

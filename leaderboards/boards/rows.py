@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from implicit_if.harness import stats
-from implicit_if.harness.columns import FORM
+from implicit_if.harness.columns import ATTEMPTS, FORM
 from implicit_if.harness.scores import Score
+from implicit_if.harness.signature import Signature
+from implicit_if.harness.stats.attempt_rate import decisions
 from implicit_if.harness.stats.length_control.offline_model import length_model, method_name
 from implicit_if.harness.stats.length_control.priors import PRIORS
 from implicit_if.harness.stats.seeds import length_controlled_over_seeds
@@ -41,6 +44,8 @@ class Row:
         win_rate_sd: Standard deviation over seeds in points; None for one seed.
         lc: Length-controlled win rate; None if not reported.
         lc_sd: As `win_rate_sd`.
+        attempts: Attempt rate; None if there is none by the board's judge of attempts.
+        attempts_sd: As `win_rate_sd`.
         form: Measures of form, averaged over seeds; see `scores.form_measures`.
         preferences: `[s, n]`; empty if self-reported.
     """
@@ -54,6 +59,8 @@ class Row:
     lc_sd: float | None
     form: Mapping[str, float | None]
     preferences: Floats = field(repr=False, compare=False)
+    attempts: Score | None = None
+    attempts_sd: float | None = None
 
     @property
     def first(self) -> Verified:
@@ -85,7 +92,11 @@ class Row:
     @property
     def scores(self) -> dict[str, tuple[Score | None, float | None]]:
         """Each score with its standard deviation over seeds, by the names of `columns.SCORES`."""
-        return {"win_rate": (self.win_rate, self.win_rate_sd), "lc": (self.lc, self.lc_sd)}
+        return {
+            ATTEMPTS: (self.attempts, self.attempts_sd),
+            "win_rate": (self.win_rate, self.win_rate_sd),
+            "lc": (self.lc, self.lc_sd),
+        }
 
     @property
     def versions(self) -> frozenset[str]:
@@ -93,11 +104,22 @@ class Row:
         return frozenset(s.settings.version for m in self.members for s in m.scores.values())
 
 
-def rows_of(key: BoardKey, members: Sequence[Verified], families: Mapping[str, Family]) -> list[Row]:
+def rows_of(
+    key: BoardKey,
+    members: Sequence[Verified],
+    families: Mapping[str, Family],
+    attempts: tuple[str, str] | None = None,
+) -> list[Row]:
     """The rows of comparable submissions: seeds of one system become one row.
 
     Submissions are seeds of one system if they have the same name, system, base model, recipe, template and generation
     arguments, and no two the same seed. Otherwise, and if self-reported, each has a row of its own.
+
+    Args:
+        key: What they share.
+        members: The submissions.
+        families: See `load_families`.
+        attempts: The judge of attempts whose rates are shown: its name and the hash in signatures.
     """
     systems: dict[str, list[Verified]] = defaultdict(list)
     for member in sorted(members, key=lambda m: m.id):
@@ -106,9 +128,9 @@ def rows_of(key: BoardKey, members: Sequence[Verified], families: Mapping[str, F
     for same in systems.values():
         seeds = [seed_of(member, families) for member in same]
         if len(same) > 1 and None not in seeds and len(set(seeds)) == len(seeds):
-            rows.append(_row(key, sorted(same, key=lambda member: seed_of(member, families) or 0)))
+            rows.append(_row(key, sorted(same, key=lambda member: seed_of(member, families) or 0), attempts))
         else:
-            rows += [_row(key, [member]) for member in same]
+            rows += [_row(key, [member], attempts) for member in same]
     return sorted(rows, key=_position)
 
 
@@ -153,7 +175,20 @@ def _identity(member: Verified) -> str:
     )
 
 
-def _row(key: BoardKey, members: Sequence[Verified]) -> Row:
+def judge_of_attempts(member: Verified) -> tuple[str, str] | None:
+    """Name and hash of who decided about a submission's attempts, as signatures have them; None if nobody did."""
+    rate = member.scores.get(ATTEMPTS)
+    return None if rate is None else (rate.settings.judge, rate.settings.judge_hash)
+
+
+def attempts_signature(key: BoardKey, rate: Score) -> Signature:
+    """The signature of a table's attempt rates, of which `rate` is one."""
+    told = rate.settings
+    plain = replace(key.signature(), reference=None, reference_hash=None, orders=None)
+    return replace(plain, judge=told.judge, judge_hash=told.judge_hash)
+
+
+def _row(key: BoardKey, members: Sequence[Verified], attempts: tuple[str, str] | None) -> Row:
     first = members[0]
     empty = np.zeros((0, 0))
     row = Row(
@@ -166,6 +201,7 @@ def _row(key: BoardKey, members: Sequence[Verified]) -> Row:
         lc_sd=None,
         form={column.name: _mean([m.form.get(column.name) for m in members]) for column in FORM},
         preferences=empty if first.badge == "self-reported" else first.preferences[None, :],
+        attempts=first.scores[ATTEMPTS] if attempts and {judge_of_attempts(m) for m in members} == {attempts} else None,
     )
     return row if len(members) == 1 else _over_seeds(row, key)
 
@@ -191,7 +227,17 @@ def _over_seeds(row: Row, key: BoardKey) -> Row:
     elif len(values) == len(row.members):  # by an estimator that is not known here: there is no interval over seeds
         update = {"value": float(np.mean(values)), "interval": None, "signature": with_lc}
         lc, lc_sd = _rounded(win_rate.model_copy(update=update)), _round(float(np.std(values, ddof=1)))
+    row = replace(row, **_attempts_over_seeds(row, key))
     return replace(row, win_rate=win_rate, win_rate_sd=_round(summary.sd), lc=lc, lc_sd=lc_sd, preferences=preferences)
+
+
+def _attempts_over_seeds(row: Row, key: BoardKey) -> dict[str, Any]:
+    if row.attempts is None:
+        return {}
+    decided = np.stack([decisions(member.attempts) for member in row.members])
+    summary = stats.over_seeds(decided, row.first.instruction_ids, n_expected=key.n)
+    signed = summary.estimate.signed(attempts_signature(key, row.attempts))
+    return {"attempts": _rounded(signed), "attempts_sd": _round(summary.sd)}
 
 
 def _round(value: float | None) -> float | None:

@@ -56,9 +56,10 @@ def sections(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
 
 
 def signature_lines(board: Board) -> str:
-    """The signatures of the table's two columns, and other versions of implicit-if than this one."""
+    """The signatures of the table's scores, and other versions of implicit-if than this one."""
     key = board.key
-    lines = [f"Win rate: {markdown_code(str(key.signature()), 1_000, cell=False)}"]
+    lines = [f"Attempts: {markdown_code(str(board.attempts), 1_000, cell=False)}"] if board.attempts else []
+    lines += [f"Win rate: {markdown_code(str(key.signature()), 1_000, cell=False)}"]
     if key.lc:
         lines.append(f"LC win rate: {markdown_code(str(key.signature(lc=True)), 1_000, cell=False)}")
     others = sorted({v for row in board.rows for v in row.versions} - {key.signature().version})
@@ -118,6 +119,7 @@ def boards_json(boards: Iterable[Board], published: Sequence[Published], *, rule
             {
                 "board": board.key.slug,
                 **_key_json(board.key),
+                "attempts_signature": None if board.attempts is None else str(board.attempts),
                 "warnings": list(board.warnings),
                 "rows": [row_json(board, row) for row in board.rows],
             }

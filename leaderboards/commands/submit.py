@@ -37,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files.add_argument("--reference", type=Path, metavar="FILE", help="outputs judged against, if SOURCE is a file")
     files.add_argument("--annotations", type=Path, metavar="FILE", help="the verdicts, if they are elsewhere")
     files.add_argument("--judge", metavar="NAME", help="which judge's verdicts, if the file holds several")
+    files.add_argument(
+        "--judge-attempts", metavar="NAME", help="which judge's verdicts on attempts, if there are several"
+    )
     files.add_argument("--instructions", metavar="SPEC", help="the instruction set, for outputs that hold no texts")
     files.add_argument("--texts", action="store_true", help="ship instruction texts too: only if you may")
     files.add_argument("--template", metavar="NAME", help="the chat template, if it is not recorded")
@@ -58,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from implicit_if.harness.instructions import load_instructions
     from implicit_if.leaderboards.submitting import metadata
-    from implicit_if.leaderboards.submitting.sources import find_annotations, read_source
+    from implicit_if.leaderboards.submitting.sources import find_annotations, find_attempts, read_source
     from implicit_if.leaderboards.submitting.write import write_submission
     from implicit_if.leaderboards.verification.result import summary
     from implicit_if.leaderboards.verification.verify import verify
@@ -67,6 +70,9 @@ def run(args: argparse.Namespace) -> int:
     instructions = load_instructions(args.instructions) if args.instructions else None
     system, reference = metadata.align(source, instructions)
     annotations = find_annotations(source.stores, system, reference, args.judge or source.judge)
+    builtin = load_instructions("builtin").texts()
+    shipped = args.texts or all(output.instruction_id in builtin for output in system)
+    attempts = find_attempts(source, system, args.judge_attempts, shipped)
     run_arguments = name_values(args.run_arg, "--run-arg", "pretrained=org/model")
     given = {**vars(args), "run_arg": {k: _value(v) for k, v in run_arguments.items()}}
     draft = metadata.draft(source, system, reference, annotations, given)
@@ -76,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
         system,
         reference,
         annotations,
+        attempts=attempts,
         self_reported=args.scores_only,
         replace=args.replace,
     )

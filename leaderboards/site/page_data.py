@@ -114,6 +114,7 @@ def _board(board: Board, rules: bool) -> dict[str, Any]:
         "judge": key.judge,
         "signature": str(key.signature()),
         "lc_signature": str(key.signature(lc=True)) if key.lc else None,
+        "attempts_signature": None if board.attempts is None else str(board.attempts),
         "warnings": list(board.warnings),
         "rows": [_row(board, row) for row in board.rows],
     }

@@ -31,6 +31,7 @@ _MAX_PARTS = 20 * MAX_INSTRUCTIONS
 """Objects, lists and commas of a file outside of texts; canonical rows have at most 16 an instruction."""
 _TEXT = re.compile(rb'"[^"]*"?')
 
+RowKind = Literal["outputs", "annotations", "attempts"]
 _Id = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 _Sha = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 _Name = Annotated[str, StringConstraints(max_length=200)]
@@ -61,6 +62,18 @@ class AnnotationRow(TypedDict):
     preference: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
     raw: Annotated[str, StringConstraints(max_length=MAX_RAW)]
     reference_sha256: _Sha
+    system_sha256: _Sha
+
+
+@with_config(ConfigDict(extra="forbid", strict=True))
+class AttemptRow(TypedDict):
+    """A line of `attempts.jsonl`: a verdict on one answer, the probability that it attempts its instruction."""
+
+    fingerprint: _Sha
+    instruction_id: _Id
+    judge: _Name
+    probability: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+    raw: Annotated[str, StringConstraints(max_length=MAX_RAW)]
     system_sha256: _Sha
 
 
@@ -109,7 +122,23 @@ def _shortened(raw: str) -> str:
     return raw[:MAX_RAW]
 
 
-def parse_rows(data: bytes, kind: Literal["outputs", "annotations"]) -> list[Any]:
+def attempt_rows(annotations: Iterable[Annotation]) -> list[AttemptRow]:
+    """Verdicts on single answers as stored; see `annotation_rows`."""
+    return [
+        AttemptRow(
+            fingerprint=a.fingerprint,
+            instruction_id=a.instruction_id,
+            judge=a.judge,
+            probability=float(a.preference),
+            raw=_shortened(a.raw),
+            system_sha256=a.system_sha256,
+        )
+        for a in sorted(annotations, key=lambda a: a.instruction_id)
+        if a.preference is not None
+    ]
+
+
+def parse_rows(data: bytes, kind: RowKind) -> list[Any]:
     """The rows of a file.
 
     Args:
@@ -152,6 +181,8 @@ def _refuse_many_parts(data: bytes) -> None:
 def _adapter(kind: str) -> TypeAdapter[Any]:
     if kind == "outputs":
         return TypeAdapter(Annotated[list[OutputRow], FailFast()])
+    if kind == "attempts":
+        return TypeAdapter(Annotated[list[AttemptRow], FailFast()])
     return TypeAdapter(Annotated[list[AnnotationRow], FailFast()])
 
 

@@ -23,6 +23,8 @@ RERUN, AUDIT = BY_MAINTAINERS = "rerun.json", "audit.json"
 """What maintainers add; everything else is the submitter's."""
 DATA = ("outputs", "reference", "annotations")
 """Stored as `<name>.jsonl`."""
+ATTEMPTS = "attempts"
+"""Likewise, of judges of attempts whose verdicts cannot be computed from the rest."""
 REFERENCES = "references"
 """The folder beside the systems' that holds references which several submissions share, as `<sha256>.jsonl`."""
 
@@ -32,7 +34,7 @@ DATA_LIMIT = 24 * MIB
 """Bytes of a file of rows."""
 _LIMITS = {
     **dict.fromkeys((METADATA, SCORES, *BY_MAINTAINERS), SMALL_LIMIT),
-    **{f"{name}.jsonl": DATA_LIMIT for name in DATA},
+    **{f"{name}.jsonl": DATA_LIMIT for name in (*DATA, ATTEMPTS)},
 }
 REFERENCE = "reference.jsonl"
 _SHARED = re.compile(rb"^\s+['\"]?reference\.jsonl['\"]?:\s*['\"]?([0-9a-f]{64})", re.MULTILINE)
@@ -85,7 +87,7 @@ class Content(NamedTuple):
     @property
     def stems(self) -> tuple[str, ...]:
         """The files of rows that are there, by their names without ending."""
-        return tuple(stem for stem in DATA if f"{stem}.jsonl" in self.files)
+        return tuple(stem for stem in (*DATA, ATTEMPTS) if f"{stem}.jsonl" in self.files)
 
     def rows(self, stem: str) -> bytes:
         """A file of rows."""
@@ -243,7 +245,7 @@ def _entry_problem(name: str, info: os.stat_result) -> str | None:
     if name not in _LIMITS:
         if name.removesuffix(".zst") in _LIMITS:
             return "packed files are read by version 0.1 only; unpack the answers and use implicit-if submit"
-        return f"unexpected; a submission holds {METADATA}, {SCORES} and {', '.join(DATA)}.jsonl only"
+        return f"unexpected; a submission holds {METADATA}, {SCORES} and {', '.join((*DATA, ATTEMPTS))}.jsonl only"
     if stat.S_ISLNK(info.st_mode) or info.st_nlink > 1:
         return "is a link; expected a file of its own"
     if not stat.S_ISREG(info.st_mode):

@@ -10,6 +10,8 @@ from typing import Any
 
 from implicit_if.harness.annotations import Annotation, AnnotationStore, Order, annotation_key
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.judging.attempts import EMBEDDED, annotations_of, classify, is_installed, single_answers
+from implicit_if.harness.judging.judged_run import ATTEMPTS_FILE
 from implicit_if.harness.outputs import Output, load_meta, load_outputs
 from implicit_if.harness.signature import WIN_RATE_TASK
 from implicit_if.harness.storage import cache_dir, read_json, read_rows
@@ -28,6 +30,8 @@ class Source:
         reference: The answers they were judged against.
         stores: Files that may hold the verdicts, the likeliest first.
         judge: Name or fingerprint of the judge, where the source tells.
+        attempts_stores: Files that may hold another judge's verdicts on attempts than the shipped classifier's.
+        attempts_judge: Name or fingerprint of that judge, where the source tells.
         instruction_set: Name, where the source tells.
         content: First 8 digits of the hash over the whole set's ids, where the source tells.
         template: `name` and `sha256` of the chat template.
@@ -47,6 +51,8 @@ class Source:
     reference: list[Output]
     stores: list[Path]
     judge: str | None = None
+    attempts_stores: Sequence[Path] = ()
+    attempts_judge: str | None = None
     instruction_set: str | None = None
     content: str | None = None
     template: dict[str, str] = field(default_factory=dict)
@@ -130,6 +136,30 @@ def find_annotations(
     )
 
 
+def find_attempts(source: Source, system: Sequence[Output], judge: str | None, shipped: bool) -> list[Annotation]:
+    """The verdicts on attempts that a submission must hold.
+
+    Args:
+        source: Says where they may be.
+        system: The system's answers.
+        judge: As in `find_annotations`, of the judge of attempts.
+        shipped: Whether the submission tells the instructions' texts, so that the shipped classifier's verdicts are
+            computed from it and not stored.
+
+    Returns:
+        None where the shipped classifier's are computed, or there are no others.
+
+    Raises:
+        UserError: As `find_annotations`.
+    """
+    stores = [store for store in source.attempts_stores if store.is_file()]
+    if judge not in (None, EMBEDDED) or (judge is None and stores):
+        return find_annotations(stores, system, (), judge or source.attempts_judge)
+    if shipped or not is_installed() or any(output.instruction is None for output in system):
+        return []
+    return annotations_of(classify(single_answers(system)))
+
+
 def _in_order(verdicts: Mapping[str, Annotation], answers: Mapping[str, tuple[str, str]]) -> list[Annotation]:
     fingerprint = next(iter(verdicts.values())).fingerprint
     keys = (annotation_key(fingerprint, i, *hashes, order) for i, hashes in answers.items() for order in _ORDERS)
@@ -182,6 +212,8 @@ def _from_lm_eval(results: Path, annotations: Path | None) -> Source:
         reference=_references(samples),
         stores=stores,
         judge=fingerprint,
+        attempts_stores=_attempts_stores(metadata),
+        attempts_judge=metadata.get("judge_attempts_fingerprint"),
         instruction_set=name or None,
         content=digits or None,
         template={k: str(v) for k, v in template.items() if v},
@@ -203,6 +235,15 @@ def _from_lm_eval(results: Path, annotations: Path | None) -> Source:
     )
 
 
+def _attempts_stores(metadata: Mapping[str, Any]) -> list[Path]:
+    """Where the verdicts of the judge of attempts are, unless it is the shipped classifier."""
+    fingerprint = metadata.get("judge_attempts_fingerprint")
+    if fingerprint is None or metadata.get("judge_attempts") == EMBEDDED:
+        return []
+    saved = [Path(metadata["save"]) / ATTEMPTS_FILE] if metadata.get("save") else []
+    return [*saved, cache_dir() / "annotations" / f"{fingerprint[:16]}.jsonl"]
+
+
 def _judged_tasks(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The settings of the tasks that compare answers with a reference's, by name."""
     configs = results.get("configs")
@@ -220,12 +261,14 @@ def _from_files(outputs: Path, reference: Path, annotations: Path) -> Source:
         if not path.is_file():
             raise UserError(f"{path}: no such file. Name it with {option} FILE.")
     meta = load_meta(outputs)
+    attempts = [outputs.with_suffix(f".{ATTEMPTS_FILE}"), annotations.parent / ATTEMPTS_FILE]
     if meta is None:
-        return Source(load_outputs(outputs), load_outputs(reference), [annotations])
+        return Source(load_outputs(outputs), load_outputs(reference), [annotations], attempts_stores=attempts)
     return Source(
         system=load_outputs(outputs),
         reference=load_outputs(reference),
         stores=[annotations],
+        attempts_stores=attempts,
         instruction_set=meta.instruction_set,
         template={k: v for k, v in meta.template.items() if v},
         tags=(meta.model_extra or {}).get("template_tags"),

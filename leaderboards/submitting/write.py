@@ -17,11 +17,12 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.storage import cache_dir, json_bytes, jsonl_bytes, locked, yaml_bytes
 from implicit_if.leaderboards.submission import read
-from implicit_if.leaderboards.submission.data_files import AnnotationRow, OutputRow, annotation_rows, output_rows
+from implicit_if.leaderboards.submission.data_files import annotation_rows, attempt_rows, output_rows
 from implicit_if.leaderboards.submission.read import SubmissionError, parse_json, parse_yaml, read_content
 from implicit_if.leaderboards.submission.schema import SCHEMA_VERSION, Metadata, Scores, metadata_dict
 from implicit_if.leaderboards.verification import checks, verify
-from implicit_if.leaderboards.verification.scores import score_rows
+from implicit_if.leaderboards.verification.attempts import attempts_of
+from implicit_if.leaderboards.verification.scores import pairs_of, score_rows
 
 STAGING = ".submission-"
 """How the folders begin in which submissions are written, beside `submissions/`; a killed command leaves one there."""
@@ -36,6 +37,7 @@ def write_submission(
     reference: Sequence[Output],
     annotations: Sequence[Annotation],
     *,
+    attempts: Sequence[Annotation] = (),
     self_reported: bool = False,
     share: bool = True,
     replace: bool = False,
@@ -48,6 +50,7 @@ def write_submission(
         system: The answers, one per instruction of the set.
         reference: The answers they were judged against.
         annotations: The verdicts on them, in every order; of an instruction and order, one.
+        attempts: A judge's verdicts on attempts, one an answer; none where the shipped classifier decides about them.
         self_reported: Writes scores and metadata only.
         share: Whether the reference goes into `submissions/references/`, once for all submissions.
         replace: Replaces an existing submission of the same id.
@@ -66,23 +69,25 @@ def write_submission(
         "reference": output_rows(reference, texts=texts),
         "annotations": annotation_rows(annotations),
     }
-    files = {read.SCORES: scores_bytes(draft, rows["outputs"], rows["reference"], rows["annotations"])}
+    if attempts:
+        rows[read.ATTEMPTS] = attempt_rows(attempts)
+    files = {read.SCORES: scores_bytes(draft, rows)}
     if not self_reported:
         files |= {f"{stem}.jsonl": jsonl_bytes(part) for stem, part in rows.items()}
     return write_files(root, draft, files, replace=replace, share=share)
 
 
-def scores_bytes(
-    metadata: Metadata,
-    system: Sequence[OutputRow],
-    reference: Sequence[OutputRow],
-    annotations: Sequence[AnnotationRow],
-) -> bytes:
+def scores_bytes(metadata: Metadata, rows: Mapping[str, Sequence[Any]]) -> bytes:
     """`scores.json`.
+
+    Args:
+        metadata: The metadata.
+        rows: The rows of each file, by its name without ending.
 
     Raises:
         UserError: If a verdict is missing, or the two sides answer different instructions.
     """
+    system, reference, annotations = (rows[stem] for stem in read.DATA)
     ids = [row["instruction_id"] for row in system]
     if ids != [row["instruction_id"] for row in reference]:
         raise UserError("the system and the reference answer different instructions; expected the same ones.")
@@ -94,7 +99,21 @@ def scores_bytes(
             f"(first: instruction {missing[0][0]}, order {missing[0][1]}). Only complete results can be submitted; "
             f"judge the rest: implicit-if judge OUTPUTS --reference FILE --annotations FILE"
         )
-    return json_bytes(score_rows(metadata, system, reference, annotations)[1].model_dump(mode="json"))
+    decided = rows.get(read.ATTEMPTS)
+    if decided is not None and len(decided) < len(ids):
+        raise UserError(
+            f"{len(ids) - len(decided)} of {len(ids)} verdicts on attempts are missing. Only complete results can be "
+            f"submitted; ask for the rest: implicit-if attempts OUTPUTS --judge {decided[0]['judge']}"
+        )
+    return json_bytes(rescored(metadata, rows).model_dump(mode="json"))
+
+
+def rescored(metadata: Metadata, rows: Mapping[str, Sequence[Any]]) -> Scores:
+    """The scores that rows give, with what the shipped classifier says about attempts where no row does."""
+    system, reference, annotations = (rows[stem] for stem in read.DATA)
+    pairs = pairs_of(system, reference, verify.texts_of(system))
+    attempts = attempts_of(pairs, rows.get(read.ATTEMPTS))
+    return score_rows(metadata, system, reference, annotations, pairs, attempts)[1]
 
 
 def write_files(
@@ -155,7 +174,7 @@ def update(path: Path) -> list[str]:
     files = {name: data for name, data in content.files.items() if name not in (read.METADATA, *read.BY_MAINTAINERS)}
     changes = []
     if rows:
-        _, scores = score_rows(metadata, *(rows[stem] for stem in read.DATA))
+        scores = rescored(metadata, rows)
         files[read.SCORES] = json_bytes(scores.model_dump(mode="json"))
         old = Scores.model_validate(parse_json(content.files[read.SCORES])).scores
         for name, score in sorted(scores.scores.items()):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,7 @@ class Verified:
         form: Measures of form, likewise; see `scores.form_measures`.
         instruction_ids: `[n]`, sorted; empty if self-reported.
         preferences: `[n]` in [0, 1], averaged over the orders; empty if self-reported.
+        attempts: `[n]` probabilities that an answer attempts its instruction; empty if nothing decided.
         by_order: `[n]` in each presentation order.
         lengths: `[2, n]` characters of the system's and the reference's answers.
         answers: `[n, 8]` what tells copies of each answer (`answers.sketches`); 0 for too short ones.
@@ -68,6 +69,7 @@ class Verified:
     outputs_sha256: str | None
     sha256: str
     notes: tuple[str, ...] = ()
+    attempts: Floats = field(default_factory=lambda: np.zeros(0))
 
 
 def summary(verified: Verified) -> str:

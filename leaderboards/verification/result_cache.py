@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from implicit_if.harness import chat_templates, instructions, judging, stats
+from implicit_if.harness.judging.attempts import is_installed
 from implicit_if.harness.scores import Score
 from implicit_if.harness.storage import row_bytes
 from implicit_if.leaderboards.submission.schema import Metadata
@@ -35,6 +36,7 @@ def code_sha256() -> str:
             "annotations.py",
             "answer_form.py",
             "answer_settings.py",
+            "columns.py",
             "outputs.py",
             "safe_text.py",
             "scores.py",
@@ -45,7 +47,7 @@ def code_sha256() -> str:
     for package in (chat_templates, instructions, judging, stats):
         files |= {p for p in Path(str(package.__file__)).parent.rglob("*") if p.suffix in _SOURCES}
     files |= set(Path(__file__).parents[1].rglob("*.py"))
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(str(is_installed()).encode())
     for path in sorted(files, key=lambda p: (p.name, str(p))):
         digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
@@ -62,11 +64,16 @@ def encode(verified: Verified) -> bytes:
         "form": verified.form,
         "orders": orders,
         "n": len(verified.instruction_ids),
+        "attempts": bool(verified.attempts.size),
         "outputs_sha256": verified.outputs_sha256,
         "sha256": verified.sha256,
         "notes": list(verified.notes),
     }
-    columns = [verified.preferences, *(verified.by_order[o] for o in orders)]
+    columns = [
+        verified.preferences,
+        *([verified.attempts] if verified.attempts.size else []),
+        *(verified.by_order[o] for o in orders),
+    ]
     arrays = b"".join(column.astype("<f8").tobytes() for column in columns)
     ids = "".join(verified.instruction_ids).encode("ascii")
     numbers = b"".join(part.astype("<u4").tobytes() for part in (verified.lengths, verified.answers))
@@ -82,12 +89,11 @@ def decode(data: bytes, folder: Path) -> Verified:
     line, _, rest = data.partition(b"\n")
     try:
         header = json.loads(line)
-        n, orders = header["n"], header["orders"]
-        if len(rest) != n * (_ID + 8 * (3 + len(orders)) + 4 * SKETCH):
+        n, orders, attempts = header["n"], header["orders"], bool(header["attempts"])
+        columns = 1 + attempts + len(orders)
+        if len(rest) != n * (_ID + 8 * (2 + columns) + 4 * SKETCH):
             raise ValueError("a record of another length than its header says")
-        numbers = (
-            np.frombuffer(rest, "<f8", n * (1 + len(orders)), n * _ID).astype(np.float64).reshape(1 + len(orders), n)
-        )
+        numbers = np.frombuffer(rest, "<f8", n * columns, n * _ID).astype(np.float64).reshape(columns, n)
         return Verified(
             id=header["id"],
             folder=folder,
@@ -97,7 +103,8 @@ def decode(data: bytes, folder: Path) -> Verified:
             form=header["form"],
             instruction_ids=_ids(rest[: n * _ID]),
             preferences=numbers[0],
-            by_order={order: numbers[1 + position] for position, order in enumerate(orders)},
+            attempts=numbers[1] if attempts else np.zeros(0),
+            by_order={order: numbers[1 + attempts + position] for position, order in enumerate(orders)},
             lengths=np.frombuffer(rest, "<u4", 2 * n, len(rest) - (16 + 4 * SKETCH) * n)
             .astype(np.uint32)
             .reshape(2, n),

@@ -10,7 +10,8 @@ from dataclasses import replace
 from implicit_if.harness.annotations import Order
 from implicit_if.harness.answer_form import form_of, mean
 from implicit_if.harness.answer_settings import AnswerSettings
-from implicit_if.harness.columns import FORM
+from implicit_if.harness.columns import ATTEMPTS, FORM
+from implicit_if.harness.judging.attempts import Attempts
 from implicit_if.harness.judging.judgement import Judgement
 from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.judging.scoring import control_judgement, score_judgement
@@ -22,6 +23,7 @@ from implicit_if.leaderboards.submission.data_files import MAX_TOKENS, Annotatio
 from implicit_if.leaderboards.submission.schema import JudgeInfo, Metadata, Scores
 
 _RANGES: dict[str, tuple[float, float]] = {
+    ATTEMPTS: (0, 100),
     "win_rate": (0, 100),
     "discrete_win_rate": (0, 100),
     "length_controlled_win_rate": (0, 100),
@@ -42,6 +44,7 @@ def score_rows(
     reference: Sequence[OutputRow],
     annotations: Sequence[AnnotationRow],
     pairs: Sequence[Pair] | None = None,
+    attempts: Attempts | None = None,
 ) -> tuple[Judgement, Scores]:
     """Scores and measures of form.
 
@@ -54,6 +57,7 @@ def score_rows(
         reference: `[n]` likewise, to the same instructions.
         annotations: A verdict on each pair in each order.
         pairs: The rows as `pairs_of` gives them, where they are at hand.
+        attempts: Which answers are attempts, as far as it is known.
     """
     ids = [row["instruction_id"] for row in outputs]
     judgement = judgement_of(annotations, metadata.judge, ids)
@@ -69,6 +73,9 @@ def score_rows(
         control=control,
         answers=answer_settings_of(metadata),
     )
+    if attempts is not None:
+        rate = attempts.score(info.name, info.revision, answer_settings_of(metadata))
+        scores = {ATTEMPTS: rate, **scores}
     scores = {name: score.signed(replace(score.settings, task=metadata.task)) for name, score in scores.items()}
     tags = metadata.template.tags if metadata.template is not None else []
     form = form_measures([pair.system for pair in pairs], tags)

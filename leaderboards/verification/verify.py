@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -13,18 +13,19 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from implicit_if.harness.answer_form import foreign_words
+from implicit_if.harness.columns import ATTEMPTS
 from implicit_if.harness.instructions import load_instructions
 from implicit_if.harness.judging.registry import offline_judges
 from implicit_if.harness.safe_text import one_line
 from implicit_if.harness.signature import make_signature
 from implicit_if.harness.storage import json_bytes
 from implicit_if.leaderboards.submission import read
-from implicit_if.leaderboards.submission.data_files import parse_rows
+from implicit_if.leaderboards.submission.data_files import OutputRow, RowKind, parse_rows
 from implicit_if.leaderboards.submission.maintainer_files import Audit, Rerun
 from implicit_if.leaderboards.submission.migrations import migrate, sign_task
 from implicit_if.leaderboards.submission.read import SubmissionError
 from implicit_if.leaderboards.submission.schema import Metadata, Scores
-from implicit_if.leaderboards.verification import answers, checks
+from implicit_if.leaderboards.verification import answers, attempts, checks
 from implicit_if.leaderboards.verification.rejudge import judged_again
 from implicit_if.leaderboards.verification.result import Verified
 from implicit_if.leaderboards.verification.scores import (
@@ -39,6 +40,7 @@ from implicit_if.leaderboards.verification.scores import (
 )
 
 M = TypeVar("M", bound=BaseModel)
+_KINDS: dict[str, RowKind] = {"outputs": "outputs", "annotations": "annotations", read.ATTEMPTS: "attempts"}
 
 
 def verify(folder: str | Path, *, contributed: bool = False) -> Verified:
@@ -129,7 +131,7 @@ def check_files(content: read.Content, metadata: Metadata, findings: checks.Find
     for name in present.keys() & metadata.files.keys():
         if present[name] != metadata.files[name]:
             findings.add(f"{name}: its sha256 is not the one in metadata.yaml; the file was changed")
-    if content.stems and content.stems != read.DATA:
+    if content.stems not in ((), read.DATA, (*read.DATA, read.ATTEMPTS)):
         findings.add(
             f"found {', '.join(content.stems)} alone; expected {', '.join(read.DATA)}, or none (self-reported)"
         )
@@ -154,7 +156,7 @@ def _parse(content: read.Content, name: str, model: type[M], findings: checks.Fi
 def _rows(content: read.Content, stem: str) -> list[Any]:
     if stem == "reference":  # many submissions share one
         return _reference_rows(_Hashed(content.hashes[read.REFERENCE], content.rows(stem)))
-    return parse_rows(content.rows(stem), "annotations" if stem == "annotations" else "outputs")
+    return parse_rows(content.rows(stem), _KINDS[stem])
 
 
 class _Hashed(NamedTuple):
@@ -189,6 +191,14 @@ def check_rows(metadata: Metadata, rows: Mapping[str, list[Any]], findings: chec
     if reference[0]["generator"] != metadata.reference.name:
         findings.add("metadata.yaml: reference.name is not the generator that reference.jsonl names")
     checks.check_annotations(annotations, metadata.judge, hashes, reference_hashes, findings)
+    if read.ATTEMPTS in rows:
+        attempts.check_attempts(rows[read.ATTEMPTS], outputs, texts_of(outputs), findings)
+
+
+def texts_of(outputs: Sequence[OutputRow]) -> dict[str, str]:
+    """The instructions' texts that the rows themselves or the builtin set tell, by id."""
+    told = {row["instruction_id"]: row["instruction"] for row in outputs if row["instruction"]}
+    return {**load_instructions("builtin").texts(), **told}
 
 
 def _recomputed(
@@ -200,12 +210,11 @@ def _recomputed(
 ) -> Verified:
     outputs, reference, annotations = (rows[stem] for stem in read.DATA)
     hashes, reference_hashes = checks.answer_hashes(outputs), checks.answer_hashes(reference)
-    texts = {
-        **load_instructions("builtin").texts(),
-        **{r["instruction_id"]: r["instruction"] for r in outputs if r["instruction"]},
-    }
+    texts = texts_of(outputs)
     pairs = pairs_of(outputs, reference, texts)
-    judgement, computed = score_rows(metadata, outputs, reference, annotations, pairs)
+    decided = attempts.attempts_of(pairs, rows.get(read.ATTEMPTS))
+    judgement, computed = score_rows(metadata, outputs, reference, annotations, pairs, decided)
+    stored, computed = attempts.settle(stored, computed)
     again = judged_again(metadata.judge.name, metadata.judge.fingerprint, pairs, judgement.preferences.tolist())
     problems = [
         *strange_labels(stored.scores),
@@ -238,6 +247,7 @@ def _recomputed(
         form={name: None if v is None else round(v, 6) for name, v in computed.form.items()} | stored.form,
         instruction_ids=tuple(hashes),
         preferences=judgement.preferences,
+        attempts=np.zeros(0) if decided is None else decided.judgement.preferences,
         by_order={order: judgement.in_order(order) for order in judgement.orders},
         lengths=np.array([[len(row["output"]) for row in part] for part in (outputs, reference)], dtype=np.uint32),
         answers=answers.sketches(outputs),
@@ -287,9 +297,12 @@ def _self_reported(content: read.Content, metadata: Metadata, stored: Scores) ->
     if "win_rate" not in stored.scores:
         problems.append("scores.json: win_rate is missing")
     for metric, score in stored.scores.items():
-        found = score.settings
-        if not fits(replace(found, lc=None), expected):
-            problems.append(f"scores.json: {metric}: its signature does not fit metadata.yaml, expected {expected}")
+        found, mine = score.settings, expected
+        if metric == ATTEMPTS:
+            mine = replace(expected, reference=None, reference_hash=None, orders=None)
+            mine = replace(mine, judge=found.judge, judge_hash=found.judge_hash)
+        if not fits(replace(found, lc=None), mine):
+            problems.append(f"scores.json: {metric}: its signature does not fit metadata.yaml, expected {mine}")
         if not score.complete or score.value is None or score.n_expected != metadata.instruction_set.n:
             problems.append(f"scores.json: {metric}: does not cover all {metadata.instruction_set.n} instructions")
     if problems:

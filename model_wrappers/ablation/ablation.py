@@ -20,9 +20,10 @@ from tqdm import tqdm
 from implicit_if.harness.answer_form import form_of
 from implicit_if.harness.answer_settings import AnswerSettings
 from implicit_if.harness.chat_templates import ChatTemplate
+from implicit_if.harness.columns import ATTEMPTS
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions import Instruction, InstructionSet
-from implicit_if.harness.judging.judged_run import judge_systems, sidecar
+from implicit_if.harness.judging.judged_run import ATTEMPTS_FILE, judge_systems, sidecar
 from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.judging.protocol import Judge
 from implicit_if.harness.outputs import Output, OutputsMeta, save_outputs
@@ -140,8 +141,21 @@ class Ablation:
         self.prompts = [template.render_prompt(item.text) for item in self.items]
         self.settings: dict[str, Any] = lm.generation_settings({"until": [], **(generation or {}), "do_sample": False})
 
-    def run(self, judge: Judge, *, tokens: bool = False, max_cost: float | None = None) -> int:
+    def run(
+        self,
+        judge: Judge,
+        *,
+        attempts: Judge | None = None,
+        tokens: bool = False,
+        max_cost: float | None = None,
+    ) -> int:
         """Generates, judges, writes and prints the table.
+
+        Args:
+            judge: The judge of the win rates.
+            attempts: The judge of attempts; None leaves their column empty.
+            tokens: See `systems_of`.
+            max_cost: US dollars that both judges together may spend.
 
         Returns:
             0; 1 if a verdict is missing.
@@ -153,7 +167,7 @@ class Ablation:
         )
         try:
             outputs = self.generate(systems)
-            table = self.judge(systems, outputs, judge, max_cost)
+            table = self.judge(systems, outputs, judge, attempts, max_cost)
         except KeyboardInterrupt:
             _say(f"interrupted; {self.folder} holds what is done, the same command goes on from there")
             raise
@@ -181,9 +195,10 @@ class Ablation:
         systems: Sequence[Variant],
         outputs: Sequence[Sequence[Output]],
         judge: Judge,
+        attempts: Judge | None = None,
         max_cost: float | None = None,
     ) -> AblationTable:
-        """Judges the systems in one run of the judge, and makes the table."""
+        """Judges the systems in one run of each judge, and makes the table; arguments as of `run`."""
         reference = self.reference or outputs[0]
         judged = range(len(systems)) if self.reference else range(1, len(systems))
         pairs = [
@@ -200,9 +215,13 @@ class Ablation:
             self.instructions.name,
             self.instructions.revision,
             [AnswerSettings.of_meta(self._meta(systems[number])) for number in judged],
+            attempts=attempts,
+            attempts_store=self.folder / ATTEMPTS_FILE,
             max_cost=max_cost,
         )
         scores = {number: run.scores for number, run in zip(judged, runs, strict=True)}
+        if (rate := runs[0].reference_attempt_rate) is not None:
+            scores.setdefault(0, {ATTEMPTS: rate})
         for number, run in zip(judged, runs, strict=True):
             for note in run.control.notes:
                 _say(f"{systems[number].name}: {note}")

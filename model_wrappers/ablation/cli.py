@@ -30,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SPEC",
         help="base, a named reference, or an outputs file (the base model's tuned sibling where there is one, or base)",
     )
+    add("--judge-attempts", metavar="NAME", help="judge of attempts, or none (embedded where it is installed)")
+    add("--attempts-option", action="append", default=[], metavar="K=V", help="an option of it; may be repeated")
     add("--option", action="append", default=[], metavar="K=V", help="an option of the judge; may be repeated")
     add("--max-cost", type=dollars, metavar="USD", help="stop a paid judge at this cost")
     add("--out", type=Path, default=Path("ablation"), metavar="DIR", help="answers, verdicts and tables (ablation)")
@@ -52,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
     from implicit_if.harness.chat_templates import load_template
     from implicit_if.harness.instructions import load_instructions
+    from implicit_if.harness.judging.attempts import choose
     from implicit_if.harness.judging.cli import parse_options
     from implicit_if.harness.judging.judged_run import find_reference
     from implicit_if.harness.judging.registry import get_judge
@@ -59,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     from implicit_if.model_wrappers.rules.presets import customise, load_preset
 
     judge = get_judge(args.judge, **parse_options(args.option))
+    attempts = choose(args.judge_attempts, parse_options(args.attempts_option, "--attempts-option"))
     template = load_template(args.template)
     instructions = load_instructions(args.instructions)
     arguments = {"rules": "paper", "drop": None, "batch_size": args.batch_size}
@@ -77,4 +81,4 @@ def run(args: argparse.Namespace) -> int:
         ablation = Ablation(
             lm, instructions, template, args.out, limit=args.limit, generation=generation, reference=reference.outputs
         )
-        return ablation.run(judge, tokens=args.tokens, max_cost=args.max_cost)
+        return ablation.run(judge, attempts=attempts, tokens=args.tokens, max_cost=args.max_cost)

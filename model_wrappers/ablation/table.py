@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from implicit_if.harness.columns import FORM, SCORES, form_cells, notes
+from implicit_if.harness.columns import ATTEMPTS, FORM, SCORES, form_cells, notes, score_cells
 from implicit_if.harness.references import BASE
 from implicit_if.harness.safe_text import markdown_cell, markdown_code
 from implicit_if.harness.scores import Score
@@ -17,6 +17,7 @@ from implicit_if.harness.storage import atomic_write, write_json
 from implicit_if.model_wrappers.rules.presets import Preset
 
 _SCORES = tuple(column.metric for column in SCORES)
+_ATTEMPTS_JUDGED = f"{ATTEMPTS}_n_judged"
 _HEAD = ("system", *(column.label for column in (*SCORES, *FORM)), "judged")
 
 
@@ -28,7 +29,7 @@ class AblationRow:
         system: Its name.
         preset: Its rules.
         form: See `answer_form.form_of`.
-        scores: By metric; none for the base model where it is the reference.
+        scores: By metric; no win rates for the base model where it is the reference.
     """
 
     system: str
@@ -82,11 +83,13 @@ class AblationTable:
         }
 
     def as_csv(self) -> str:
-        """One line a system; empty cells where the base model is the reference."""
+        """One line a system; no win rates where the base model is the reference."""
         file = io.StringIO()
         head = [f"{metric}{end}" for metric in _SCORES for end in ("", "_low", "_high", "_signature")]
         writer = csv.DictWriter(
-            file, ["system", *head, *(column.name for column in FORM), "n_judged", "n_expected"], lineterminator="\n"
+            file,
+            ["system", *head, _ATTEMPTS_JUDGED, *(column.name for column in FORM), "n_judged", "n_expected"],
+            lineterminator="\n",
         )
         writer.writeheader()
         for row in self.rows:
@@ -95,7 +98,8 @@ class AblationTable:
                 if metric in row.scores:
                     score = row.scores[metric]
                     cells |= {metric: score.value, f"{metric}_signature": str(score.signature)}
-                    cells |= {"n_judged": score.n_judged, "n_expected": self.n_expected}
+                    judged = _ATTEMPTS_JUDGED if metric == ATTEMPTS else "n_judged"
+                    cells |= {judged: score.n_judged, "n_expected": self.n_expected}
                     if score.interval is not None:
                         cells |= {f"{metric}_low": score.interval.low, f"{metric}_high": score.interval.high}
             writer.writerow(cells)
@@ -116,13 +120,12 @@ class AblationTable:
         for row in self.rows:
             name = markdown_cell(markdown_code(row.system, cell=False)) if page else row.system
             form = form_cells(row.form)
-            if row.scores:
-                judged = f"{row.scores['win_rate'].n_judged} of {self.n_expected}"
-                rows.append([name, *(row.scores[metric].bracketed() for metric in _SCORES), *form, judged])
-            else:
-                rows.append([name, "reference", "reference", *form, ""])
+            judged = f"{row.scores['win_rate'].n_judged} of {self.n_expected}" if "win_rate" in row.scores else ""
+            rows.append([name, *score_cells(row.scores, "reference"), *form, judged])
         table = tabulate(rows, headers=_HEAD, tablefmt=style, disable_numparse=True)
-        signatures = dict.fromkeys(str(row.scores[m].signature) for m in _SCORES for row in self.rows if row.scores)
+        signatures = dict.fromkeys(
+            str(row.scores[m].signature) for m in _SCORES for row in self.rows if m in row.scores
+        )
         lines = [
             f"signature: {markdown_code(signature, 1_000, cell=False) if page else signature}"
             for signature in signatures

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from implicit_if.api import compare, judge, rules_processor, score, tune, verify
+    from implicit_if.api import attempts, compare, judge, rules_processor, score, tune, verify
     from implicit_if.harness.errors import UserError
     from implicit_if.harness.instructions import load_instructions
     from implicit_if.harness.judging.sheets.agreement import rater_agreement
@@ -23,6 +23,7 @@ __all__ = [
     "Output",
     "UserError",
     "__version__",
+    "attempts",
     "compare",
     "judge",
     "load_instructions",

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from implicit_if.harness.answer_settings import AnswerSettings
 from implicit_if.harness.comparing.loading import JudgedSystem, Seed, judgement_of, length_models, load_seed, make_table
@@ -18,7 +18,8 @@ from implicit_if.harness.comparing.report import Report, make_report
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions import InstructionSet, load_instructions
 from implicit_if.harness.instructions.identify import identify_set
-from implicit_if.harness.judging.judged_run import JudgedRun, default_store, judge_pairs
+from implicit_if.harness.judging.attempts import build_embedded, choose, classify, single_answers
+from implicit_if.harness.judging.judged_run import ATTEMPTS_FILE, JudgedRun, default_store, judge_pairs
 from implicit_if.harness.judging.pairs import Pair, make_pairs
 from implicit_if.harness.judging.protocol import Judge
 from implicit_if.harness.judging.registry import get_judge
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 Answers = str | Path | Sequence[Output] | Sequence[str]
 """A file of outputs, a named reference (as reference only), outputs, or texts in the order of the instructions."""
+Texts = list[str] | tuple[str, ...]
 Instructions = str | InstructionSet | Sequence[str]
 """What `load_instructions` takes or returns, or the texts."""
 
@@ -49,6 +51,8 @@ def judge(
     allow_missing: bool = False,
     max_cost: float | None = None,
     progress: bool = False,
+    judge_attempts: str | Judge | None = None,
+    attempts_options: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> JudgedRun:
     """Verdicts and scores of a system's answers against a reference's.
@@ -64,6 +68,9 @@ def judge(
         allow_missing: Whether the reference may answer more instructions than the system.
         max_cost: US dollars a paid judge may spend.
         progress: Shows a bar on stderr.
+        judge_attempts: The judge that decides which answers attempt their instructions, e.g. "openai:MODEL", or "none";
+            None takes "embedded" where it is installed.
+        attempts_options: Its options.
         **options: The judge's options.
 
     Returns:
@@ -75,9 +82,58 @@ def judge(
     pairs, chosen, n_expected = _pairs(outputs, reference, instructions, name, reference_name, allow_missing)
     asked = get_judge(judge, **options) if isinstance(judge, str) else judge
     store = Path(annotations) if annotations is not None else default_store(asked)
-    settings = AnswerSettings.of_meta(_meta(outputs))
-    limits: dict[str, Any] = {"n_expected": n_expected, "max_cost": max_cost, "progress": progress}
-    return judge_pairs(pairs, asked, store, *chosen, answers=settings, **limits)
+    if judge_attempts is None or isinstance(judge_attempts, str):
+        attempts = choose(judge_attempts, attempts_options)
+    else:
+        attempts = judge_attempts
+    return judge_pairs(
+        pairs,
+        asked,
+        store,
+        *chosen,
+        answers=AnswerSettings.of_meta(_meta(outputs)),
+        n_expected=n_expected,
+        attempts=attempts,
+        attempts_store=store.with_suffix(f".{ATTEMPTS_FILE}"),
+        max_cost=max_cost,
+        progress=progress,
+    )
+
+
+@overload
+def attempts(instruction: str, answer: str) -> float: ...
+
+
+@overload
+def attempts(instruction: Texts, answer: Texts) -> list[float]: ...
+
+
+def attempts(instruction: str | Texts, answer: str | Texts) -> float | list[float]:
+    """The probability that an answer attempts its instruction, by the shipped classifier.
+
+    An answer attempts an instruction if it tries to do what is asked; it may be wrong, incomplete or badly written.
+
+    Args:
+        instruction: An instruction, or several.
+        answer: Its answer, or as many; what a model thought before it does not count.
+
+    Returns:
+        In [0, 1], of several a list; from 0.5 on it is decided to be an attempt. 0 for an empty answer.
+
+    Raises:
+        UserError: If the numbers of instructions and answers differ, or the extra `embedded` is not installed.
+    """
+    several = not isinstance(instruction, str)
+    texts, answers = ([value] if isinstance(value, str) else list(value) for value in (instruction, answer))
+    if len(texts) != len(answers) or several == isinstance(answer, str):
+        raise UserError(f"{len(answers)} answers to {len(texts)} instructions. Expected one each, or two texts.")
+    build_embedded(None, {})
+    outputs = [
+        Output.model_validate({"instruction": t, "output": a, "generator": "-"})
+        for t, a in zip(texts, answers, strict=True)
+    ]
+    found = [p or 0.0 for p in classify(single_answers(outputs)).probabilities]
+    return found if several else found[0]
 
 
 def score(

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from implicit_if.harness import answer_form, stats
-from implicit_if.harness.columns import FORM
+from implicit_if.harness.columns import ATTEMPTS, FORM
 from implicit_if.harness.judging.registry import length_prior
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.scores import Score
+from implicit_if.harness.stats.attempt_rate import THRESHOLD
 from implicit_if.harness.stats.length_control.estimator_choice import control_length
 from implicit_if.harness.thoughts import without_thoughts
 
@@ -24,7 +25,12 @@ NOT_AVAILABLE = "N/A"
 
 
 def answer_metrics(
-    output: Output, reference: Output, preference: float | None, tags: Iterable[str], n_expected: int
+    output: Output,
+    reference: Output,
+    preference: float | None,
+    tags: Iterable[str],
+    n_expected: int,
+    attempt: tuple[float | None] | None = None,
 ) -> dict[str, Any]:
     """One answer's contributions, by metric.
 
@@ -34,6 +40,7 @@ def answer_metrics(
         preference: Of the judge for the system, in [0, 1]; None if unjudged.
         tags: Role tags of the chat template.
         n_expected: Instructions in the whole set.
+        attempt: The probability that the answer is an attempt, None in it if undecided; None if no judge was asked.
     """
     percent = None if preference is None else 100 * preference
     pair = {
@@ -43,7 +50,12 @@ def answer_metrics(
         "reference_length": len(without_thoughts(reference.output)),
     }
     form = {name: measure(output, tuple(tags)) for name, measure in answer_form.MEASURES.items()}
+    attempts = {}
+    if attempt is not None:
+        decided = None if attempt[0] is None else 100.0 * (attempt[0] >= THRESHOLD)
+        attempts = {ATTEMPTS: decided, ATTEMPTS + STDERR: decided}
     return {
+        **attempts,
         "win_rate": percent,
         "win_rate_stderr": percent,
         "length_controlled_win_rate": pair,
@@ -53,6 +65,12 @@ def answer_metrics(
         "n_judged": int(preference is not None),
         "n_expected": n_expected,
     }
+
+
+def attempt_rate_of(percents: Sequence[float | None]) -> Score:
+    """The attempt rate of every process's answers."""
+    known = np.array([v for v in percents if v is not None], dtype=float)
+    return stats.attempt_rate(known / 100, n_expected=len(percents))
 
 
 def win_rate_of(percents: Sequence[float | None]) -> Score:
@@ -82,7 +100,7 @@ def average(values: list[float]) -> float:
     return float(np.mean(values))
 
 
-SCORES = ("win_rate", "length_controlled_win_rate")
+SCORES = (ATTEMPTS, "win_rate", "length_controlled_win_rate")
 STDERR = "_stderr"
 """A standard error is a metric of its own after its score: it fills lm-eval's ± column."""
 

@@ -16,13 +16,14 @@ from typing import Any
 from implicit_if.harness.chat_templates import ChatTemplate, load_template
 from implicit_if.harness.errors import UserError, unknown_name
 from implicit_if.harness.instructions import InstructionSet, load_instructions
-from implicit_if.harness.judging.judged_run import ask_once, default_store
+from implicit_if.harness.judging.attempts import choose
+from implicit_if.harness.judging.judged_run import ATTEMPTS_FILE, ask_once, attempts_file, default_store
 from implicit_if.harness.judging.protocol import Judge
 from implicit_if.harness.judging.registry import check_judge_spec, get_judge
 from implicit_if.harness.references import AUTO, BASE, load_reference
 from implicit_if.harness.signature import WIN_RATE_TASK as TASK
 
-_JUDGE_OPTION = "judge_"
+_JUDGE_OPTION, _ATTEMPTS_OPTION = "judge_", "judge_attempts_"
 
 
 @dataclass(frozen=True)
@@ -31,19 +32,24 @@ class Settings:
 
     Attributes:
         judge: A judge's name, e.g. "embedded"; `judge_<option>=value` are its options.
+        judge_attempts: The judge of attempts, or "none"; `judge_attempts_<option>=value` are its options. None for
+            "embedded" where its package is there, else "none" (see `attempts.choose`).
         reference: "auto", "base", a named reference, or the path of an outputs file.
         instructions: "auto", "builtin", "alpaca_eval", or a path.
         template: A chat template's name or path; not used under `--apply_chat_template`.
         save: A folder for outputs, reference outputs and annotations; None keeps annotations in the user's cache only.
         judge_options: Options of the judge.
+        attempts_options: Options of the judge of attempts.
     """
 
     judge: str = "embedded"
+    judge_attempts: str | None = None
     reference: str = AUTO
     instructions: str = "auto"
     template: str = "tulu"
     save: str | None = None
     judge_options: dict[str, Any] = field(default_factory=dict)
+    attempts_options: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> Settings:
@@ -52,8 +58,10 @@ class Settings:
         Raises:
             UserError: On a value that is no text, or on a key that looks like a misspelt argument.
         """
-        names = {f.name for f in fields(cls)} - {"judge_options"}
-        options = {k.removeprefix(_JUDGE_OPTION): v for k, v in metadata.items() if k.startswith(_JUDGE_OPTION)}
+        names = {f.name for f in fields(cls)} - {"judge_options", "attempts_options"}
+        asked = {k: v for k, v in metadata.items() if k.startswith(_JUDGE_OPTION) and k not in names}
+        attempts = {k.removeprefix(_ATTEMPTS_OPTION): v for k, v in asked.items() if k.startswith(_ATTEMPTS_OPTION)}
+        options = {k.removeprefix(_JUDGE_OPTION): v for k, v in asked.items() if not k.startswith(_ATTEMPTS_OPTION)}
         own = {k: v for k, v in metadata.items() if k in names and v is not None}
         for key, value in own.items():
             if not isinstance(value, (str, Path)):
@@ -62,11 +70,11 @@ class Settings:
             near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.85)
             if near:
                 raise UserError(f"--metadata {key}={metadata[key]}: no such argument. Did you mean {near[0]!r}?")
-        for key in typed_metadata(sys.argv).keys() - names - {_JUDGE_OPTION + name for name in options}:
+        for key in typed_metadata(sys.argv).keys() - names - asked.keys():
             raise unknown_name(
                 "argument --metadata", key, names, fix=f"{_JUDGE_OPTION}<option>= sets a judge's option."
             )
-        found = cls(**{k: str(v) for k, v in own.items()}, judge_options=options)
+        found = cls(**{k: str(v) for k, v in own.items()}, judge_options=options, attempts_options=attempts)
         return found if found.save is None else replace(found, save=str(Path(found.save).expanduser()))
 
     def check(self) -> None:
@@ -82,6 +90,9 @@ class Settings:
             check_folder(Path(self.save))
         if not self.store(judge).exists():
             ask_once(judge)
+        attempts = self.build_attempts()
+        if attempts is not None and not self.attempts_store(attempts).exists():
+            ask_once(attempts)
         instructions = self.load_instructions()
         if self.reference not in (AUTO, BASE):
             load_reference(self.reference, instructions)
@@ -97,6 +108,14 @@ class Settings:
     def build_judge(self) -> Judge:
         """The judge."""
         return get_judge(self.judge, **self.judge_options)
+
+    def build_attempts(self) -> Judge | None:
+        """The judge of attempts, if any."""
+        return choose(self.judge_attempts, self.attempts_options)
+
+    def attempts_store(self, judge: Judge) -> Path:
+        """The file of its verdicts; see `store`."""
+        return attempts_file(judge, None if self.save is None else Path(self.save) / ATTEMPTS_FILE)
 
     def store(self, judge: Judge) -> Path:
         """The file of the judge's verdicts: in the folder `save=`, or in the user's cache."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from implicit_if.harness.answer_form import form_of
-from implicit_if.harness.columns import FORM, SCORES, form_cells
+from implicit_if.harness.columns import ATTEMPTS, FORM, SCORES, form_cells, score_cells
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.safe_text import html
 from implicit_if.harness.scores import Score
@@ -19,6 +19,7 @@ def summary_table(
     scores: Mapping[str, Score],
     tags: Iterable[str],
     n_expected: int,
+    reference_attempts: Score | None = None,
 ) -> str:
     """Markdown table with a row for the system and one for the reference.
 
@@ -28,14 +29,15 @@ def summary_table(
         scores: The system's, by metric.
         tags: Role tags of the chat template.
         n_expected: Instructions in the whole set.
+        reference_attempts: The reference's attempt rate.
     """
     from tabulate import tabulate
 
-    win_rate, controlled = scores["win_rate"], scores["length_controlled_win_rate"]
-    judged = f"{win_rate.n_judged} of {n_expected}"
+    judged = f"{scores['win_rate'].n_judged} of {n_expected}"
+    other = {} if reference_attempts is None else {ATTEMPTS: reference_attempts}
     rows = [
-        [_name(system), win_rate.bracketed(), controlled.bracketed(), *form_cells(form_of(system, tags)), judged],
-        [f"{_name(reference)} (reference)", "50", "50", *form_cells(form_of(reference, tags)), ""],
+        [_name(system), *score_cells(scores), *form_cells(form_of(system, tags)), judged],
+        [f"{_name(reference)} (reference)", *score_cells(other, "50"), *form_cells(form_of(reference, tags)), ""],
     ]
     return tabulate(rows, headers=_HEAD, tablefmt="github", disable_numparse=True)
 

@@ -17,10 +17,12 @@ from lm_eval.api.task import ConfigurableTask
 
 from implicit_if.harness.answer_settings import AnswerSettings
 from implicit_if.harness.chat_templates import tags_around
+from implicit_if.harness.columns import ATTEMPTS
 from implicit_if.harness.embedded_base import EMBEDDED
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.generation import sampling_seed
 from implicit_if.harness.instructions import to_documents
+from implicit_if.harness.judging.attempts import NONE
 from implicit_if.harness.judging.judged_run import (
     JudgedRun,
     Reference,
@@ -35,7 +37,13 @@ from implicit_if.harness.references import BASE, reference_meta
 from implicit_if.harness.scores import Score
 from implicit_if.harness.signature import outputs_sha256
 from implicit_if.harness.storage import cache_dir
-from implicit_if.tasks.alpaca_winrate.metrics import answer_metrics, length_controlled_of, metric_list, win_rate_of
+from implicit_if.tasks.alpaca_winrate.metrics import (
+    answer_metrics,
+    attempt_rate_of,
+    length_controlled_of,
+    metric_list,
+    win_rate_of,
+)
 from implicit_if.tasks.alpaca_winrate.settings import Settings
 from implicit_if.tasks.alpaca_winrate.summary import summary_table
 
@@ -75,12 +83,14 @@ class AlpacaWinrate(ConfigurableTask):
         super().__init__(config=config, **kwargs)
         self.settings = Settings.from_metadata(self.config.metadata or {})
         self.judge = self.settings.build_judge()
+        self.attempts_judge = self.settings.build_attempts()
         self.template = self.settings.load_template()
         self.instructions = self.settings.load_instructions()
         self._reference = Reference(self.settings.reference, None, None)
         self._judged: JudgedRun
         self._gathered: dict[str, Score] = {}
         self._answers: dict[str, tuple[Output, Output, float | None]] = {}
+        self._attempts: dict[str, float | None] = {}
         self._model_template = False
         self._own_template: str | None = None
         self._tags = self.template.tags
@@ -196,7 +206,7 @@ class AlpacaWinrate(ConfigurableTask):
             made[instance.idx == 1].append(self._output(instance.doc, instance.filtered_resps[name], instance.idx == 1))
         wanted = {output.instruction_id for output in made[0]}
         reference = [o for o in self._reference.outputs or made[1] if o.instruction_id in wanted]
-        meta = self._meta(made[0][0])
+        asked, meta = self.attempts_judge, self._meta(made[0][0])
         with self._kept(made[0], reference, meta):
             self._judged = judge_pairs(
                 make_pairs(made[0], reference),
@@ -205,12 +215,17 @@ class AlpacaWinrate(ConfigurableTask):
                 self.instructions.name,
                 self.instructions.revision,
                 answers=AnswerSettings.of_meta(meta),
+                attempts=asked,
+                attempts_store=None if asked is None else self.settings.attempts_store(asked),
                 progress=self._rank == 0,
             )
         self._answers = {
             pair.instruction_id: (pair.system, pair.reference, verdict.preference)
             for pair, verdict in zip(self._judged.pairs, self._judged.judgement, strict=True)
         }
+        if self._judged.attempts is not None:
+            ids = (answer.instruction_id for answer in self._judged.attempts.answers)
+            self._attempts = dict(zip(ids, self._judged.attempts.probabilities, strict=True))
         self._record()
 
     def _output(self, doc: dict[str, Any], answer: Any, reference: bool) -> Output:
@@ -273,8 +288,11 @@ class AlpacaWinrate(ConfigurableTask):
             "bare_instructions": bool(getattr(self._model, "wants_bare_instructions", False)),
             "judge": self.judge.name,
             "judge_fingerprint": run.judgement.fingerprint,
+            "judge_attempts": NONE if self.attempts_judge is None else self.attempts_judge.name,
             "reference": self._reference.name,
         }
+        if run.attempts is not None:
+            metadata["judge_attempts_fingerprint"] = run.attempts.judgement.fingerprint
         if self._system_instruction is not None:
             metadata["system_instruction"] = self._system_instruction
         if self._model_template:  # lm-eval itself records the model's own template
@@ -284,11 +302,16 @@ class AlpacaWinrate(ConfigurableTask):
         if self._world_size > 1:  # each process holds a part: `implicit-if judge` scores and signs the logged samples
             return
         metadata["signature"] = str(run.scores["length_controlled_win_rate"].signature)
+        signatures = [metadata["signature"]]
+        if ATTEMPTS in run.scores:
+            metadata["attempts_signature"] = str(run.scores[ATTEMPTS].signature)
+            signatures.insert(0, metadata["attempts_signature"])
         if self.settings.save:
             run.save_scores(Path(self.settings.save))
-        table = summary_table(run.outputs, run.reference, run.scores, self._tags, len(self.instructions.items))
+        n, rate = len(self.instructions.items), run.reference_attempt_rate
+        table = summary_table(run.outputs, run.reference, run.scores, self._tags, n, rate)
         notes = "".join(f"note: {note}\n" for note in run.control.notes)
-        print_anywhere(f"\n{table}\n{metadata['signature']}\n{notes}")
+        print_anywhere("\n".join(["", table, *signatures, notes]))
 
     # ------------------------------------------------------------------ scores
     def process_results(self, doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
@@ -300,18 +323,24 @@ class AlpacaWinrate(ConfigurableTask):
         doc["output"] = output.model_dump(include=noted)
         doc["reference"] = reference.model_dump(include=noted | {"output"})
         doc["preference"] = preference
-        return answer_metrics(output, reference, preference, self._tags, len(self.instructions.items))
+        attempt = None
+        if self._judged.attempts is not None:
+            doc["attempt"] = self._attempts[doc["instruction_id"]]
+            attempt = (doc["attempt"],)
+        return answer_metrics(output, reference, preference, self._tags, len(self.instructions.items), attempt)
 
     def _score(self, metric: str, values: list[Any]) -> Score:
         """A score of the run, fitted once; of several processes' answers where each holds a part."""
         if self._world_size == 1:
             return self._judged.scores[metric]
         if metric not in self._gathered:
-            self._gathered[metric] = (
-                win_rate_of(values)
-                if metric == "win_rate"
-                else length_controlled_of(values, self.judge.name, self.instructions.name)
-            )
+            if metric == ATTEMPTS:
+                found = attempt_rate_of(values)
+            elif metric == "win_rate":
+                found = win_rate_of(values)
+            else:
+                found = length_controlled_of(values, self.judge.name, self.instructions.name)
+            self._gathered[metric] = found
         return self._gathered[metric]
 
     def aggregation(self) -> dict[str, Callable[[list[Any]], Any]]:

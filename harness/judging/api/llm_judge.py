@@ -82,6 +82,7 @@ class LLMJudge:
         limits: How it is asked.
         prices: What it costs.
         dialect: How it is asked and understood.
+        pointwise: See `Judge`; such a judge sees no order.
     """
 
     name: str
@@ -91,11 +92,13 @@ class LLMJudge:
     prices: Prices
     dialect: Dialect
     ordered: bool = True
+    pointwise: bool = False
     fingerprint: str = field(init=False)
     paid: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self.fingerprint = sha256_json(dict(self.identity))
+        self.ordered = self.ordered and not self.pointwise
         self.paid = not (self.prices.per_million_in == 0 and self.prices.per_million_out == 0)
 
     def check_ready(self) -> None:

@@ -6,13 +6,11 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
-from implicit_if.harness.judging.api.prompts import FIRST, SECOND
+from implicit_if.harness.judging.api.prompts import ATTEMPT, PAIR, Labels
 from implicit_if.harness.thoughts import after_thoughts
-
-PARSER = "verdict:v3"
-"""Version of `parse_text`, `weigh_letters` and `no_verdict`: part of the fingerprint of every judge that uses them."""
 
 TEXT_REMEDY = (
     "Raise max_tokens if the answers end before their verdict (models that think need thousands), or change the "
@@ -26,12 +24,19 @@ _BY_ITSELF = frozenset(
 )
 """How servers call it when the model ended its answer; any other reason leaves none, whatever it is called."""
 _CUT = frozenset("length max_length model_length max_tokens max_output_tokens model_context_window_exceeded".split())
-_VERDICT = re.compile(rf"[\"'`*_(\[]*({FIRST}|{SECOND})[\"'`*_)\]]*\.?")
-_VERDICT_LINE = re.compile(rf"[*_#\s]*[Vv]erdict[*_]*\s*:\s*{_VERDICT.pattern}[*_]*\s*")
 
 
-def parse_text(text: str) -> tuple[float | None, str | None]:
-    """Reads a text verdict: 1.0 for the first answer, 0.0 for the second, or None and why.
+@cache
+def _patterns(labels: Labels) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """A verdict alone, and a line that gives one."""
+    verdict = rf"[\"'`*_(\[]*({labels.first}|{labels.second})[\"'`*_)\]]*\.?"
+    flags = re.IGNORECASE if labels.any_case else 0
+    line = rf"[*_#\s]*[Vv]erdict[*_]*\s*:\s*{verdict}[*_]*\s*"
+    return re.compile(verdict, flags), re.compile(line, flags)
+
+
+def parse_text(text: str, labels: Labels = PAIR) -> tuple[float | None, str | None]:
+    """Reads a text verdict: 1.0 for the first label, 0.0 for the second, or None and why.
 
     A verdict is the identifier alone (quotes, emphasis and a final full stop are permitted), or a last line
     "Verdict: m". An answer that says two different verdicts, or anything else, holds none. What a model thought does
@@ -43,15 +48,17 @@ def parse_text(text: str) -> tuple[float | None, str | None]:
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     if not lines:
         return None, "the judge said nothing"
-    said = [match.group(1) for line in lines if (match := _VERDICT_LINE.fullmatch(line))]
-    alone = _VERDICT.fullmatch(lines[0]) if len(lines) == 1 else None
+    verdict, verdict_line = _patterns(labels)
+    first, second = labels.first, labels.second
+    said = [labels.of(match.group(1)) for line in lines if (match := verdict_line.fullmatch(line))]
+    alone = verdict.fullmatch(lines[0]) if len(lines) == 1 else None
     if alone is not None:
-        return float(alone.group(1) == FIRST), None
+        return float(labels.of(alone.group(1)) == first), None
     if len(set(said)) > 1:
         return None, f"the judge said both verdicts: {_short(text)}"
-    if not said or not _VERDICT_LINE.fullmatch(lines[-1]):
-        return None, f"no verdict in: {_short(text)} (expected {FIRST} or {SECOND}, or a last line 'Verdict: {FIRST}')"
-    return float(said[0] == FIRST), None
+    if not said or not verdict_line.fullmatch(lines[-1]):
+        return None, f"no verdict in: {_short(text)} (expected {first} or {second}, or a last line 'Verdict: {first}')"
+    return float(said[0] == first), None
 
 
 def no_verdict(finish: Any, *, may_be_cut: bool = False) -> str | None:
@@ -85,7 +92,9 @@ def letter_of(token: str) -> str:
     return token.replace("\u2581", " ").replace("\u0120", " ").strip()
 
 
-def weigh_letters(top_logprobs: Iterable[tuple[str, float]], min_mass: float) -> tuple[float | None, str | None]:
+def weigh_letters(
+    top_logprobs: Iterable[tuple[str, float]], min_mass: float, labels: Labels = PAIR
+) -> tuple[float | None, str | None]:
     """The probability of the first identifier against the second, from one token's most probable alternatives.
 
     Tokens that differ only by white space before or after the letter are one letter. A letter that is not among
@@ -94,19 +103,21 @@ def weigh_letters(top_logprobs: Iterable[tuple[str, float]], min_mass: float) ->
     Args:
         top_logprobs: Tokens with natural-log probabilities.
         min_mass: The least probability that both letters must have together.
+        labels: The identifiers.
 
     Returns:
         The probability and None, or None and why there is none.
     """
-    mass = {FIRST: 0.0, SECOND: 0.0}
+    first, second, *_ = labels
+    mass = {first: 0.0, second: 0.0}
     for token, logprob in top_logprobs:
-        letter = letter_of(token)
+        letter = labels.of(letter_of(token))
         if letter in mass and not math.isnan(logprob):
             mass[letter] += math.exp(min(logprob, 0.0))
-    total = mass[FIRST] + mass[SECOND]
+    total = mass[first] + mass[second]
     if total < min_mass or total == 0.0:
-        return None, f"the letters {FIRST} and {SECOND} have probability {total:.2g}, expected at least {min_mass:g}"
-    return mass[FIRST] / total, None
+        return None, f"the letters {first} and {second} have probability {total:.2g}, expected at least {min_mass:g}"
+    return mass[first] / total, None
 
 
 def _short(text: str) -> str:
@@ -145,8 +156,13 @@ def read_record(raw: str) -> tuple[str, dict[str, float] | None] | None:
     return said, {token: float(p) for token, p in alternatives.items() if type(p) in (int, float) and abs(p) < 1e9}
 
 
-def reread(raw: str, argument: str = "") -> tuple[float, float] | None:
-    """The lowest and highest preference for the first answer that stored words allow; None if they are torn.
+def reread_attempt(raw: str, argument: str = "") -> tuple[float, float] | None:
+    """As `reread`, of what a judge said about one answer."""
+    return reread(raw, argument, ATTEMPT)
+
+
+def reread(raw: str, argument: str = "", labels: Labels = PAIR) -> tuple[float, float] | None:
+    """The lowest and highest preference for the first label that stored words allow; None if they are torn.
 
     Of a weighted verdict the record holds the most probable tokens only, which bounds it. Words that hold no verdict
     allow no preference: the lowest is above the highest.
@@ -156,12 +172,12 @@ def reread(raw: str, argument: str = "") -> tuple[float, float] | None:
         return None
     said, alternatives = kept
     if alternatives is None:
-        found = parse_text(said)[0]
+        found = parse_text(said, labels)[0]
         return (1.0, 0.0) if found is None else (found, found)
     known = list(alternatives.items())
-    found = weigh_letters(known, 0.0)[0]
+    found = weigh_letters(known, 0.0, labels)[0]
     if found is None:
         return 1.0, 0.0
-    mass = sum(math.exp(min(p, 0.0)) for token, p in known if letter_of(token) in (FIRST, SECOND))
+    mass = sum(math.exp(min(p, 0.0)) for token, p in known if labels.of(letter_of(token)) in labels[:2])
     rest = max(0.0, 1.0 - sum(math.exp(min(p, 0.0)) for _, p in known))
     return found * mass / (mass + rest), (found * mass + rest) / (mass + rest)

@@ -14,7 +14,7 @@ from implicit_if.harness.judging.api.faults import Malformed
 from implicit_if.harness.judging.api.llm_judge import LLMJudge, Question, Reading
 from implicit_if.harness.judging.api.options import ApiOptions, merge_body, most_tokens, parse_options, prices_for
 from implicit_if.harness.judging.api.prompts import Prompt, load_prompt
-from implicit_if.harness.judging.api.verdict_text import PARSER, TEXT_REMEDY, no_verdict, parse_text
+from implicit_if.harness.judging.api.verdict_text import TEXT_REMEDY, no_verdict, parse_text
 from implicit_if.harness.judging.backends.openai import text_parts
 from implicit_if.harness.judging.protocol import Comparison
 
@@ -54,7 +54,7 @@ class MessagesDialect:
             "judge": "anthropic",
             "settings": self._settings,
             "prompt": self._prompt.identity,
-            "parser": PARSER,
+            "parser": self._prompt.labels.parser,
             "max_chars": self._options.max_chars,
             "revision": self._options.revision,
         }
@@ -70,7 +70,7 @@ class MessagesDialect:
         text = joined_text(content)
         raw = {"said": text, "finish_reason": content.get("stop_reason"), "model": content.get("model")}
         error = no_verdict(content.get("stop_reason"))
-        return Reading(None, error, raw) if error else Reading(*parse_text(text), raw)
+        return Reading(None, error, raw) if error else Reading(*parse_text(text, self._prompt.labels), raw)
 
 
 def build(argument: str | None, options: Mapping[str, Any]) -> LLMJudge:
@@ -88,9 +88,15 @@ def build(argument: str | None, options: Mapping[str, Any]) -> LLMJudge:
     name = f"anthropic:{argument}"
     chosen = parse_options(AnthropicOptions, name, options)
     endpoint = anthropic_endpoint(chosen)
-    dialect = MessagesDialect(argument, chosen, load_prompt(chosen.prompt))
+    prompt = load_prompt(chosen.prompt)
+    dialect = MessagesDialect(argument, chosen, prompt)
     prices = prices_for(argument, chosen, local=endpoint.is_local)
-    return LLMJudge(name, dialect.identity, endpoint, chosen.limits, prices, dialect)
+    return LLMJudge(name, dialect.identity, endpoint, chosen.limits, prices, dialect, pointwise=prompt.pointwise)
+
+
+def build_attempts(argument: str | None, options: Mapping[str, Any]) -> LLMJudge:
+    """The judge of attempts: the same with the prompt `attempts`, unless another is given."""
+    return build(argument, {"prompt": "attempts", **options})
 
 
 def anthropic_endpoint(options: ApiOptions) -> Endpoint:

@@ -19,9 +19,8 @@ from implicit_if.harness.judging.api.endpoint import Endpoint, check_url, make_e
 from implicit_if.harness.judging.api.faults import Malformed, Rejected
 from implicit_if.harness.judging.api.llm_judge import LLMJudge, Question, Reading, try_one
 from implicit_if.harness.judging.api.options import ApiOptions, merge_body, most_tokens, parse_options, prices_for
-from implicit_if.harness.judging.api.prompts import FIRST, SECOND, Prompt, load_prompt
+from implicit_if.harness.judging.api.prompts import Labels, Prompt, load_prompt
 from implicit_if.harness.judging.api.verdict_text import (
-    PARSER,
     TEXT_REMEDY,
     letter_of,
     no_verdict,
@@ -84,7 +83,7 @@ class ChatDialect:
             "mode": self._mode,
             "min_mass": self._options.min_mass if self._mode == "logprobs" else None,
             "prompt": self._prompt.identity,
-            "parser": PARSER,
+            "parser": self._prompt.labels.parser,
             "max_chars": self._options.max_chars,
             "revision": self._options.revision,
         }
@@ -103,13 +102,14 @@ class ChatDialect:
         if error := no_verdict(choice["finish_reason"], may_be_cut=self._mode == "logprobs"):
             return Reading(None, error, raw)
         if self._mode == "text":
-            return Reading(*parse_text(text), raw)
+            return Reading(*parse_text(text, self._prompt.labels), raw)
         alternatives = first_alternatives(choice)
         if alternatives is None:
             error = "the answer has no logprobs. Use logprobs=text, or a server and model that give them"
             return Reading(None, error, raw, hopeless=True)
-        prefers_first, error = weigh_letters(alternatives, self._options.min_mass)
-        return Reading(prefers_first, error, raw | {"top_logprobs": _kept(alternatives)})
+        labels = self._prompt.labels
+        prefers_first, error = weigh_letters(alternatives, self._options.min_mass, labels)
+        return Reading(prefers_first, error, raw | {"top_logprobs": _kept(alternatives, labels)})
 
 
 class AutoJudge:
@@ -119,14 +119,16 @@ class AutoJudge:
 
     Attributes:
         name: As of both modes.
-        ordered: Always True.
+        ordered: False if it decides about single answers.
+        pointwise: See `Judge`.
         paid: True if a verdict may cost money.
     """
 
     def __init__(self, weighted: LLMJudge, text: LLMJudge) -> None:
         self._weighted, self._text = weighted, text
         self._chosen: LLMJudge | None = None
-        self.name, self.ordered, self.paid = weighted.name, True, weighted.paid
+        self.name, self.paid = weighted.name, weighted.paid
+        self.ordered, self.pointwise = weighted.ordered, weighted.pointwise
 
     @property
     def candidates(self) -> tuple[Judge, ...]:
@@ -205,11 +207,16 @@ def build(argument: str | None, options: Mapping[str, Any]) -> LLMJudge | AutoJu
 
     def judge(mode: Literal["logprobs", "text"]) -> LLMJudge:
         dialect = ChatDialect(argument, mode, chosen, prompt)
-        return LLMJudge(name, dialect.identity, endpoint, chosen.limits, prices, dialect)
+        return LLMJudge(name, dialect.identity, endpoint, chosen.limits, prices, dialect, pointwise=prompt.pointwise)
 
     if chosen.logprobs == "auto":
         return AutoJudge(judge("logprobs"), judge("text"))
     return judge("logprobs" if chosen.logprobs == "required" else "text")
+
+
+def build_attempts(argument: str | None, options: Mapping[str, Any]) -> LLMJudge | AutoJudge:
+    """The judge of attempts: the same with the prompt `attempts`, unless another is given."""
+    return build(argument, {"prompt": "attempts", **options})
 
 
 def openai_endpoint(model: str, path: str, options: ApiOptions) -> Endpoint:
@@ -288,9 +295,10 @@ def text_parts(parts: list[Any]) -> str:
     return "".join(text for text in texts if isinstance(text, str))
 
 
-def _kept(alternatives: list[tuple[str, float]]) -> dict[str, float]:
-    """The first five, and every letter after them, so that the verdict can be computed again."""
-    return {token: p for i, (token, p) in enumerate(alternatives) if i < 5 or letter_of(token) in (FIRST, SECOND)}
+def _kept(alternatives: list[tuple[str, float]], labels: Labels) -> dict[str, float]:
+    """The first five, and every label after them, so that the verdict can be computed again."""
+    kept = enumerate(alternatives)
+    return {token: p for i, (token, p) in kept if i < 5 or labels.of(letter_of(token)) in labels[:2]}
 
 
 def first_alternatives(choice: dict[str, Any]) -> list[tuple[str, float]] | None:

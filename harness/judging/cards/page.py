@@ -135,8 +135,7 @@ def cost_text(measured: Measured | None) -> str:
 
 def _api_rows(backend: str, argument: str | None, options: dict[str, Any]) -> list[tuple[str, str]]:
     from implicit_if.harness.judging.api.options import ApiOptions, price_list
-    from implicit_if.harness.judging.api.prompts import load_prompt
-    from implicit_if.harness.judging.api.verdict_text import PARSER
+    from implicit_if.harness.judging.api.prompts import PAIR, load_prompt
     from implicit_if.harness.judging.registry import get_judge
 
     prompt = "the annotator's own, from alpaca-eval 0.6.6"
@@ -144,7 +143,7 @@ def _api_rows(backend: str, argument: str | None, options: dict[str, Any]) -> li
     if backend != "alpaca_eval":
         found = load_prompt(str(options.get("prompt", "pairwise")))
         prompt = f"`{found.name}` (sha256 {found.identity['sha256'][:8]})"
-        parser = f"`{PARSER}`"
+        parser = f"`{PAIR.parser}`"
     limit = options.get("max_chars", ApiOptions.model_fields["max_chars"].default)
     rows = [("prompt", prompt), ("parser", parser), ("texts are cut at", f"{limit:,} characters (`max_chars`)")]
     if argument is None:

@@ -194,6 +194,7 @@ function showBoard(slug) {
   main.replaceChildren(
     top,
     el("h2", { class: "hidden" }, title(board)),
+    board.attempts_signature ? el("p", { class: "signature" }, el("code", {}, board.attempts_signature)) : "",
     el("p", { class: "signature" }, el("code", {}, board.signature)),
     board.lc_signature ? el("p", { class: "signature" }, el("code", {}, board.lc_signature)) : "",
     ...board.warnings.map((warning) => el("p", { class: "mind" }, `Note: ${warning}`)),

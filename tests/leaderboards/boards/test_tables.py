@@ -80,7 +80,7 @@ def test_hostile_names_are_text_in_markdown() -> None:
     assert "](javascript" not in outside_code
     assert "<" not in outside_code.replace("&lt;", "")
     rows = re.findall(r"^\|.*\|$", text, flags=re.MULTILINE)
-    assert {len(re.split(r"(?<!\\)\|", row)) for row in rows} == {15}
+    assert {len(re.split(r"(?<!\\)\|", row)) for row in rows} == {16}
 
 
 def test_csv_is_safe_in_a_spreadsheet_and_complete() -> None:
