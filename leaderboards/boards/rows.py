@@ -236,7 +236,8 @@ def _attempts_over_seeds(row: Row, key: BoardKey) -> dict[str, Any]:
         return {}
     decided = np.stack([decisions(member.attempts) for member in row.members])
     summary = stats.over_seeds(decided, row.first.instruction_ids, n_expected=key.n)
-    signed = summary.estimate.signed(attempts_signature(key, row.attempts))
+    signature = replace(attempts_signature(key, row.attempts), answers=row.attempts.settings.answers)
+    signed = summary.estimate.signed(signature)
     return {"attempts": _rounded(signed), "attempts_sd": _round(summary.sd)}
 
 
