@@ -12,9 +12,11 @@ import json
 import math
 import random
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from implicit_if.harness.annotations import Annotation, Order
 from implicit_if.harness.instructions import load_instructions
@@ -24,7 +26,7 @@ from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.judging.protocol import Comparison
 from implicit_if.harness.outputs import Output, instruction_id
 from implicit_if.harness.signature import outputs_sha256
-from implicit_if.harness.storage import sha256_json
+from implicit_if.harness.storage import json_bytes, jsonl_bytes, sha256_json, yaml_bytes
 from implicit_if.leaderboards.submission.schema import SCHEMA_VERSION
 from implicit_if.leaderboards.submitting.write import write_submission
 
@@ -133,6 +135,23 @@ def judge_all(judge: Any, system: Sequence[Output], reference: Sequence[Output])
     return made
 
 
+def attempts_by_model(system: Sequence[Output], judge: str = "openai:oracle") -> list[Annotation]:
+    """A model's verdicts on attempts in words: every third answer is none."""
+    return [
+        Annotation(
+            instruction_id=output.instruction_id,
+            order="none",
+            preference=float(number % 3 > 0),
+            raw=json.dumps({"said": "yes" if number % 3 else "no", "finish_reason": "stop"}),
+            judge=judge,
+            fingerprint=sha256_json({"judge": judge}),
+            system_sha256=output.sha256,
+            reference_sha256="",
+        )
+        for number, output in enumerate(system)
+    ]
+
+
 def judgement_of(annotations: Sequence[Annotation], ids: Sequence[str]) -> Judgement:
     """What `annotate` would have returned, built without the code under test."""
     orders = tuple(sorted({a.order for a in annotations}, reverse=True))
@@ -193,6 +212,7 @@ def make_submission(
     answers: Sequence[Output] | None = None,
     share: bool = False,
     self_reported: bool = False,
+    attempts: Sequence[Annotation] = (),
     **changes: Any,
 ) -> Path:
     """Writes a submission.
@@ -211,6 +231,7 @@ def make_submission(
         answers: The system's answers instead of random ones.
         share: Whether the reference lies in `references/`, as `submit` writes it, or in the submission's folder.
         self_reported: Leaves answers and verdicts out.
+        attempts: A judge's verdicts on attempts; see `attempts_by_model`.
         **changes: Other keys of the metadata.
 
     Returns:
@@ -222,7 +243,43 @@ def make_submission(
     annotations = judge_all(judge, own, other)
     kind = dict(system or {"kind": "rules", "preset": "paper"})
     metadata = metadata_for(name, revision, kind, other, judge, **changes)
-    return write_submission(root, metadata, own, other, annotations, share=share, self_reported=self_reported)
+    return write_submission(
+        root, metadata, own, other, annotations, share=share, self_reported=self_reported, attempts=attempts
+    )
+
+
+def rehash(folder: Path) -> None:
+    """What a careful cheat does: the hashes in the metadata are made to fit."""
+    import hashlib
+
+    path = folder / "metadata.yaml"
+    metadata = yaml.safe_load(path.read_bytes())
+    names = [p.name for p in folder.iterdir() if p.name not in ("metadata.yaml", "rerun.json")]
+    metadata["files"] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in sorted(names)}
+    path.write_bytes(yaml_bytes(metadata))
+
+
+def edit_rows(folder: Path, name: str, change: Callable[[list[dict[str, Any]]], Any]) -> None:
+    path = folder / name
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = change(rows) or rows
+    path.write_bytes(jsonl_bytes(rows))
+    rehash(folder)
+
+
+def edit_metadata(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    path = folder / "metadata.yaml"
+    metadata = yaml.safe_load(path.read_bytes())
+    change(metadata)
+    path.write_bytes(yaml_bytes(metadata))
+
+
+def edit_scores(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    path = folder / "scores.json"
+    scores = json.loads(path.read_bytes())
+    change(scores)
+    path.write_bytes(json_bytes(scores))
+    rehash(folder)
 
 
 def run(command: Any, *arguments: str) -> int:

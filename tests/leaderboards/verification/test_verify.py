@@ -12,8 +12,7 @@ from typing import Any
 import factory
 import numpy as np
 import pytest
-import yaml
-from factory import CoinJudge, LongestJudge, make_submission
+from factory import CoinJudge, LongestJudge, edit_metadata, edit_rows, edit_scores, make_submission, rehash
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +21,7 @@ from implicit_if.harness.answer_form import form_of
 from implicit_if.harness.judging.registry import length_prior
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.signature import outputs_sha256
-from implicit_if.harness.storage import json_bytes, jsonl_bytes, yaml_bytes
+from implicit_if.harness.storage import json_bytes, jsonl_bytes
 from implicit_if.leaderboards.site import page_data
 from implicit_if.leaderboards.submission.data_files import output_rows, parse_rows
 from implicit_if.leaderboards.submission.read import SubmissionError
@@ -50,40 +49,6 @@ def problems(folder: Path, **options: Any) -> list[str]:
         verify(folder, **options)
     assert len(str(error.value)) < 6000
     return error.value.problems
-
-
-def rehash(folder: Path) -> None:
-    """What a careful cheat does: the hashes in the metadata are made to fit."""
-    import hashlib
-
-    path = folder / "metadata.yaml"
-    metadata = yaml.safe_load(path.read_bytes())
-    names = [p.name for p in folder.iterdir() if p.name not in ("metadata.yaml", "rerun.json")]
-    metadata["files"] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in sorted(names)}
-    path.write_bytes(yaml_bytes(metadata))
-
-
-def edit_rows(folder: Path, name: str, change: Callable[[list[dict[str, Any]]], Any]) -> None:
-    path = folder / name
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    rows = change(rows) or rows
-    path.write_bytes(jsonl_bytes(rows))
-    rehash(folder)
-
-
-def edit_metadata(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    path = folder / "metadata.yaml"
-    metadata = yaml.safe_load(path.read_bytes())
-    change(metadata)
-    path.write_bytes(yaml_bytes(metadata))
-
-
-def edit_scores(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    path = folder / "scores.json"
-    scores = json.loads(path.read_bytes())
-    change(scores)
-    path.write_bytes(json_bytes(scores))
-    rehash(folder)
 
 
 # ---------------------------------------------------------------- what is accepted
