@@ -4,6 +4,7 @@ Each line may import what stands above it, never what stands below:
 
 errors              the one error class, with did-you-mean
 storage             strict reading, atomic writing, JSON Lines, canonical bytes, locks, hashes
+hub                 the Hugging Face hub, asked in bounded time
 safe_text           text from outside, made safe where it is shown
 cli                 the command, argument types, `NAME=VALUE`
 system_kinds        kinds of systems: label, order, colour

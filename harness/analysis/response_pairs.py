@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from implicit_if.harness.errors import UserError, raise_all
+from implicit_if.harness.hub import dataset_file, why
 from implicit_if.harness.storage import read_rows, sha256_json
 
 BUILTIN, ALPACA = "builtin", "alpaca"
@@ -89,16 +90,13 @@ def _read(path: Path, name: str) -> ResponsePairs:
 
 
 def _alpaca() -> ResponsePairs:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
     from implicit_if.harness.tuning.data.read_file import read_file
 
     try:
-        path = hf_hub_download(ALPACA_REPO, _ALPACA_FILE, repo_type="dataset", revision=ALPACA_REVISION)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        path = dataset_file(ALPACA_REPO, _ALPACA_FILE, ALPACA_REVISION)
+    except OSError as error:
         raise UserError(
-            f"{ALPACA_REPO} could not be fetched ({type(error).__name__}). Check the connection, or give a local copy: "
+            f"{ALPACA_REPO} could not be fetched ({why(error)}). Check the connection, or give a local copy: "
             f"pairs=PATH of a JSON file with instruction, input and output."
         ) from error
     rows = read_file(path)[:ALPACA_PAIRS]

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from implicit_if.harness.errors import UserError, unknown_name
+from implicit_if.harness.hub import HubUnavailableError
 from implicit_if.harness.instructions import alpaca_eval
 from implicit_if.harness.instructions.local import load_builtin, load_file
 from implicit_if.harness.instructions.sets import Instruction, InstructionSet, content_sha256, to_documents
@@ -56,7 +57,7 @@ def load_instructions(spec: str) -> InstructionSet:
 def _alpaca_eval() -> InstructionSet:
     try:
         return alpaca_eval.load_alpaca_eval(ASKED_PATIENCE)
-    except alpaca_eval.HubUnavailableError as error:
+    except HubUnavailableError as error:
         raise UserError(
             f"the hub does not give the instruction set 'alpaca_eval' ({error}). Use instructions=<path> with a copy "
             f"of {alpaca_eval.FILE} from the dataset {alpaca_eval.REPOSITORY}, or instructions=builtin."
@@ -68,7 +69,7 @@ def _auto() -> InstructionSet:
     """Cached, so that one run never sees two sets because the network came or went."""
     try:
         found = alpaca_eval.load_alpaca_eval(AUTO_PATIENCE)
-    except alpaca_eval.HubUnavailableError as error:
+    except HubUnavailableError as error:
         reason = f"instructions=auto: the hub does not give AlpacaEval ({error})"
         logger.warning(
             "%s, so the 80 builtin instructions are used. For AlpacaEval give instructions=<path>; "

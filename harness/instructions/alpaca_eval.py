@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import functools
 import json
-import re
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.hub import HubUnavailableError, reason, within
 from implicit_if.harness.instructions.local import read_instructions
 from implicit_if.harness.instructions.sets import Instruction, InstructionSet
 
@@ -31,10 +30,6 @@ DOWNLOAD_SECONDS = 120.0
 def official_ids() -> tuple[str, ...]:
     """Ids of the 805 instructions in AlpacaEval's order."""
     return tuple(json.loads(Path(__file__).with_name("alpaca_eval_ids.json").read_text(encoding="utf-8")))
-
-
-class HubUnavailableError(Exception):
-    """The hub does not give the file now; the message says why."""
 
 
 def load_alpaca_eval(patience: float) -> InstructionSet:
@@ -83,26 +78,9 @@ def _download(patience: float) -> Path:
 
 
 def _within(seconds: float, call: Callable[[], Any]) -> Any:
-    """The call's value, if it comes in time. Sockets' own timeouts do not cover the look-up of a name."""
-    outcome: dict[str, Any] = {}
-
-    def work() -> None:
-        try:
-            outcome["value"] = call()
-        except Exception as error:  # noqa: BLE001 - the calling thread raises it again
-            outcome["error"] = error
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if "value" in outcome:
-        return outcome["value"]
-    if "error" in outcome:
-        raise HubUnavailableError(_reason(outcome["error"])) from outcome["error"]
-    raise HubUnavailableError(f"no answer from the hub within {seconds:g} seconds")
-
-
-def _reason(error: Exception) -> str:
-    """An error in one line, without the user name and password an endpoint's address may hold."""
-    first_line = (str(error).strip().splitlines() or ["no message"])[0]
-    return f"{type(error).__name__}: {re.sub(r'//[^/@ ]+@', '//', first_line)}"
+    try:
+        return within(seconds, call)
+    except HubUnavailableError:
+        raise
+    except OSError as error:
+        raise HubUnavailableError(reason(error)) from error

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.hub import PATIENCE, dataset_file, why, within
 from implicit_if.harness.tuning.data.read_file import Placed, Record, read_file
 from implicit_if.harness.tuning.data.row_formats import null_words
 from implicit_if.harness.tuning.schema import Data
+
+_STREAM_SECONDS = 60.0
+"""Seconds in which a data set without files of its own has to be opened."""
 
 
 def fetch(data: Data) -> tuple[Iterator[Placed], str]:
@@ -18,22 +22,21 @@ def fetch(data: Data) -> tuple[Iterator[Placed], str]:
     """
     if data.repo is None:
         raise UserError("the recipe names no data: no repo, and no file given. Expected --data PATH (or data.path).")
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import GatedRepoError
 
     try:
         revision = _full_revision(data.repo, str(data.revision))
         if data.file is None:
-            return _stream(data.repo, revision), revision
-        path = hf_hub_download(data.repo, data.file, repo_type="dataset", revision=revision)
+            return within(_STREAM_SECONDS, lambda: _stream(str(data.repo), revision)), revision
+        path = dataset_file(data.repo, data.file, revision)
     except GatedRepoError as error:
         raise UserError(
             f"{data.repo} is gated: ask for access at https://huggingface.co/datasets/{data.repo}, then run "
             f"`hf auth login`; or give a local copy with --data PATH."
         ) from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except OSError as error:
         raise UserError(
-            f"{data.repo} at {data.revision} could not be fetched ({type(error).__name__}). "
+            f"{data.repo} at {data.revision} could not be fetched ({why(error)}). "
             f"Check the connection, or give a local copy with --data PATH."
         ) from error
     return iter(read_file(path, null_words(data))), revision
@@ -45,11 +48,12 @@ def _full_revision(repo: str, revision: str) -> str:
         return revision
     from huggingface_hub import HfApi
 
-    commits = [c.commit_id for c in HfApi().list_repo_commits(repo, repo_type="dataset")]
+    listed = within(PATIENCE, lambda: HfApi().list_repo_commits(repo, repo_type="dataset"))
+    commits = [c.commit_id for c in listed]
     matching = [commit for commit in commits if commit.startswith(revision)]
     if len(matching) != 1:
         raise UserError(f"{repo}: {len(matching)} commits begin with {revision}, expected one. Give --data PATH.")
-    return matching[0]
+    return str(matching[0])
 
 
 def _stream(repo: str, revision: str) -> Iterator[Placed]:

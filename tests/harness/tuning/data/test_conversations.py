@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -196,12 +197,46 @@ def test_hub_errors_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: Any, **__: Any) -> str:
         raise LocalEntryNotFoundError("offline")
 
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda *_, **__: None)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", gated)
     with pytest.raises(UserError, match="GAIR/lima is gated: ask for access"):
         load_rows(shipped("instruction"))
     monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
     with pytest.raises(UserError, match=r"could not be fetched.*--data PATH"):
         load_rows(shipped("instruction"))
+
+
+ASKED = {"instruction": "get_hf_file_metadata", "gsm": "get_hf_file_metadata", "chess": "HfApi.list_repo_commits"}
+
+
+@pytest.mark.parametrize("recipe", sorted(ASKED))
+@pytest.mark.parametrize("fault", ["silent", "no connection"])
+def test_a_hub_that_does_not_answer_is_given_up_soon(monkeypatch: pytest.MonkeyPatch, recipe: str, fault: str) -> None:
+    """As behind a proxy that hangs; an error of the connection is none of `OSError`."""
+
+    class ConnectError(Exception):
+        pass
+
+    def ask(*_: Any, **__: Any) -> Any:
+        if fault == "silent":
+            time.sleep(60)
+        raise ConnectError("refused by http://me:word@proxy")
+
+    monkeypatch.setattr("implicit_if.harness.hub.PATIENCE", 0.1)
+    monkeypatch.setattr("implicit_if.harness.tuning.data.hub.PATIENCE", 0.1)
+    monkeypatch.setattr(f"huggingface_hub.{ASKED[recipe]}", ask)
+    told = "no answer from the hub within 0.1 s" if fault == "silent" else "ConnectError: refused by http://proxy"
+    started = time.monotonic()
+    with pytest.raises(UserError, match=f"could not be fetched .{told}.*--data PATH"):
+        load_rows(shipped(recipe))
+    assert time.monotonic() - started < 10
+
+
+def test_a_data_set_without_files_is_given_up_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("implicit_if.harness.tuning.data.hub._STREAM_SECONDS", 0.1)
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: time.sleep(60))
+    with pytest.raises(UserError, match="no answer from the hub within 0.1 s"):
+        load_rows(shipped("chess").model_copy(update={"revision": "a" * 40}))
 
 
 def test_a_short_revision_is_completed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,6 +269,7 @@ def test_the_hub_file_is_read_at_its_revision(monkeypatch: pytest.MonkeyPatch, t
         asked.append((parts, options))
         return str(path)
 
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda *_, **__: None)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     rows = load_rows(shipped("instruction"))
     sha = "68958e98267f5fb4a52a03ebcdae4ae59213fa7c"
