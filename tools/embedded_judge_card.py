@@ -222,7 +222,8 @@ TEMPLATE = """\
 
 A logistic regression over differences of six text features. It runs offline on a CPU, costs nothing and sees no
 presentation order. It reads form and topic, **not whether an answer is
-right**.
+right**. The numbers on this page are made by `python tools/fit_embedded_judge.py FOLDER`, but for those by
+`implicit-if judge-card`, which say so.
 
 ## Use it
 - to see a pipeline work end to end, in tests and in the offline default of the main job;

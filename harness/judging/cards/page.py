@@ -111,9 +111,10 @@ def controls_text(measured: Measured) -> str:
     if controls is None:
         return "Not measured."
     return (
-        f"Win rates in percent against the answers of `{controls.opponent}` on the instruction set "
-        f"`{controls.instructions}`. All but the last two rows deserve no win; the longer of the two systems' answers "
-        f"gains nothing with a judge that does not care about length; the last row is the other system itself.\n\n"
+        f"By `implicit-if judge-card`, too. Win rates in percent against the answers of `{controls.opponent}` on the "
+        f"instruction set `{controls.instructions}`. All but the last two rows deserve no win; the longer of the two "
+        f"systems' answers gains nothing with a judge that does not care about length; the last row is the other "
+        f"system itself.\n\n"
         + table(
             ["answers", "win rate", "95 % interval", "n"],
             [[name, _number(m.value), _interval(m), m.n] for name, m in controls.rows.items()],
@@ -176,9 +177,9 @@ def _agreement(known: About, measured: Measured | None) -> str:
     if measured is None or not measured.agreement:
         return _not_measured(known)
     return (
-        "Accuracy: share of the pairs decided by both on which judge and label name the same answer. `majority` always "
-        "names the side that the labels prefer more often, `longest` the longer answer, on the same pairs. Kappa is 0 "
-        "for a judge that knows no more than that side.\n\n"
+        "By `implicit-if judge-card`, as below. Accuracy: share of the pairs decided by both on which judge and label "
+        "name the same answer. `majority` always names the side that the labels prefer more often, `longest` the "
+        "longer answer, on the same pairs. Kappa is 0 for a judge that knows no more than that side.\n\n"
         + table(
             [
                 "labels",
