@@ -1,6 +1,6 @@
 """Instruction sets: named lists of instructions at a pinned revision.
 
-`load_instructions` takes what a user gives as `instructions=`: `builtin`, `alpaca_eval`, `auto`, or a path.
+`load_instructions` takes what a user gives as `instructions=`: `builtin`, `validation`, `alpaca_eval`, `auto`, or a path.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pathlib import Path
 from implicit_if.harness.errors import UserError, unknown_name
 from implicit_if.harness.hub import HubUnavailableError
 from implicit_if.harness.instructions import alpaca_eval
-from implicit_if.harness.instructions.local import load_builtin, load_file
+from implicit_if.harness.instructions.local import SHIPPED, load_file, load_shipped
 from implicit_if.harness.instructions.sets import Instruction, InstructionSet, content_sha256, to_documents
 
-__all__ = ["Instruction", "InstructionSet", "content_sha256", "load_instructions", "to_documents"]
+__all__ = ["SHIPPED", "Instruction", "InstructionSet", "content_sha256", "load_instructions", "to_documents"]
 
 logger = logging.getLogger(__name__)
 
-NAMES = ("alpaca_eval", "auto", "builtin")
+NAMES = ("alpaca_eval", "auto", *SHIPPED)
 
 ASKED_PATIENCE = 15.0
 AUTO_PATIENCE = 2.0
@@ -33,17 +33,18 @@ def load_instructions(spec: str) -> InstructionSet:
     Args:
         spec: One of
             `builtin`: the 80 instructions of this package;
+            `validation`: 56 others of this package, to choose epochs and rates on;
             `alpaca_eval`: the 805 of AlpacaEval, from the hub at a pinned revision or its cache;
             `auto`: AlpacaEval if it is cached or the hub answers within two seconds, else builtin; announced, and
                 decided once per process. Processes that must agree pass the chosen set's name on;
             a path: a JSON list (alpaca-eval's files too) or JSON Lines of objects with `instruction`. A file with
-                exactly the instructions of AlpacaEval or builtin, in any order, is that set under its own name.
+                exactly the instructions of AlpacaEval, builtin or validation, in any order, is that set under its own name.
 
     Raises:
         UserError: If there is no such set or file, the file is malformed, or the hub does not give AlpacaEval.
     """
-    if spec == "builtin":
-        return load_builtin()
+    if spec in SHIPPED:
+        return load_shipped(spec)
     if spec == "alpaca_eval":
         return _alpaca_eval()
     if spec == "auto":
@@ -76,7 +77,7 @@ def _auto() -> InstructionSet:
             "instructions=builtin silences this.",
             reason,
         )
-        return replace(load_builtin(), chosen_because=reason)
+        return replace(load_shipped("builtin"), chosen_because=reason)
     reason = "instructions=auto: the hub or its cache gave AlpacaEval"
     logger.info("%s; its %d instructions are used.", reason, len(found.items))
     return replace(found, chosen_because=reason)
@@ -86,8 +87,8 @@ def _recognised(found: InstructionSet, path: Path) -> InstructionSet:
     """A local file under the name and licence of the known set that it holds; else never under a known set's name."""
     if found.content_sha256 == alpaca_eval.CONTENT_SHA256:
         known = alpaca_eval.alpaca_eval_set(found.items)
-    elif found.content_sha256 == (builtin := load_builtin()).content_sha256:
-        known = replace(builtin, items=found.items)
+    elif shipped := [own for own in map(load_shipped, SHIPPED) if own.content_sha256 == found.content_sha256]:
+        known = replace(shipped[0], items=found.items)
     else:
         return replace(found, name=f"{found.name}-local") if found.name in NAMES else found
     reason = f"{path.name} holds exactly the instructions of {known.name}"

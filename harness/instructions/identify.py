@@ -29,7 +29,7 @@ def identify_set(
     Raises:
         UserError: If an instruction is not in the given set.
     """
-    from implicit_if.harness.instructions import alpaca_eval, load_instructions
+    from implicit_if.harness.instructions import SHIPPED, alpaca_eval, load_instructions
 
     found = set(ids)
     if given is not None:
@@ -42,9 +42,9 @@ def identify_set(
         return given.name, given.revision
     if found <= set(alpaca_eval.official_ids()):
         return "alpaca_eval", alpaca_eval.REVISION
-    builtin = load_instructions("builtin")
-    if found <= builtin.texts().keys():
-        return builtin.name, builtin.revision
+    for shipped in map(load_instructions, SHIPPED):
+        if found <= shipped.texts().keys():
+            return shipped.name, shipped.revision
     meta = None if outputs is None else load_meta(outputs)
     return (meta.instruction_set, meta.instruction_revision) if meta and meta.instruction_set else ("custom", None)
 

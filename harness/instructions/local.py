@@ -9,13 +9,14 @@ from pathlib import Path
 from implicit_if.harness.instructions.sets import Instruction, InstructionSet, content_sha256, parse_instructions
 from implicit_if.harness.storage import read_rows
 
-BUILTIN_FILE = Path(__file__).with_name("builtin.jsonl")
+SHIPPED = ("builtin", "validation")
+"""The sets whose texts ship with the package: 80 instructions to report on, 56 to make choices on."""
 
 
-def load_builtin() -> InstructionSet:
-    """The 80 instructions that ship with the package."""
-    items = tuple(replace(item, dataset="builtin") for item in read_instructions(BUILTIN_FILE))
-    return InstructionSet("builtin", content_sha256(items), licence="Apache-2.0", shippable=True, items=items)
+def load_shipped(name: str) -> InstructionSet:
+    """One of `SHIPPED`."""
+    items = tuple(replace(item, dataset=name) for item in read_instructions(Path(__file__).with_name(f"{name}.jsonl")))
+    return InstructionSet(name, content_sha256(items), licence="Apache-2.0", shippable=True, items=items)
 
 
 def load_file(path: Path) -> InstructionSet:

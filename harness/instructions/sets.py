@@ -35,7 +35,7 @@ class InstructionSet:
     """A named list of instructions at a pinned revision.
 
     Attributes:
-        name: "builtin", "alpaca_eval", or a local file's name without its ending.
+        name: "builtin", "validation", "alpaca_eval", or a local file's name without its ending.
         revision: What pins the content: a commit of the hub, else `content_sha256`.
         licence: SPDX identifier, or "unknown" for a local file.
         shippable: True if the licence lets results carry the texts; otherwise they carry ids only.

@@ -282,7 +282,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", default=",".join(map(str, EPOCHS)), help="the sweep (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=SEED, help="seed of every run (default: %(default)s)")
     parser.add_argument("--reference", required=True, help="outputs that every model is judged against")
-    parser.add_argument("--instructions", default="builtin", help="validation set (default: %(default)s)")
+    parser.add_argument("--instructions", default="validation", help="validation set (default: %(default)s)")
     parser.add_argument("--judge", default="embedded", help="judge (default: %(default)s)")
     parser.add_argument("--lm-eval-args", default="", help="more arguments for lm_eval, as one text")
     parser.add_argument("--launcher", help="what starts training, e.g. 'accelerate launch --config_file FILE'")

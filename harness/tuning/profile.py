@@ -54,7 +54,8 @@ def profiles() -> dict[str, Profile]:
             values = merge(shared, {key: model[key] for key in ("data", "encoding", "train") if key in model})
             name = f"{path.stem}/{settings}"
             names = tuple(model.get("names", ()))
-            found[name] = Profile(name, model.get("base"), values, names, model.get("epochs", {}))
+            epochs = model.get("epochs", {})
+            found[name] = Profile(name, model.get("base"), values, names, epochs.get(settings, epochs))
     return found
 
 

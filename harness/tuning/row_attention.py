@@ -6,6 +6,7 @@ multiplied with itself alone. This module knows nothing of losses or of data.
 
 from __future__ import annotations
 
+import functools
 from itertools import pairwise
 from typing import Any
 
@@ -26,7 +27,12 @@ def can_use(model: PreTrainedModel) -> bool:
 
 
 def use(model: PreTrainedModel) -> None:
-    """Makes the model attend row by row, from now on."""
+    """Makes the model attend row by row, from now on.
+
+    On a GPU without cuDNN's attention, which makes a plan for each new length: a pass of 16 rows of GSM8K took 1.7 s
+    with it and 0.2 s without, on an H200.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
     AttentionInterface.register(NAME, attend)
     model.set_attn_implementation(NAME)
 
@@ -57,15 +63,20 @@ def attend(
     Returns:
         `[b, s, heads, d]`, and no attention weights.
     """
+    bounds = [0, query.shape[2]] if cu_seq_lens_q is None else _on_host(cu_seq_lens_q)
+    lengths = [end - start for start, end in pairwise(bounds)]
     outputs = []
-    bounds = [0, query.shape[2]] if cu_seq_lens_q is None else cu_seq_lens_q.tolist()
-    for start, end in pairwise(bounds):
-        row = slice(start, end)
-        window = None
-        if sliding_window is not None and end - start > sliding_window:
-            everything = torch.ones(end - start, end - start, dtype=torch.bool, device=query.device)
+    # Split, not sliced: a slice's gradient is as large as the whole sequence.
+    for q, k, v in zip(*(t.split(lengths, dim=2) for t in (query, key, value)), strict=True):
+        window, n = None, q.shape[2]
+        if sliding_window is not None and n > sliding_window:
+            everything = torch.ones(n, n, dtype=torch.bool, device=q.device)
             window = everything.tril().triu(1 - sliding_window)[None, None]
-        outputs.append(
-            sdpa_attention_forward(module, query[:, :, row], key[:, :, row], value[:, :, row], window, **kwargs)[0]
-        )
+        outputs.append(sdpa_attention_forward(module, q, k, v, window, **kwargs)[0])
     return torch.cat(outputs, dim=1), None
+
+
+@functools.lru_cache(maxsize=1)
+def _on_host(bounds: Tensor) -> list[int]:
+    """The bounds as numbers. Every layer is given the same tensor, and each look at it would wait for a GPU."""
+    return bounds.tolist()  # type: ignore[no-any-return]

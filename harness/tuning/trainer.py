@@ -66,7 +66,7 @@ class RecipeTrainer(SFTTrainer):
         if self.head_on_loss_positions:
             cpu_loss.patch(model)
         chosen = "attn_implementation" in (options.model_init_kwargs or {})
-        if self.padding_free and on_cpu and not chosen and row_attention.can_use(model):
+        if self.padding_free and not chosen and row_attention.can_use(model):
             row_attention.use(model)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
