@@ -1,6 +1,6 @@
 """Instruction sets: named lists of instructions at a pinned revision.
 
-`load_instructions` takes what a user gives as `instructions=`: `builtin`, `validation`, `alpaca_eval`, `auto`, or a path.
+`load_instructions` takes what a user gives as `instructions=`: `builtin`, `validation`, `alpaca_eval`, `auto`, a path.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def load_instructions(spec: str) -> InstructionSet:
             `auto`: AlpacaEval if it is cached or the hub answers within two seconds, else builtin; announced, and
                 decided once per process. Processes that must agree pass the chosen set's name on;
             a path: a JSON list (alpaca-eval's files too) or JSON Lines of objects with `instruction`. A file with
-                exactly the instructions of AlpacaEval, builtin or validation, in any order, is that set under its own name.
+                exactly the instructions of AlpacaEval, builtin or validation, in any order, is that set under its own
+                name.
 
     Raises:
         UserError: If there is no such set or file, the file is malformed, or the hub does not give AlpacaEval.

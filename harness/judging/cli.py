@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--reference",
         required=True,
         metavar="OUTPUTS",
-        help="the outputs they are judged against, or a named reference, e.g. gemma-3-270m/instruction",
+        help="the outputs they are judged against, or a named reference, e.g. gemma-3-270m/instruction-full-s1",
     )
     add(
         "--judge",

@@ -1,4 +1,4 @@
-"""Named references: stored answers that systems are judged against, e.g. `gemma-3-270m/instruction`.
+"""Named references: stored answers that systems are judged against, e.g. `gemma-3-270m/instruction-full-s1`.
 
 A named reference is a folder here with one outputs file per instruction set, `<set>@<hash>.json` as in a score's
 signature, and its sidecar. Instruction texts are left out: ids are enough to find each answer. Where the texts may not
@@ -24,7 +24,7 @@ AUTO = "auto"
 BASE = "base"
 """The reference that the model at work gives itself: its base without rules."""
 
-FALLBACK = "gemma-3-270m/instruction"
+FALLBACK = "gemma-3-270m/instruction-full-s1"
 """What a model of unknown base is judged against."""
 
 
@@ -36,6 +36,9 @@ def reference_names(folder: Path = FOLDER) -> list[str]:
 def sibling_of(base_model: str, folder: Path = FOLDER) -> str | None:
     """The reference that systems of a base model are judged against: the same model, instruction-tuned.
 
+    Of several the first by name whose answers no other one supersedes: published answers stay, and better ones get a
+    name of their own that points back.
+
     Args:
         base_model: Its name on the hub ("google/gemma-3-270m"), a registered name ("embedded"), or the folder of a
             model that `implicit-if tune` made: what that model's base has.
@@ -43,11 +46,14 @@ def sibling_of(base_model: str, folder: Path = FOLDER) -> str | None:
     """
     if provenance := load_provenance(base_model):
         base_model = provenance.base.name
+    siblings, superseded = [], set()
     for path in _files(folder):
         meta = load_meta(path)
-        if path.parent.name == "instruction" and meta is not None and base_model in meta.model.get("bases", []):
-            return path.parent.relative_to(folder).as_posix()
-    return None
+        if meta is not None and base_model in meta.model.get("bases", []):
+            superseded.add(meta.model.get("supersedes"))
+            if path.parent.name.partition("-")[0] == "instruction":
+                siblings.append(path.parent.relative_to(folder).as_posix())
+    return next((name for name in siblings if name not in superseded), None)
 
 
 def choose_reference(

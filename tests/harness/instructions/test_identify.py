@@ -21,6 +21,8 @@ def test_known_sets_are_known_by_their_ids() -> None:
     assert identify_set(official_ids()[5:9]) == ("alpaca_eval", alpaca_eval.REVISION)
     builtin = load_instructions("builtin")
     assert identify_set(list(builtin.texts())[:3]) == ("builtin", builtin.revision)
+    validation = load_instructions("validation")
+    assert identify_set(list(validation.texts())[:3]) == ("validation", validation.revision)
     assert identify_set(["a"]) == ("custom", None)
 
 

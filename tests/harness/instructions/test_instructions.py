@@ -59,6 +59,20 @@ def test_builtin_is_what_the_readme_says() -> None:
     assert f"`{found.signature}`" in BUILTIN.with_name("README.md").read_text(encoding="utf-8")
 
 
+def test_choices_are_made_on_other_instructions_than_those_reported_on() -> None:
+    found, builtin = load_instructions("validation"), load_instructions("builtin")
+    assert (len(found.items), found.licence, found.shippable) == (56, "Apache-2.0", True)
+    assert found.signature == f"validation@{expected_signature([item.text for item in found.items])}"
+    assert {item.category for item in found.items} == set(CATEGORIES)
+    assert not found.texts().keys() & builtin.texts().keys()
+
+    def runs(texts: list[str]) -> set[tuple[str, ...]]:
+        words = [text.lower().split() for text in texts]
+        return {tuple(own[n : n + 8]) for own in words for n in range(len(own) - 7)}
+
+    assert not runs([item.text for item in found.items]) & runs([item.text for item in builtin.items])
+
+
 def test_builtin_speaks_many_languages() -> None:
     def scripts(text: str) -> set[str]:
         return {unicodedata.name(c).split()[0] for c in text if c.isalpha()} - {"LATIN"}

@@ -86,7 +86,7 @@ def test_a_part_of_a_judgement_has_its_own_missing_verdicts() -> None:
 def test_the_reference_says_why_it_was_chosen() -> None:
     builtin = load_instructions("builtin")
     own = find_reference("auto", builtin, "embedded", answers_as_base=True)
-    assert (own.name, own.outputs is not None) == ("gemma-3-270m/instruction", True)
+    assert (own.name, own.outputs is not None) == ("gemma-3-270m/instruction-full-s1", True)
     assert "tuned on instructions; --here= chooses another" in str(own.note("--here="))
     base = find_reference("auto", builtin, "some/other", answers_as_base=True)
     assert (base.name, base.outputs) == ("base", None)

@@ -76,6 +76,22 @@ def test_the_sibling_is_found_by_each_of_the_base_s_names_and_by_a_tuned_model(f
     assert sibling_of(str(tuned), folder) is None
 
 
+def test_better_answers_get_a_name_of_their_own_and_take_the_place_of_published_ones(folder: Path) -> None:
+    def add(name: str, **model: str) -> None:
+        place = folder / "tiny" / name
+        place.mkdir()
+        outputs = [Output(instruction_id=instruction_id(t), output=name, generator="tiny") for t in TEXTS]
+        meta = OutputsMeta(generator="tiny", model={"bases": ["small"], **model})
+        save_outputs(place / f"{make_set(*TEXTS).signature}.json", outputs, meta)
+
+    add("response-full-s1", supersedes="tiny/response")
+    assert sibling_of("small", folder) == "tiny/instruction"
+    add("instruction-full-s1", supersedes="tiny/instruction")
+    add("instruction-full-s2", supersedes="tiny/instruction")
+    assert sibling_of("small", folder) == "tiny/instruction-full-s1"
+    assert load_reference("tiny/instruction", make_set(*TEXTS), folder)[0].output == TEXTS[0].upper()
+
+
 def test_how_the_answers_were_made_is_known_for_names_only(folder: Path) -> None:
     meta = reference_meta("tiny/instruction", make_set(*TEXTS), folder)
     assert meta is not None
@@ -95,14 +111,17 @@ def test_every_shipped_reference_is_whole_and_ships_no_instruction() -> None:
         f"alpaca_eval@{CONTENT_SHA256[:8]}.json": set(official_ids()),
     }
     assert [len(answered) for answered in ids.values()] == [80, 805]
+    validation = load_instructions("validation")
+    also = {f"{validation.signature}.json": {item.id for item in validation.items}}
     for name in reference_names():
         assert len(load_reference(name, builtin)) == len(builtin.items)
         files = {path.name: path for path in (FOLDER / name).glob("*@*.json") if not path.name.endswith(".meta.json")}
-        assert files.keys() == ids.keys()
+        expected = ids | (also if "-full-" in name else {})
+        assert files.keys() == expected.keys()
         for file, path in files.items():
-            outputs, meta = stored_answers(name, dict.fromkeys(ids[file], "")), load_meta(path)
-            assert len(outputs) == len(ids[file])
-            assert {o.instruction_id for o in outputs} == ids[file]
+            outputs, meta = stored_answers(name, dict.fromkeys(expected[file], "")), load_meta(path)
+            assert len(outputs) == len(expected[file])
+            assert {o.instruction_id for o in outputs} == expected[file]
             assert all(o.instruction is None for o in outputs)
             assert {o.generator for o in outputs} == {name}
             assert meta is not None

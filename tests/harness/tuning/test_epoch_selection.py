@@ -287,7 +287,7 @@ def test_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     recipe = seen["recipe"]
     assert isinstance(recipe, Recipe)
     assert (recipe.train.seed, seen["epochs"], seen["out"]) == (42, [2, 3], "sweep")
-    expected = {"instructions": "builtin", "reference": "gpt.json", "judge": "embedded", "template": "tulu"}
+    expected = {"instructions": "validation", "reference": "gpt.json", "judge": "embedded", "template": "tulu"}
     assert seen["evaluate"] == (expected, ["--batch_size", "8"])
 
 
@@ -312,7 +312,7 @@ def test_a_mistyped_argument_costs_no_training(
     module.add_arguments(parser)
     for name in ("subprocess.run", "subprocess.Popen"):
         monkeypatch.setattr(name, lambda *_, **__: pytest.fail("something was started"))
-    given = "response --base meta-llama/Llama-2-7b-hf --reference gemma-3-270m/instruction".split()
+    given = "response --base meta-llama/Llama-2-7b-hf --reference gemma-3-270m/instruction-full-s1".split()
     with pytest.raises(UserError, match=message):
         module.run(parser.parse_args([*given, "--out", str(tmp_path / "sweep"), *words.split()]))
     assert not (tmp_path / "sweep").exists()
@@ -325,7 +325,8 @@ def test_auto_is_settled_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     monkeypatch.setattr(module, "select", lambda *_: None)
     monkeypatch.setattr(module, "lm_eval_evaluator", lambda metadata, _: seen.append(metadata))
     module.run(parser.parse_args("response --base embedded --out sweep --reference auto --seed 3".split()))
-    assert seen[0]["reference"] == "gemma-3-270m/instruction"
+    assert seen[0]["reference"] == "gemma-3-270m/instruction-full-s1"
+    assert seen[0]["instructions"] == "validation"
     errors = capsys.readouterr().err
-    assert "reference: gemma-3-270m/instruction (reference=auto: the same base model" in errors
+    assert "reference: gemma-3-270m/instruction-full-s1 (reference=auto: the same base model" in errors
     assert "base embedded, seed 3, epochs [5, 7, 10, 15, 20]" in errors

@@ -99,13 +99,13 @@ def test_evaluation_names_the_template(tiny: Path, pairs_file: Path, template: s
 
 def test_the_reference_is_the_one_the_task_takes(tiny: Path, pairs_file: Path) -> None:
     shipped = make_card(tiny, pairs_file)
-    assert "judged against `gemma-3-270m/instruction`, shipped answers of the same base" in shipped
+    assert "judged against `gemma-3-270m/instruction-full-s1`, shipped answers of the same base" in shipped
     assert "--metadata reference=" not in shipped
     for base in ("allenai/OLMo-7B-hf", str(tiny)):
         other = make_card(tiny, pairs_file, "ab", base)
         asked = "--metadata template=ab reference=<outputs of your instruction-tuned model>\n"
         assert f"--tasks alpaca_winrate {asked}" in other
-        assert "`gemma-3-270m/instruction`, which is another model" in other
+        assert "`gemma-3-270m/instruction-full-s1`, which is another model" in other
         assert str(tiny) not in other
     for text in (shipped, other):
         assert "`instruction` with this model's seed, 3" in " ".join(text.split())
