@@ -9,8 +9,10 @@ safe_text           text from outside, made safe where it is shown
 cli                 the command, argument types, `NAME=VALUE`
 system_kinds        kinds of systems: label, order, colour
 embedded_base       the embedded base model's names
+svg                 shapes and panels of bars as SVG text
 thoughts            what a model thought before it answered
 outputs             contract: answers
+answer_settings     contract: what shaped answers, as signatures tell it
 annotations         contract: verdicts, append-only
 signature           contract: what produced a number
 scores              contract: numbers with interval, coverage and signature
