@@ -67,7 +67,7 @@ def attend(
     lengths = [end - start for start, end in pairwise(bounds)]
     outputs = []
     # Split, not sliced: a slice's gradient is as large as the whole sequence.
-    for q, k, v in zip(*(t.split(lengths, dim=2) for t in (query, key, value)), strict=True):
+    for q, k, v in zip(*(torch.split(t, lengths, dim=2) for t in (query, key, value)), strict=True):
         window, n = None, q.shape[2]
         if sliding_window is not None and n > sliding_window:
             everything = torch.ones(n, n, dtype=torch.bool, device=q.device)
@@ -79,4 +79,4 @@ def attend(
 @functools.lru_cache(maxsize=1)
 def _on_host(bounds: Tensor) -> list[int]:
     """The bounds as numbers. Every layer is given the same tensor, and each look at it would wait for a GPU."""
-    return bounds.tolist()  # type: ignore[no-any-return]
+    return [int(n) for n in bounds.tolist()]
