@@ -21,6 +21,7 @@ from importlib.metadata import EntryPoint
 from typing import Any, Protocol
 
 from implicit_if import __version__
+from implicit_if.harness.cpu_threads import spin_briefly
 from implicit_if.harness.errors import UserError, unknown_name
 from implicit_if.harness.safe_text import one_line, printable
 
@@ -66,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: From argparse, after `--help`, `--version` and wrong usage.
     """
+    if argv is None:  # the process is ours
+        spin_briefly()
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     for stream in (sys.stdout, sys.stderr):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,28 @@ class Generation(str):
         """The text with its attributes."""
         self = cls(text)
         self.finish_reason, self.n_tokens, self.maker = finish_reason, n_tokens, maker
+        return self
+
+
+class Prompt(str):
+    """A prompt that knows which of its parts are messages, so that a special token's text in them stays text.
+
+    Attributes:
+        users: Start and end of each part, in order.
+    """
+
+    users: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, text: str, messages: Iterable[str]) -> Prompt:
+        """The text; its parts are searched for in order, since a template may strip them."""
+        self, at, parts = cls(text), 0, []
+        for message in messages:
+            stripped = message.strip()
+            if stripped and (start := text.find(stripped, at)) >= 0:
+                at = start + len(stripped)
+                parts.append((start, at))
+        self.users = tuple(parts)
         return self
 
 

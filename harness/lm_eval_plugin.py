@@ -22,6 +22,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
+from implicit_if.harness.cpu_threads import spin_briefly
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.safe_text import printable
 
@@ -44,6 +45,8 @@ def find_spec(name: str, path: Sequence[str] | None, target: ModuleType | None) 
     """
     if getattr(_search, "active", False):
         return None  # another package's hook of this kind asked all finders, us included
+    if _runs_our_model():  # lm_eval imports its tasks before torch
+        spin_briefly()
     _search.active = True
     try:
         spec = _ask_other_finders(name, path, target)
@@ -122,6 +125,14 @@ def _own_entry_points(group: str) -> list[importlib.metadata.EntryPoint]:
     """Our distribution's only: other packages' plugins are not ours to load."""
     points = importlib.metadata.distribution(DISTRIBUTION).entry_points
     return [point for point in points if point.group == group]
+
+
+def _runs_our_model() -> bool:
+    """Whether lm_eval's command line names one of our models."""
+    if on_command_line() is None:
+        return False
+    ours = {point.name for point in _own_entry_points(MODELS)}
+    return any(argument.rpartition("=")[2] in ours for argument in sys.argv[1:])
 
 
 def _ask_other_finders(name: str, path: Sequence[str] | None, target: ModuleType | None) -> ModuleSpec | None:

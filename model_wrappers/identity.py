@@ -55,7 +55,7 @@ class Identity:
 
     @functools.cached_property
     def _model_info(self) -> dict[str, Any]:
-        return self.get_model_info()
+        return {k: v for k, v in self.get_model_info().items() if k != "cpu_threads"}  # which changes while it answers
 
     def maker(self, rules: Any = ...) -> Maker:
         """What the answers to requests with this `rules` argument carry."""

@@ -21,7 +21,8 @@ from implicit_if.model_wrappers.answer_cache import AnswerMemory
 from implicit_if.model_wrappers.arguments import read_generation
 from implicit_if.model_wrappers.generate import ProcessorFactory, decode_batch
 from implicit_if.model_wrappers.loading import LoadedLM, say
-from implicit_if.model_wrappers.prompts import Prompts, cut_middle, left_padded, prompt_room, special_tokens
+from implicit_if.model_wrappers.prompt_tokens import encode, special_tokens, spells_special
+from implicit_if.model_wrappers.prompts import Prompts, cut_middle, left_padded, prompt_room
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,13 @@ class ImplicitLM(LoadedLM):
                 for i, answer in self.answer(prompts, rules, settings, memory, on_tokens=bar.update):
                     answers[positions[i]] = answer
                     self.cache_hook.add_partial("generate_until", requests[positions[i]].args, answer)
+        self.say_threads()
         return [answer for answer in answers if answer is not None]
+
+    def say_threads(self) -> None:
+        """Says on how many CPU threads answers were generated, where that was measured."""
+        if self.threads.steps and self.rank == 0:
+            say(f"CPU threads: {self.threads} (measured; OMP_NUM_THREADS=N keeps to N)")
 
     def generation_settings(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """See `read_generation`."""
@@ -107,7 +114,11 @@ class ImplicitLM(LoadedLM):
         order = sorted(range(len(prompts)), key=lambda p: (-len(prompts[p]), prompts[p]))
         size = self.rows_at_once
         chunks = [order[at : at + size] for at in range(0, len(order), size)]
-        return [chunk for chunk in chunks if any(memory.get(prompts[p]) is None for p in chunk)]
+        return [chunk for chunk in chunks if any(memory.get(self._remembered(prompts[p])) is None for p in chunk)]
+
+    def _remembered(self, prompt: str) -> str:
+        """A prompt's name in a memory, which tells whether special tokens in it are text."""
+        return f"{prompt}\0text" if spells_special(self.tokenizer, prompt) else prompt
 
     def answer(
         self,
@@ -134,14 +145,14 @@ class ImplicitLM(LoadedLM):
         """
         todo, maker = self.batches(prompts, memory), self.maker(rules)
         for position in sorted(set(range(len(prompts))).difference(*todo)):
-            remembered = memory.get(prompts[position])
+            remembered = memory.get(self._remembered(prompts[position]))
             assert remembered is not None
             remembered.maker = maker
             yield position, remembered
         for batch in todo:
             contexts = [prompts[p] for p in batch]
             done = self._answer(contexts, rules, settings, on_tokens)
-            memory.add(contexts, done)
+            memory.add([self._remembered(context) for context in contexts], done)
             for answer in done:
                 answer.maker = maker
             yield from zip(batch, done, strict=True)
@@ -169,8 +180,10 @@ class ImplicitLM(LoadedLM):
         def on_step(rows: int) -> None:
             nonlocal counted
             counted += rows
+            self.threads.step(rows)
             on_tokens(rows)
 
+        self.threads.pause()
         with torch.autocast(self.device.type, self.mixed_precision_dtype, enabled=bool(self.mixed_precision_dtype)):
             answers = decode_batch(
                 self.model,
@@ -205,8 +218,7 @@ class ImplicitLM(LoadedLM):
 
     def encode(self, context: str) -> list[int]:
         """A prompt's tokens."""
-        special = special_tokens(self.tokenizer, context, self.add_bos_token)
-        return list(self.tokenizer(context, **special)["input_ids"])
+        return encode(self.tokenizer, context, special_tokens(self.tokenizer, context, self.add_bos_token))[0]
 
     @property
     def eos_ids(self) -> Tensor:

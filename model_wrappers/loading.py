@@ -10,6 +10,7 @@ import torch
 import transformers
 from lm_eval.models.huggingface import HFLM
 
+from implicit_if.harness.cpu_threads import ThreadTrials, may_try
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.lm_eval_plugin import on_command_line
 from implicit_if.harness.model_fingerprint import model_fingerprint
@@ -69,6 +70,7 @@ class LoadedLM(Identity, HFLM):
         self._shard_without_gpus()
         usual = torch.float32 if self.embedded else getattr(self.config, "dtype", None) or self.model.dtype
         self.name_suffix = "" if self.dtype_name == str(usual).removeprefix("torch.") else f",{self.dtype_name}"
+        self.threads = ThreadTrials(may_try(self.dtype_name) if self.device.type == "cpu" else 1)
         kwargs.pop("revision", None)
         self.base_identity = self._fingerprint(kwargs)  # now: the files may be replaced while the model is at work
 
@@ -149,8 +151,9 @@ class LoadedLM(Identity, HFLM):
         return str(self.model.dtype if mixed is None else mixed).removeprefix("torch.") + ("-mixed" if mixed else "")
 
     def get_model_info(self) -> dict[str, Any]:
-        """Adds the type of the weights, and where they are."""
-        return super().get_model_info() | {"model_dtype": self.dtype_name, "model_device": str(self.device)}
+        """Adds the type of the weights, where they are, and on a CPU with how many threads."""
+        info = super().get_model_info() | {"model_dtype": self.dtype_name, "model_device": str(self.device)}
+        return info | ({"cpu_threads": str(self.threads)} if self.device.type == "cpu" else {})
 
 
 def say(message: str) -> None:

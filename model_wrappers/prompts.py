@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,20 +27,6 @@ class Prompts:
     ids: Tensor
     mask: Tensor
     cuts: Sequence[int] = ()
-
-
-def special_tokens(tokenizer: Any, text: str, add_bos: bool | None) -> dict[str, bool]:
-    """How a text is encoded: one that begins with BOS gets no second one.
-
-    Args:
-        tokenizer: A Hugging Face tokenizer.
-        text: The text.
-        add_bos: The user's wish; None leaves it to the tokenizer.
-    """
-    bos = getattr(tokenizer, "bos_token", None)
-    if bos and text.startswith(bos):
-        return {"add_special_tokens": False}
-    return {} if add_bos is None else {"add_special_tokens": add_bos}
 
 
 def prompt_room(max_length: int, new: int) -> int:

@@ -18,7 +18,8 @@ from transformers import LogitsProcessorList
 from implicit_if.harness.errors import UserError
 from implicit_if.model_wrappers.generate import ProcessorFactory
 from implicit_if.model_wrappers.implicit_lm import ImplicitLM
-from implicit_if.model_wrappers.prompts import Prompts, cut_middle, place_after_cut, special_tokens
+from implicit_if.model_wrappers.prompt_tokens import special_tokens
+from implicit_if.model_wrappers.prompts import Prompts, cut_middle, place_after_cut
 from implicit_if.model_wrappers.rules.arguments import WithRules
 from implicit_if.model_wrappers.rules.likelihood import Head, Text, TextScore
 from implicit_if.model_wrappers.rules.presets import Preset

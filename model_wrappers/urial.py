@@ -14,7 +14,7 @@ from lm_eval.api.registry import register_model
 
 from implicit_if.harness.chat_templates import load_template
 from implicit_if.harness.errors import UserError, unknown_name
-from implicit_if.harness.generation import Generation
+from implicit_if.harness.generation import Generation, Prompt
 from implicit_if.harness.storage import sha256_json
 from implicit_if.model_wrappers.implicit_lm import ImplicitLM
 from implicit_if.model_wrappers.rules_poe import RulesPoE
@@ -49,7 +49,10 @@ class Prefix:
 
     def prompt(self, instruction: str) -> str:
         """The whole prompt; the instruction is stripped."""
-        return self.prefix + self.query.replace(_SLOT, instruction.strip())
+        before, _, after = (self.prefix + self.query).rpartition(_SLOT)
+        prompt = Prompt(f"{before}{instruction.strip()}{after}")
+        prompt.users = ((len(before), len(prompt) - len(after)),)
+        return prompt
 
     def clean(self, answer: str) -> str:
         """The answer without white space at its end and without one trailer there."""

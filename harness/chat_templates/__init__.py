@@ -19,6 +19,7 @@ import jinja2
 
 from implicit_if.harness.chat_templates.sandbox import GENERATION_MARK, compile_template
 from implicit_if.harness.errors import UserError, unknown_name
+from implicit_if.harness.generation import Prompt
 from implicit_if.harness.storage import sha256_text
 
 logger = logging.getLogger(__name__)
@@ -93,7 +94,8 @@ class ChatTemplate:
         Raises:
             UserError: If there are no messages, a role or content is not text, or the template refuses them.
         """
-        return self._render(_checked(messages), eos_token, add_generation_prompt, mark="")
+        text = self._render(_checked(messages), eos_token, add_generation_prompt, mark="")
+        return Prompt.of(text, [message["content"] for message in messages])
 
     def render_prompt(self, instruction: str, *, eos_token: str | None = None) -> str:
         """Renders one user turn with the assistant's tag after it: the prompt of a single-turn task, without BOS.

@@ -167,6 +167,7 @@ class Ablation:
         )
         try:
             outputs = self.generate(systems)
+            self.lm.say_threads()
             table = self.judge(systems, outputs, judge, attempts, max_cost)
         except KeyboardInterrupt:
             _say(f"interrupted; {self.folder} holds what is done, the same command goes on from there")

@@ -9,6 +9,7 @@ from typing import Any
 
 from implicit_if.harness.chat_templates import ChatTemplate, Message, load_template
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.generation import Prompt
 from implicit_if.model_wrappers.rules.presets import Preset, customise, load_preset, preset_names
 
 MODEL_TEMPLATE = "model"
@@ -132,7 +133,7 @@ class TurnTemplate:
                 f"--template model: {Path(str(lm.pretrained)).name} has no chat template of its own. "
                 f"Expected e.g. --template tulu."
             )
-        return str(lm.apply_chat_template(messages))
+        return Prompt.of(str(lm.apply_chat_template(messages)), [str(message["content"]) for message in messages])
 
 
 def answer_prefixes(system: System, prompt: str, choices: list[Any]) -> Iterator[tuple[str, bool]]:

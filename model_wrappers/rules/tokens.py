@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from implicit_if.harness.errors import UserError
+from implicit_if.model_wrappers.prompt_tokens import encode
 
 _BYTE_TOKEN = re.compile(r"^<0x([0-9A-Fa-f]{2})>$")
 
@@ -98,12 +99,12 @@ def scope_start(tokenizer: Any, context: str, marker: str, special: Mapping[str,
     """
     if not tokenizer.is_fast:
         raise UserError("rules that look at the prompt need a fast tokenizer; use rules=paper.")
-    encoding = tokenizer(context, return_offsets_mapping=True, **special)
+    ids, ends = encode(tokenizer, context, special, offsets=True)
     at = context.rfind(marker)
     if at < 0:
-        return leading_special(tokenizer, encoding["input_ids"]), len(encoding["input_ids"])
+        return leading_special(tokenizer, ids), len(ids)
     # tokens that the tokenizer itself adds end at 0
-    return sum(end <= at + len(marker) for _, end in encoding["offset_mapping"]), len(encoding["input_ids"])
+    return sum(end <= at + len(marker) for end in ends), len(ids)
 
 
 def leading_special(tokenizer: Any, ids: Sequence[int]) -> int:

@@ -25,7 +25,8 @@ from implicit_if.harness.model_fingerprint import model_fingerprint
 from implicit_if.harness.outputs import FinishReason
 from implicit_if.model_wrappers.arguments import read_generation
 from implicit_if.model_wrappers.generate import after_thought
-from implicit_if.model_wrappers.prompts import cut_middle, place_after_cut, prompt_room, special_tokens
+from implicit_if.model_wrappers.prompt_tokens import encode, special_tokens
+from implicit_if.model_wrappers.prompts import cut_middle, place_after_cut, prompt_room
 from implicit_if.model_wrappers.rules.arguments import WithRules
 from implicit_if.model_wrappers.rules.tokens import scope_start
 from implicit_if.model_wrappers.vllm.processor import PROCESSOR
@@ -113,7 +114,7 @@ class RulesPoEVLLM(WithRules, VLLM):
         arguments = read_generation(arguments, self.max_gen_toks)
         sampling, until, new = self.modify_gen_kwargs(arguments, default_max_gen_toks=self.max_gen_toks)
         special = special_tokens(self.tokenizer, context, self.add_bos_token)
-        whole = list(self.tokenizer(context, **special)["input_ids"])
+        whole, _ = encode(self.tokenizer, context, special)
         tokens = cut_middle(whole, prompt_room(self.max_length, new))
         scope = 0
         if rules.prompt_after is not None:

@@ -20,7 +20,7 @@ from implicit_if.harness.chat_templates import tags_around
 from implicit_if.harness.columns import ATTEMPTS
 from implicit_if.harness.embedded_base import EMBEDDED
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.generation import sampling_seed
+from implicit_if.harness.generation import Prompt, sampling_seed
 from implicit_if.harness.instructions import to_documents
 from implicit_if.harness.judging.attempts import NONE
 from implicit_if.harness.judging.judged_run import (
@@ -179,6 +179,7 @@ class AlpacaWinrate(ConfigurableTask):
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
         """The system's request and, for reference "base", the reference's."""
         bare = getattr(self._model, "wants_bare_instructions", False)  # a wrapper with a prompt format of its own
+        ctx = Prompt.of(ctx, [str(doc["instruction"])])
         own = super().construct_requests(doc, str(doc["instruction"]) if bare else ctx, **kwargs)
         if self._reference.name != BASE or self._bypassed:
             return [own]
