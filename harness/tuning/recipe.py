@@ -68,10 +68,9 @@ def load_recipe(
         epochs = next((chosen.epochs[name] for name in names if name in chosen.epochs), None)
         if epochs and isinstance(values["train"], dict) and "epochs" not in own.get("train", {}):
             values["train"] = {**values["train"], "epochs": epochs}
+    if data is not None:  # not as an override: a path is no YAML value
+        values["data"] = {**values.get("data", {}), "path": str(data)}
     recipe = validate(values, f"recipe {name_or_path}")
-    if data is not None:
-        # Not as an override: a path is no YAML value.
-        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"path": str(data)})})
     if "/" not in recipe.base:  # whether a folder or a hub model is there is asked when it is needed
         check_name(recipe.base)
     return recipe

@@ -163,6 +163,9 @@ def sft_config(recipe: Recipe, work: Path, processes: int, rows: int) -> SFTConf
     from trl.trainer.sft_config import SFTConfig
 
     train = recipe.train
+    names = ("activation_checkpointing", "gradient_checkpointing")  # transformers renamed it after 5.20
+    name = next(name for name in names if name in SFTConfig.__dataclass_fields__)
+    renamed: dict[str, Any] = {name: train.gradient_checkpointing}
     model = {"dtype": train.weights, "use_safetensors": True, "revision": recipe.base_revision}
     if train.attention:
         model["attn_implementation"] = train.attention
@@ -189,7 +192,7 @@ def sft_config(recipe: Recipe, work: Path, processes: int, rows: int) -> SFTConf
         seed=train.seed,
         data_seed=train.seed,
         bf16=train.autocast and train.weights == "float32",
-        activation_checkpointing=train.gradient_checkpointing,
+        **renamed,
         use_cpu=not torch.cuda.is_available(),
         eval_strategy=("steps" if train.steps_across_epochs else "epoch") if recipe.data.held_out else "no",
         eval_steps=-(-rows // train.batch),

@@ -256,7 +256,10 @@ def validate(values: dict[str, Any], origin: str) -> Recipe:
         if unknown:
             raise unknown_name(f"key in {origin}", key, key_paths()) from error
         if first["type"] == "missing":
-            options = " ".join("--base MODEL" if name == "base" else f"--set {name}=..." for name in missing)
+            if not {"repo", "path"} & {key for key, value in values.get("data", {}).items() if value}:
+                missing.append("data")
+            short = {"base": "--base MODEL", "data": "--data PATH"}
+            options = " ".join(short.get(name, f"--set {name}=...") for name in missing)
             are = "is" if len(missing) == 1 else "are"
             raise UserError(
                 f"{origin}: {' and '.join(missing)} {are} not set. Give {options}, or choose a profile that has what "

@@ -28,7 +28,7 @@ class Rerun(Strict):
     submitted: StoredScore
     agrees: StrictBool
     identical_answers: Annotated[Finite, Field(ge=0, le=1)]
-    versions: Versions = Field(default_factory=dict)
+    versions: Versions = Field(default={})
 
     @model_validator(mode="after")
     def _consistent(self) -> Rerun:

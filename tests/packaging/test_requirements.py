@@ -8,7 +8,9 @@ import sys
 import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -71,3 +73,38 @@ def test_pins_hold_on_every_machine() -> None:
 def test_continuous_integration_resolves_every_extra() -> None:
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
     assert set(workflow["jobs"]["extras"]["strategy"]["matrix"]["extra"]) == set(EXTRAS)
+
+
+def test_continuous_integration_tests_the_lowest_and_the_newest_set() -> None:
+    job = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))["jobs"]["bounds"]
+    kinds = {(one["python"], one["resolution"]) for one in job["strategy"]["matrix"]["include"]}
+    assert kinds == {("3.11", "lowest-direct"), ("3.12", "highest")}
+    commands = [step["run"] for step in job["steps"] if "run" in step]
+    assert any("--resolution ${{ matrix.resolution }}" in command for command in commands)
+    assert commands[-1].endswith("pytest")
+
+
+@pytest.mark.parametrize("name", ["typing-extensions", "transformers", "trl", "pydantic"])
+def test_every_bound_that_was_tried_has_a_lower_end(name: str) -> None:
+    assert any(one.operator == ">=" for one in requirements()[name].specifier)
+
+
+@pytest.mark.parametrize("name", ["activation_checkpointing", "gradient_checkpointing"])
+def test_recomputed_activations_are_asked_for_by_the_name_that_transformers_has(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """5.20, which vLLM needs, has another name than 5.23."""
+    from implicit_if.harness.tuning.recipe import load_recipe
+    from implicit_if.harness.tuning.runner import sft_config
+
+    class Config:
+        __dataclass_fields__ = {name: None}
+
+        def __init__(self, **settings: Any) -> None:
+            self.settings = settings
+
+    monkeypatch.setattr("trl.trainer.sft_config.SFTConfig", Config)
+    recipe = load_recipe("instruction", ["train.gradient_checkpointing=true"], base="embedded")
+    settings = sft_config(recipe, tmp_path, 1, 8).settings  # type: ignore[attr-defined]
+    assert settings[name] is True
+    assert len({"activation_checkpointing", "gradient_checkpointing"} & settings.keys()) == 1

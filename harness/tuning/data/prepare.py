@@ -117,7 +117,8 @@ def prepare(recipe: Recipe, model_path: str | Path, ask: Ask | None = None, rows
             sorted({names.get(d.by, recipe.data.rephrasing_model or "the model") for d in decisions})
         )
         without = f"; {len(left_out)} are left out for it ({places(left_out, None)})" if left_out else ""
-        notes.append(f"{flagged} of {before} rows begin by rephrasing, says {detector}{without}")
+        if flagged:
+            notes.append(f"{flagged} of {before} rows begin by rephrasing, says {detector}{without}")
     if recipe.data.drop_instructions:
         rows.conversations = [Conversation(c.where, drop_instructions(c.messages)) for c in rows.conversations]
     if not rows.conversations:

@@ -180,6 +180,32 @@ def test_everything_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
         load_recipe(path)
 
 
+ALL = "base and train.epochs and train.learning_rate"
+
+
+@pytest.mark.parametrize(
+    ("content", "given", "told"),
+    [
+        ("{}", {}, f"{ALL} and data are not set. Give --base MODEL"),
+        ("{}", {}, "--set train.learning_rate=... --data PATH, or"),
+        ("data: {format: messages}", {"base": "me/mine", "profile": None}, None),
+        ("train: {learning_rate: 1e-5, epochs: 1}", {}, "base and data are not set. Give --base MODEL --data PATH"),
+        ("train: {epochs: 1}", {"data": "rows.jsonl"}, "base and train.learning_rate are not set"),
+        ("data: {repo: me/rows, revision: abcdefa}", {}, f"{ALL} are not set"),
+    ],
+)
+def test_missing_data_are_named_with_the_rest(
+    tmp_path: Path, content: str, given: dict[str, Any], told: str | None
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(content)
+    if told is None:  # a base model alone brings the other settings, and the rows are asked for when they are read
+        assert load_recipe(path, **given).data.path is None
+    else:
+        with pytest.raises(UserError, match=re.escape(told)):
+            load_recipe(path, **given)
+
+
 def test_a_base_model_of_ones_own_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import shutil
 

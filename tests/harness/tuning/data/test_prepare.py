@@ -92,6 +92,24 @@ def test_long_rows_are_left_out_alike_for_all_recipes(tiny: Path, conversations:
     assert len(kept[0]) == 3
 
 
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        ({"rephrasing": "cut"}, "rephrasing"),
+        ({"rephrasing": "drop"}, "rephrasing"),
+        ({"max_tokens": 2000}, "tokens"),
+        ({"drop_instructions": True}, "instruction"),
+    ],
+)
+def test_nothing_is_said_where_nothing_happened(tiny: Path, tmp_path: Path, data: dict[str, Any], word: str) -> None:
+    rows = [{"instruction": f"Name fruit {n}.", "response": f"An apple, number {n}."} for n in range(3)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prepared = prepare(recipe(tiny, path, {"format": "pairs", **data}), tiny)
+    assert len(prepared.rows.conversations) == 3
+    assert not [note for note in prepared.notes if word in note or note.startswith("0 ")]
+
+
 def test_rephrasing_is_judged_before_instructions_go(tiny: Path, conversations: Path) -> None:
     data = {"rephrasing": "cut", "drop_instructions": True}
     prepared = prepare(recipe(tiny, conversations, data), tiny)
