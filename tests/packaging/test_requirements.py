@@ -8,7 +8,7 @@ import sys
 import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
@@ -98,7 +98,7 @@ def test_recomputed_activations_are_asked_for_by_the_name_that_transformers_has(
     from implicit_if.harness.tuning.runner import sft_config
 
     class Config:
-        __dataclass_fields__ = {name: None}
+        __dataclass_fields__: ClassVar[dict[str, None]] = {name: None}
 
         def __init__(self, **settings: Any) -> None:
             self.settings = settings
