@@ -20,6 +20,8 @@ from implicit_if.harness.comparing.published import is_published, read_published
 from implicit_if.harness.comparing.report import as_json, make_report, most_different, render, render_answers
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions.identify import identify_set, system_name
+from implicit_if.harness.judging.attempts import EMBEDDED, NONE, Attempts, choose, single_answers
+from implicit_if.harness.judging.judged_run import decide
 from implicit_if.harness.judging.scoring import check_report, write_report
 from implicit_if.harness.outputs import Output, join_instructions, load_meta, load_outputs
 from implicit_if.harness.stats.length_control.offline_model import LengthModel
@@ -57,6 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "adds length-controlled differences",
     )
     add("--length-prior", metavar="PRIOR", help="another prior: gpt4-turbo, llm, weak, or --length-prior=MEAN,SD")
+    add(
+        "--judge-attempts",
+        choices=(EMBEDDED, NONE),
+        help="who decides which answers are attempts, where the answers are at hand (embedded where it is installed)",
+    )
     add("--instructions", metavar="SPEC", help="the instruction set, for outputs that hold no texts")
     add("--out", type=Path, metavar="FILE", help="write the comparison as JSON")
 
@@ -103,6 +110,7 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
         reference=name or "reference",
         instructions=identify_set(table.expected_ids, given, first),
+        attempts=_attempts([name for name, _ in parsed], own, given.texts() if given else {}, args.judge_attempts),
     )
     print(render(report))
     if name is None:
@@ -169,6 +177,26 @@ def _models(
     if not systems[0] or not reference[0]:
         return None
     return length_models(table, systems, reference, None if prior is None else parse_prior(prior))
+
+
+def _attempts(
+    names: Sequence[str],
+    outputs: Sequence[Sequence[dict[str, Output] | None]],
+    texts: dict[str, str],
+    spec: str | None,
+) -> dict[str, list[Attempts]] | None:
+    """By system, which answers of its seeds are attempts; None if answers or texts are not known, or nobody decides."""
+    known = [[list(by_id.values()) for by_id in seeds if by_id is not None] for seeds in outputs]
+    answers = [output for seeds in known for seed in seeds for output in seed]
+    if not answers or any(o.instruction is None and o.instruction_id not in texts for o in answers):
+        return None
+    judge = choose(spec)
+    if judge is None:
+        return None
+    return {
+        name: [decide(single_answers(seed, texts), judge) for seed in seeds]
+        for name, seeds in zip(names, known, strict=True)
+    }
 
 
 def _answers(

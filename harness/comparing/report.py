@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from implicit_if.harness.comparing.attempts import AttemptsPart, rates
 from implicit_if.harness.comparing.loading import PreferenceTable
 from implicit_if.harness.instructions.identify import identify_set
+from implicit_if.harness.judging.attempts import Attempts
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.safe_text import one_line, printable
 from implicit_if.harness.scores import Score
@@ -51,6 +53,7 @@ class Report:
         level: Nominal coverage of the intervals.
         signature: What produced the numbers.
         controlled: The same at equal lengths; None if lengths are not known.
+        attempts: The attempt rates; None if the answers are not known.
     """
 
     table: PreferenceTable
@@ -61,6 +64,7 @@ class Report:
     level: float
     signature: str
     controlled: ControlledPart | None = None
+    attempts: AttemptsPart | None = None
 
 
 def make_report(
@@ -71,6 +75,7 @@ def make_report(
     seed: int = 0,
     reference: str = "reference",
     instructions: tuple[str, str | None] | None = None,
+    attempts: Mapping[str, Sequence[Attempts]] | None = None,
 ) -> Report:
     """Win rates and all paired differences of a table.
 
@@ -81,6 +86,7 @@ def make_report(
         seed: Seed of the permutation tests.
         reference: The reference's name in the signature.
         instructions: Name and revision of the instruction set in the signature; None tells it from the ids.
+        attempts: By system, which answers of its seeds are attempts.
     """
     options: dict[str, Any] = {"n_expected": table.n_expected, "level": level}
     summaries = {name: over_seeds(values, table.ids, **options) for name, values in table.preferences.items()}
@@ -101,7 +107,10 @@ def make_report(
         groups.setdefault(group, []).append(name)
     signature = _signature(table, reference, instructions)
     controlled = None if models is None else _control(models, options, seed, signature)
-    return Report(table, summaries, comparisons, adjusted, list(groups.values()), level, str(signature), controlled)
+    part = None if attempts is None else rates(attempts, table.n_expected, level, signature)
+    return Report(
+        table, summaries, comparisons, adjusted, list(groups.values()), level, str(signature), controlled, part
+    )
 
 
 def _control(
@@ -137,6 +146,10 @@ def render(report: Report) -> str:
         for name, s in report.summaries.items()
     ]
     head = ["system", "seeds", "win rate", interval, "sd of seeds", "group"]
+    if report.attempts is not None:
+        head[2:2] = ["attempts", interval]
+        for row, summary in zip(systems, report.attempts.summaries.values(), strict=True):
+            row[2:2] = [_number(summary.estimate.value), _interval(summary.estimate)]
     tables = [_pairs_table("difference", interval, report.comparisons, report.adjusted)]
     if report.controlled is not None:
         head += ["LC win rate", interval]
@@ -153,10 +166,12 @@ def render(report: Report) -> str:
             *(line for table in tables for line in (table, "")),
             f"n: {n} instructions judged for every system, of {expected}",
             *_missing(report.table),
+            *_undecided(report),
             *_departures(report),
             *report.table.notes,
             "group: systems of one group do not differ significantly from its best; detectable: true difference that "
             "this design finds with 80 % power",
+            *([] if report.attempts is None else [f"signature: {report.attempts.signature}"]),
             f"signature: {report.signature}",
             *([] if report.controlled is None else [f"signature: {report.controlled.signature}"]),
         ]
@@ -195,6 +210,15 @@ def as_json(report: Report) -> dict[str, Any]:
         "n_expected": report.table.n_expected,
         **_part_as_json(report.summaries, report.comparisons, report.adjusted),
         "groups": report.groups,
+        "attempts": None
+        if report.attempts is None
+        else {
+            "signature": report.attempts.signature,
+            "systems": {
+                name: {"by_seed": s.by_seed, "sd": s.sd, "estimate": _as_json(s.estimate)}
+                for name, s in report.attempts.summaries.items()
+            },
+        },
         "length_controlled": None
         if part is None
         else {
@@ -309,6 +333,13 @@ def _departures(report: Report) -> list[str]:
     part = {} if report.controlled is None else report.controlled.summaries
     notes = ((name, departure(report.summaries[name].estimate.value, s.estimate)) for name, s in part.items())
     return [f"note: {one_line(name)}: {note}." for name, note in notes if note]
+
+
+def _undecided(report: Report) -> list[str]:
+    """What is missing of the attempt rates, which rest on the same answers for every system."""
+    estimates = [] if report.attempts is None else [s.estimate for s in report.attempts.summaries.values()]
+    short = [e for e in estimates if not e.complete]
+    return [f"attempts: {e.n_judged} of {e.n_expected} instructions decided for every system" for e in short[:1]]
 
 
 def _missing(table: PreferenceTable) -> list[str]:

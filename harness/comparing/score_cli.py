@@ -17,6 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--length-control", choices=METHODS, default="auto", help="see implicit-if judge --help (auto)")
     add("--length-prior", metavar="PRIOR", help="another prior: gpt4-turbo, llm, weak, or --length-prior=MEAN,SD")
     add("--instructions", metavar="SPEC", help="the instruction set, if it is none that is known")
+    add(
+        "--judge-attempts",
+        choices=("embedded", "none"),
+        help="who decides which answers are attempts (embedded where it is installed)",
+    )
     add("--out", type=Path, metavar="FILE", help="write the scores as JSON")
 
 
@@ -32,8 +37,9 @@ def run(args: argparse.Namespace) -> int:
     from implicit_if.harness.comparing.published import missing_rows, read_published
     from implicit_if.harness.instructions import load_instructions
     from implicit_if.harness.instructions.identify import identify_set
+    from implicit_if.harness.judging.attempts import choose
     from implicit_if.harness.judging.cli import render, report
-    from implicit_if.harness.judging.judged_run import JudgedRun
+    from implicit_if.harness.judging.judged_run import JudgedRun, with_attempts
     from implicit_if.harness.judging.scoring import check_report, write_report
     from implicit_if.harness.safe_text import one_line
     from implicit_if.harness.stats.length_control.estimator_choice import check_length_control
@@ -49,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     first = found.pairs[0]
     names = one_line(first.system.generator), one_line(first.reference.generator)
     judged = JudgedRun(found.pairs, found.judgement, *instruction_set, names[1], args.length_control, prior)
+    judged = with_attempts(judged, choose(args.judge_attempts))
     lines = missing_rows(found)
     print("\n".join([render(judged, *names, retry=False), *lines]))
     if args.out is not None:

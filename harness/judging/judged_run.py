@@ -300,6 +300,18 @@ def default_store(judge: Judge) -> Path:
     return next((file for file in files if file.exists()), files[0])
 
 
+def with_attempts(run: JudgedRun, judge: Judge | None, store: Path | None = None) -> JudgedRun:
+    """A run whose pairs were judged elsewhere, with what a judge says about attempts; without one as it is."""
+    if judge is None:
+        return run
+    sides = [
+        [SingleAnswer(p.instruction_id, p.instruction, o) for p, o in zip(run.pairs, outputs, strict=True)]
+        for outputs in (run.outputs, run.reference)
+    ]
+    own, other = (decide(answers, judge, store).expecting(run.judgement.expected) for answers in sides)
+    return replace(run, attempts=own, reference_attempts=other)
+
+
 def decide(answers: Sequence[SingleAnswer], judge: Judge, store: Path | None = None, **options: Any) -> Attempts:
     """Asks a judge of attempts about answers.
 

@@ -18,8 +18,8 @@ from implicit_if.harness.comparing.report import Report, make_report
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions import InstructionSet, load_instructions
 from implicit_if.harness.instructions.identify import identify_set
-from implicit_if.harness.judging.attempts import build_embedded, choose, classify, single_answers
-from implicit_if.harness.judging.judged_run import ATTEMPTS_FILE, JudgedRun, default_store, judge_pairs
+from implicit_if.harness.judging.attempts import Attempts, build_embedded, choose, classify, single_answers
+from implicit_if.harness.judging.judged_run import ATTEMPTS_FILE, JudgedRun, default_store, judge_pairs, with_attempts
 from implicit_if.harness.judging.pairs import Pair, make_pairs
 from implicit_if.harness.judging.protocol import Judge
 from implicit_if.harness.judging.registry import get_judge
@@ -82,10 +82,6 @@ def judge(
     pairs, chosen, n_expected = _pairs(outputs, reference, instructions, name, reference_name, allow_missing)
     asked = get_judge(judge, **options) if isinstance(judge, str) else judge
     store = Path(annotations) if annotations is not None else default_store(asked)
-    if judge_attempts is None or isinstance(judge_attempts, str):
-        attempts = choose(judge_attempts, attempts_options)
-    else:
-        attempts = judge_attempts
     return judge_pairs(
         pairs,
         asked,
@@ -93,7 +89,7 @@ def judge(
         *chosen,
         answers=AnswerSettings.of_meta(_meta(outputs)),
         n_expected=n_expected,
-        attempts=attempts,
+        attempts=_judge_of_attempts(judge_attempts, attempts_options),
         attempts_store=store.with_suffix(f".{ATTEMPTS_FILE}"),
         max_cost=max_cost,
         progress=progress,
@@ -146,8 +142,9 @@ def score(
     name: str = "system",
     reference_name: str = "reference",
     allow_missing: bool = False,
+    judge_attempts: str | Judge | None = None,
 ) -> JudgedRun:
-    """The scores that verdicts in a file give; no judge is loaded or asked.
+    """The scores that verdicts in a file give; no judge of pairs is loaded or asked.
 
     Args:
         annotations: The file of verdicts; alpaca-eval's `annotations.json` holds the answers, too.
@@ -158,18 +155,22 @@ def score(
         name: See `judge`.
         reference_name: See `judge`.
         allow_missing: See `judge`.
+        judge_attempts: See `judge`.
 
     Raises:
         UserError: If the file holds no verdict about these answers, or several judges'.
     """
-    path = Path(annotations)
+    path, asked = Path(annotations), _judge_of_attempts(judge_attempts)
+    store = path.with_suffix(f".{ATTEMPTS_FILE}")
     if outputs is None or reference is None:
         found = read_published(path)
         known = load_instructions(instructions) if isinstance(instructions, str) else None
-        return JudgedRun(found.pairs, found.judgement, *identify_set([p.instruction_id for p in found.pairs], known))
+        chosen = identify_set([p.instruction_id for p in found.pairs], known)
+        return with_attempts(JudgedRun(found.pairs, found.judgement, *chosen), asked, store)
     pairs, chosen, n_expected = _pairs(outputs, reference, instructions, name, reference_name, allow_missing)
     judgement = replace(judgement_of(pairs, path, judge), expected=n_expected)
-    return JudgedRun(pairs, judgement, *chosen, answers=AnswerSettings.of_meta(_meta(outputs)))
+    run = JudgedRun(pairs, judgement, *chosen, answers=AnswerSettings.of_meta(_meta(outputs)))
+    return with_attempts(run, asked, store)
 
 
 def compare(
@@ -206,6 +207,7 @@ def compare(
         seed=seed,
         reference=first.reference_name or first.reference[0].generator,
         instructions=(first.instruction_set, first.instruction_revision),
+        attempts=_attempts(dict(zip(runs, answered, strict=True))),
     )
 
 
@@ -303,6 +305,16 @@ def verify(folder: str | Path) -> Verified:
 
 def _meta(outputs: Answers) -> OutputsMeta | None:
     return load_meta(outputs) if isinstance(outputs, str | Path) else None
+
+
+def _judge_of_attempts(judge: str | Judge | None, options: Mapping[str, Any] | None = None) -> Judge | None:
+    return choose(judge, options) if judge is None or isinstance(judge, str) else judge
+
+
+def _attempts(systems: Mapping[str, Sequence[JudgedRun]]) -> dict[str, list[Attempts]] | None:
+    """The attempts of systems whose every run was asked for them."""
+    found = {name: [run.attempts for run in runs if run.attempts is not None] for name, runs in systems.items()}
+    return found if all(len(found[name]) == len(runs) for name, runs in systems.items()) else None
 
 
 def _pairs(

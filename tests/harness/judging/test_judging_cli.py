@@ -67,7 +67,7 @@ def test_it_judges_prints_and_writes(judge_command: Run, folder: Path, capsys: p
     scores = scores_in(out)
     assert scores["win_rate"].value == pytest.approx(100 * 3.5 / 5)
     assert scores["discrete_win_rate"].value == pytest.approx(100 * 3.5 / 5)
-    assert set(scores) == {"win_rate", "discrete_win_rate", "length_controlled_win_rate"}
+    assert set(scores) == {"attempt_rate", "win_rate", "discrete_win_rate", "length_controlled_win_rate"}
     assert all(score.complete and score.n_expected == 5 for score in scores.values())
     signature = scores["win_rate"].signature
     assert (signature.instruction_set, signature.instruction_revision) == ("mine", "r1")  # from the sidecar

@@ -61,7 +61,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: str) 
 
 
 @pytest.fixture
-def with_cache(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def with_cache(evaluated: Path, real_attempts: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("IMPLICIT_IF_CACHE", str(evaluated / "cache"))
     return evaluated
 
