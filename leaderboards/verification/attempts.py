@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from implicit_if.harness.columns import ATTEMPTS
 from implicit_if.harness.judging.attempts import EMBEDDED, Attempts, EmbeddedAttempts, classify, is_installed
 from implicit_if.harness.judging.pairs import Pair, SingleAnswer
-from implicit_if.harness.judging.registry import backend_of, rereader
+from implicit_if.harness.judging.registry import backend_of, fingerprint_of_name, rereader
 from implicit_if.harness.safe_text import one_line
 from implicit_if.harness.scores import Score
 from implicit_if.harness.storage import cache_dir, sha256_json, sha256_text, write_json
@@ -98,6 +98,9 @@ def _check_judge(judge: str, fingerprint: str, with_texts: bool, findings: Findi
         findings.add(f"attempts: judge {shown!r} is taken for {other!r}; expected the judge's own name")
     if backend is not None and not backend.attempts:
         findings.add(f"attempts: judge {shown!r} compares two answers and cannot decide about one")
+    named, by_name = fingerprint_of_name(judge)
+    if named and fingerprint != by_name:
+        findings.add(f"attempts: the fingerprint is not that of {shown!r}, which its raters' names decide")
     if judge == EMBEDDED and with_texts:
         findings.add("attempts: verdicts of 'embedded' are computed here; leave the file out")
     elif judge == EMBEDDED and fingerprint != EmbeddedAttempts().fingerprint:

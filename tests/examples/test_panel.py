@@ -134,7 +134,7 @@ def test_one_system_by_commands_says_its_coverage_and_cannot_be_submitted(
     monkeypatch.chdir(tmp_path)
     for name in ("examples", "leaderboards"):
         Path(name).symlink_to(ROOT / name)
-    judging, agreement = re.findall(r"```bash\n(.*?)```", README, re.S)[1].splitlines()
+    judging, agreement, attempts = re.findall(r"```bash\n(.*?)```", README, re.S)[1].splitlines()
     found = re.search(r"\$\(find leaderboards -path '(.*?)'\)", judging)
     assert found is not None
     (outputs,) = (str(p) for p in (ROOT / "leaderboards").rglob("outputs.jsonl") if p.match(found[1]))
@@ -148,6 +148,8 @@ def test_one_system_by_commands_says_its_coverage_and_cannot_be_submitted(
     assert {(one["kind"], one["rater"]) for one in kept} == {("language-model", "panel")}
     assert main(shlex.split(agreement)[1:]) == 0
     assert "panel / sheet:language-model/panel" in capsys.readouterr().out
+    assert main(shlex.split(attempts.replace(found[0], outputs))[1:]) == 1
+    assert "attempt rate 26.7 [17.1, 39.0] (60 of 80 judged)" in capsys.readouterr().out  # as the first command has it
     reference = ROOT / "harness/references/gemma-3-270m/instruction/builtin@b0ca9101.json"
     options = "--annotations rules.annotations.jsonl --name a/b --licence CC0-1.0 --root out --system rules"
     command = ["submit", outputs, "--reference", str(reference), *options.split(), "--base-model", "a/b"]

@@ -21,14 +21,19 @@ from implicit_if.harness.judging.sheets.verdicts import (
     Rater,
     SheetVerdict,
     as_raw,
+    attempts_as_raw,
+    attempts_of,
     checked_rater,
     fingerprint_of_name,
     judge_name,
     keys_of,
+    mean_attempts,
     mean_preference,
 )
+from implicit_if.harness.outputs import instruction_id
+from implicit_if.harness.storage import sha256_text
 
-__all__ = ["SheetJudge", "build", "fingerprint_of_name"]
+__all__ = ["SheetAttempts", "SheetJudge", "build", "build_attempts", "fingerprint_of_name"]
 
 _OPTIONS = ("kind", "rater", "raters", "system")
 
@@ -93,6 +98,34 @@ class SheetJudge(LocalJudge):
         return Verdict(c.key, mean_preference(filled), raw=as_raw(filled), cost=0.0)
 
 
+class SheetAttempts(LocalJudge):
+    """What raters say of single answers: whether they attempt their instructions; see `Judge`."""
+
+    pointwise = True
+
+    def __init__(self, rows: Sequence[SheetVerdict], identity: Identity) -> None:
+        self.name, self.fingerprint = identity.name, identity.fingerprint
+        self._raters, self._said = raters_of(rows), attempts_of(rows)
+
+    def judge(self, comparisons: Iterable[Comparison]) -> Iterator[Verdict]:
+        """Yields the raters' mean on each comparison's first answer; none where one of them said nothing."""
+        for c in comparisons:
+            said = self._said.get((instruction_id(c.instruction), sha256_text(c.first)), {})
+            if said.keys() == self._raters:
+                yield Verdict(c.key, mean_attempts(said), raw=attempts_as_raw(said), cost=0.0)
+            else:
+                yield Verdict(c.key, None, error="not said on the sheet", cost=0.0)
+
+
+def build_attempts(argument: str | None, options: Mapping[str, Any]) -> SheetAttempts:
+    """The judge of attempts; arguments and errors as of `build`.
+
+    Rows must name their answers by hash: JSON Lines do, and the annotations that were made of any sheet.
+    """
+    rows, identity = _chosen(argument, options)
+    return SheetAttempts(rows, identity)
+
+
 def build(argument: str | None, options: Mapping[str, Any]) -> SheetJudge:
     """The judge.
 
@@ -104,6 +137,12 @@ def build(argument: str | None, options: Mapping[str, Any]) -> SheetJudge:
     Raises:
         UserError: If there is no such sheet, a row is malformed, or it is not clear who the rater is.
     """
+    rows, identity = _chosen(argument, options)
+    return SheetJudge(rows, identity, folder_of(argument or ""))
+
+
+def _chosen(argument: str | None, options: Mapping[str, Any]) -> tuple[list[SheetVerdict], Identity]:
+    """The rows that count, and whose they are."""
     if not argument or options.keys() - set(_OPTIONS):
         raise UserError(
             f"judge 'sheet': found sheet {argument!r} and options {dict(options)}. Expected a sheet, and no options "
@@ -111,7 +150,7 @@ def build(argument: str | None, options: Mapping[str, Any]) -> SheetJudge:
         )
     rows = chosen_rows(read_sheets(argument, SHEETS), options, f"judge 'sheet:{argument}'")
     name = judge_name(raters_of(rows))
-    return SheetJudge(rows, Identity(name, fingerprint_of_name(name) or ""), folder_of(argument))
+    return rows, Identity(name, fingerprint_of_name(name) or "")
 
 
 def folder_of(argument: str) -> Path:

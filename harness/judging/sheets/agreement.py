@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 from implicit_if.harness.annotations import AnnotationStore
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.judging.sheets.read import read_sheet
+from implicit_if.harness.judging.sheets.read import holds_annotations, read_sheet
 from implicit_if.harness.judging.sheets.verdicts import Rater, SheetVerdict, from_raw, hash_key, judge_name
-from implicit_if.harness.storage import read_rows
 
 _SHOWN = {"system_first": 1, "reference_first": 2, "none": 0}
 
@@ -127,7 +126,7 @@ def load_ratings(spec: str) -> dict[tuple[str, str], list[SheetVerdict]]:
     label = "" if path == Path(spec) else name
     rows = (
         _annotations(path)
-        if _holds_annotations(path)
+        if holds_annotations(path)
         else [((_called(row.rater, path), ""), row) for row in read_sheet(path)]
     )
     found: dict[tuple[str, str], list[SheetVerdict]] = {}
@@ -139,12 +138,6 @@ def load_ratings(spec: str) -> dict[tuple[str, str], list[SheetVerdict]]:
             f"{path}: holds verdicts of {', '.join(n for n, _ in found)}. One name stands for one rater; leave it out."
         )
     return {(label or rater[0], "" if label else rater[1]): rows for rater, rows in found.items()}
-
-
-def _holds_annotations(path: Path) -> bool:
-    if path.suffix.lower() != ".jsonl":
-        return False
-    return "fingerprint" in next(read_rows(path, "sheets or annotations"), ("", {}))[1]
 
 
 def _annotations(path: Path) -> list[tuple[tuple[str, str], SheetVerdict]]:

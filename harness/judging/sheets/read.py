@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from implicit_if.harness.annotations import AnnotationStore
 from implicit_if.harness.errors import UserError, raise_all, unknown_name
-from implicit_if.harness.judging.sheets.verdicts import Rater, SheetVerdict, checked_rater, hash_key
+from implicit_if.harness.judging.sheets.verdicts import Rater, SheetVerdict, checked_rater, from_raw, hash_key
 from implicit_if.harness.safe_text import one_line
 from implicit_if.harness.storage import read_rows
 
@@ -45,7 +46,8 @@ def read_sheet(path: str | os.PathLike[str]) -> list[SheetVerdict]:
     """The rows of one sheet; those that are not filled in have no preference. A row that repeats another counts once.
 
     Args:
-        path: A file that ends in .jsonl (or .json, a list) is JSON; anything else is CSV with `,`, `;` or tab.
+        path: A file that ends in .jsonl (or .json, a list) is JSON; anything else is CSV with `,`, `;` or tab. A file
+            of a sheet's annotations gives the rows that they were made of.
 
     Raises:
         UserError: If the file is no sheet, or rows are malformed or contradict each other; names the first 20.
@@ -146,8 +148,29 @@ def _csv_row(row: dict[str, Any], place: str) -> list[SheetVerdict]:
     return [SheetVerdict(place, key, rater, "", 1, preference, (first, second), _reason(cells["comment"], place))]
 
 
+def holds_annotations(path: Path) -> bool:
+    """Whether a file holds a judge's stored verdicts rather than a sheet's rows."""
+    return path.suffix.lower() == ".jsonl" and "fingerprint" in next(read_rows(path, _EXPECTED), ("", {}))[1]
+
+
 def _json_rows(path: Path) -> Iterator[SheetVerdict]:
-    yield from _each(path, read_rows(path, _EXPECTED), _json_row)
+    if holds_annotations(path):
+        yield from _stored_rows(path)
+    else:
+        yield from _each(path, read_rows(path, _EXPECTED), _json_row)
+
+
+def _stored_rows(path: Path) -> Iterator[SheetVerdict]:
+    """The rows that stored verdicts were made of, by hash."""
+    others = set()
+    for a in AnnotationStore(path).read().verdicts.values():
+        pair = hash_key(a.instruction_id, a.system_sha256, a.reference_sha256)
+        if a.judge.startswith("sheet:"):
+            yield from (row._replace(place=f"{path}", pair=pair) for row in from_raw(a.raw))
+        else:
+            others.add(a.judge)
+    if others:
+        raise UserError(f"sheet {path}: holds verdicts of {', '.join(sorted(others))}, expected those of sheets alone.")
 
 
 def _json_row(row: dict[str, Any], place: str) -> list[SheetVerdict]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from implicit_if.harness.errors import UserError
@@ -187,19 +187,55 @@ def reread(raw: str, argument: str) -> tuple[float, float] | None:
     return (value := mean_preference(found)), value
 
 
-def attempts_by_answer(verdicts: Iterable[SheetVerdict]) -> dict[tuple[str, str], float]:
-    """Share of the verdicts which say that an answer attempts its instruction, by instruction id and answer's hash.
+def attempts_of(verdicts: Iterable[SheetVerdict]) -> dict[tuple[str, str], dict[Rater, list[bool]]]:
+    """What each rater said of each answer, by instruction id and answer's hash: whether it attempts its instruction.
 
     An answer attempts or does not, whoever's it is: all verdicts about the same text count, in any pair and order.
     Only rows that name their answers by hash are counted, and of these what was said.
     """
-    said: dict[tuple[str, str], list[bool]] = {}
+    said: dict[tuple[str, str], dict[Rater, list[bool]]] = {}
     for one in verdicts:
         instruction, *hashes = one.pair.split(":")
         for sha256, attempt in zip(hashes, one.attempts, strict=False):
             if attempt is not None:
-                said.setdefault((instruction, sha256), []).append(attempt)
-    return {answer: sum(values) / len(values) for answer, values in said.items()}
+                said.setdefault((instruction, sha256), {}).setdefault(one.rater, []).append(attempt)
+    return said
+
+
+def mean_attempts(by_rater: Mapping[Rater, Sequence[bool]]) -> float:
+    """Raters' mean share of verdicts which say that an answer attempts its instruction."""
+    return _mean_share({rater: (sum(said), len(said)) for rater, said in by_rater.items()})
+
+
+def _mean_share(by_rater: Mapping[Rater, tuple[int, int]]) -> float:
+    shares = [yes / of for _, (yes, of) in sorted(by_rater.items())]
+    return sum(shares) / len(shares)
+
+
+def attempts_as_raw(by_rater: Mapping[Rater, Sequence[bool]]) -> str:
+    """What an annotation on one answer keeps, as JSON: how often each rater said yes, of how many times."""
+    rows = [
+        {"kind": rater.kind, "of": len(said), "rater": rater.name, "yes": sum(said)}
+        for rater, said in sorted(by_rater.items())
+    ]
+    return json.dumps({"attempts": rows}, sort_keys=True)
+
+
+def reread_attempt(raw: str, argument: str) -> tuple[float, float] | None:
+    """As `reread`, of what `attempts_as_raw` wrote."""
+    try:
+        rows = json.loads(raw)["attempts"]
+        said = {Rater(str(row["kind"]), str(row["rater"])): (int(row["yes"]), int(row["of"])) for row in rows}
+        value = _mean_share(said)
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError):
+        return 1.0, 0.0  # no probability lies between
+    fits = _joined(said) == f"sheet:{argument}" and all(0 <= yes <= of for yes, of in said.values())
+    return (value, value) if fits else (1.0, 0.0)
+
+
+def attempts_by_answer(verdicts: Iterable[SheetVerdict]) -> dict[tuple[str, str], float]:
+    """`mean_attempts` of each answer; see `attempts_of`."""
+    return {answer: mean_attempts(said) for answer, said in attempts_of(verdicts).items()}
 
 
 def _probability(given: Any) -> float:

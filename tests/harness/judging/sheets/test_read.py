@@ -11,12 +11,20 @@ from typing import Any
 import pytest
 from judge_samples import NASTY, comparisons, sheet_rows
 
+from implicit_if.harness.annotations import Annotation, AnnotationStore
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.judging.backends.sheet import build
+from implicit_if.harness.judging.backends.sheet import build, build_attempts
 from implicit_if.harness.judging.protocol import Comparison
 from implicit_if.harness.judging.sheets.export import export_sheet
 from implicit_if.harness.judging.sheets.read import read_sheet
-from implicit_if.harness.judging.sheets.verdicts import MAX_RAW, as_raw, attempts_by_answer, from_raw, reread
+from implicit_if.harness.judging.sheets.verdicts import (
+    MAX_RAW,
+    as_raw,
+    attempts_by_answer,
+    from_raw,
+    reread,
+    reread_attempt,
+)
 from implicit_if.harness.outputs import instruction_id
 from implicit_if.harness.safe_text import is_plain
 from implicit_if.harness.storage import sha256_text
@@ -216,6 +224,76 @@ def test_a_rater_has_one_kind(tmp_path: Path) -> None:
     path = lines(tmp_path / "v.jsonl", {**PAIR, **person, "preference": 1})
     with pytest.raises(UserError, match="kind is person, not other"):
         build(str(path), {"kind": "other"})
+
+
+# ---------------------------------------------------------------- attempts
+def test_a_sheet_judges_attempts(tmp_path: Path) -> None:
+    """The same text in two pairs: three of four say that it attempts; where one rater is silent there is no mean."""
+    one, other = comparisons(2)
+    other = Comparison("1", one.instruction, one.first, other.second)
+    both = [{"order": o, "preference": 1, "system_attempts": o != "none"} for o in ("system_first", "none")]
+    path = lines(
+        tmp_path / "v.jsonl",
+        line_of(one, verdicts=both),
+        line_of(other, verdicts=[both[0], {**both[0], "order": "reference_first", "reference_attempts": False}]),
+    )
+    judge = build_attempts(str(path), ANNA)
+    asked = [Comparison(str(i), one.instruction, text, "") for i, text in enumerate((one.first, other.second, "new"))]
+    verdicts = list(judge.judge(asked))
+    assert [v.prefers_first for v in verdicts] == [0.75, 0.0, None]
+    assert verdicts[2].error == "not said on the sheet"
+    assert (judge.name, judge.fingerprint) == ("sheet:person/anna", build(str(path), ANNA).fingerprint)
+    assert [reread_attempt(v.raw, "person/anna") for v in verdicts[:2]] == [(0.75, 0.75), (0.0, 0.0)]
+    assert reread_attempt(verdicts[0].raw, "person/ben") == (1.0, 0.0)
+    ben = lines(tmp_path / "w.jsonl", line_of(one, preference=1, system_attempts=False, rater="ben"))
+    mean = build_attempts(f"anna={path},{ben}", {"raters": "mean", "kind": "person"})
+    assert [v.prefers_first for v in mean.judge(asked)] == [0.375, None, None]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        *("", "{}", '{"attempts": []}', '{"attempts": [{"kind": "person", "rater": "anna", "yes": 1, "of": 0}]}'),
+        '{"attempts": [{"kind": "person", "rater": "anna", "yes": 2, "of": 1}]}',
+        '{"attempts": [{"kind": "person", "rater": "anna", "yes": 1e999, "of": 1}]}',
+    ],
+)
+def test_words_that_are_no_attempt_allow_no_probability(raw: str) -> None:
+    assert reread_attempt(raw, "person/anna") == (1.0, 0.0)
+
+
+def test_stored_verdicts_of_a_sheet_are_read_as_one(tmp_path: Path) -> None:
+    """A blind sheet has keys alone; what was made of it names answers by hash, and says the same of attempts."""
+    asked = list(comparisons(4))
+    export_sheet(asked, tmp_path / "sheet.csv", seed=0)
+    rows = [json.loads(line) for line in (tmp_path / "sheet.jsonl").read_text().splitlines()]
+    said = {"attempts_1": True, "attempts_2": False, "preference": 1}
+    path = lines(tmp_path / "filled.jsonl", *(row | said for row in rows))
+    judge = build(str(path), ANNA)
+    store = AnnotationStore(tmp_path / "a.annotations.jsonl")
+    store.append(
+        Annotation(
+            instruction_id=instruction_id(c.instruction),
+            order="none",
+            preference=v.prefers_first,
+            raw=v.raw,
+            judge=judge.name,
+            fingerprint=judge.fingerprint,
+            system_sha256=sha256_text(c.first),
+            reference_sha256=sha256_text(c.second),
+        )
+        for c, v in zip(asked, judge.judge(asked), strict=True)
+    )
+    again = build(str(store.path), {})  # who judged is stored, too
+    assert [v.prefers_first for v in again.judge(asked)] == [v.prefers_first for v in judge.judge(asked)]
+    first = {row["answer_1"] for row in rows}
+    decided = build_attempts(str(store.path), {}).judge(Comparison("", c.instruction, c.first, "") for c in asked)
+    assert [v.prefers_first for v in decided] == [float(c.first in first) for c in asked]
+    assert {v.error for v in build_attempts(str(path), ANNA).judge(asked)} == {"not said on the sheet"}
+    other = AnnotationStore(tmp_path / "b.annotations.jsonl")
+    other.append(a.model_copy(update={"judge": "longest"}) for a in store)
+    with pytest.raises(UserError, match="holds verdicts of longest, expected those of sheets alone"):
+        read_sheet(other.path)
 
 
 # ---------------------------------------------------------------- faults
