@@ -6,6 +6,7 @@ errors              the one error class, with did-you-mean
 storage             strict reading, atomic writing, JSON Lines, canonical bytes, locks, hashes
 hub                 the Hugging Face hub, asked in bounded time
 safe_text           text from outside, made safe where it is shown
+cpu_threads         CPU threads: how they wait, and how many
 cli                 the command, argument types, `NAME=VALUE`
 system_kinds        kinds of systems: label, order, colour
 embedded_base       the embedded base model's names
@@ -17,6 +18,7 @@ annotations         contract: verdicts, append-only
 signature           contract: what produced a number
 scores              contract: numbers with interval, coverage and signature
 provenance          contract: how a tuned model came about
+generation          prompts, answers as they are made, and by which model
 model_fingerprint   a model's identity, over content
 chat_templates/     the one renderer, sandboxed
 answer_form         measures of an answer that need no judge
@@ -26,7 +28,6 @@ instructions/       instruction sets at pinned revisions
 references/         named answers that systems are judged against
 stats/              win rates, intervals, comparisons, length control
 judging/            judges, the runner, from verdicts to scores, cards
-generation          an answer as it is made, and by which model
 tuning/             recipes, one runner, `tune` and `select`
 analysis/           response ranking
 comparing/          `compare`: which of several systems is better
