@@ -33,15 +33,17 @@ def by_system() -> dict[str, dict[str, list[dict[str, Any]]]]:
     return found
 
 
-def committed(name: str) -> dict[tuple[str, str], dict[str, Any]]:
-    """Rows of every `name` below leaderboards/, by instruction and the system's answer; the first of each."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for path in sorted((ROOT / "leaderboards").rglob(name)):
-        for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
-            text = row.get("output")
-            digest = row["system_sha256"] if text is None else hashlib.sha256(text.encode()).hexdigest()
-            found.setdefault((row["instruction_id"], digest), row | {"path": path})
-    return found
+def folder_of(system: str) -> Path:
+    """The committed submission whose answers are those that the verdicts name, of all that lie in leaderboards/."""
+    wanted = {(row["instruction_id"], row["system_sha256"]) for row in VERDICTS if row["system"] == system}
+    folders = (path.parent for path in sorted((ROOT / "leaderboards").rglob("outputs.jsonl")))
+    return next(folder for folder in folders if wanted <= set(answers_in(folder).items()))
+
+
+def answers_in(folder: Path) -> dict[str, str]:
+    """sha256 of each answer by instruction."""
+    rows = map(json.loads, (folder / "outputs.jsonl").read_text(encoding="utf-8").splitlines())
+    return {row["instruction_id"]: hashlib.sha256(row["output"].encode()).hexdigest() for row in rows}
 
 
 @pytest.fixture(scope="module")
@@ -82,12 +84,11 @@ def test_rates_are_those_of_an_independent_reading(printed: str) -> None:
 
 
 def test_pairs_left_out_are_those_of_identical_answers() -> None:
-    rows, ids = committed("outputs.jsonl"), {row["instruction_id"] for row in VERDICTS}
+    ids = {row["instruction_id"] for row in VERDICTS}
     reference = {row["instruction_id"]: row["reference_sha256"] for row in VERDICTS}
     for system, verdicts in by_system().items():
-        name = rows[next((r["instruction_id"], r["system_sha256"]) for r in VERDICTS if r["system"] == system)]
-        own = {i: digest for (i, digest), row in rows.items() if row["path"] == name["path"]}
-        assert [i for i in ids - verdicts.keys() if own.get(i, reference[i]) != reference[i]] == []
+        own = answers_in(folder_of(system))
+        assert {i for i in ids if own[i] == reference[i]} == ids - verdicts.keys(), system
 
 
 def test_agreement_is_that_of_an_independent_computation(printed: str) -> None:
@@ -99,11 +100,13 @@ def test_agreement_is_that_of_an_independent_computation(printed: str) -> None:
             by_order = {v["order"]: v["preference"] for v in row["verdicts"]}
             twice.append((by_order["system_first"], by_order["reference_first"]))
     reference = {row["instruction_id"]: row["reference_sha256"] for row in VERDICTS}
-    stored = {
-        key: row["preference"]
-        for key, row in _of_version_1().items()
-        if key in panel and row["reference_sha256"] == reference[key[0]]
-    }
+    stored: dict[tuple[str, str], float] = {}
+    for system in by_system():  # whose verdicts by the embedded judge's first version lie beside the answers
+        for line in (folder_of(system) / "annotations.jsonl").read_text().splitlines():
+            row = json.loads(line)
+            key = row["instruction_id"], row["system_sha256"]
+            if key in panel and row["reference_sha256"] == reference[key[0]]:
+                stored[key] = row["preference"]
     both = np.array([(np.mean(panel[key]), value) for key, value in sorted(stored.items())])
     for values, name in ((both, "with embedded"), (np.array(twice), "with itself, in the other order")):
         line = next(li for li in printed.splitlines() if li.startswith(name) and f"{len(values)} pairs" in li)
@@ -113,19 +116,6 @@ def test_agreement_is_that_of_an_independent_computation(printed: str) -> None:
         assert f"kappa {cohen_kappa_score(a, b):.2f}" in line
         assert f"correlation {np.corrcoef(values.T)[0, 1]:.2f}" in line
         assert f"same winner {int((a == b)[decided].sum())} of {int(decided.sum())} decided" in line
-
-
-def _of_version_1() -> dict[tuple[str, str], dict[str, Any]]:
-    """The embedded judge's first version's verdicts: those beside the answers that the panel judged."""
-    answers = committed("outputs.jsonl")
-    folders = {answers[row["instruction_id"], row["system_sha256"]]["path"].parent for row in VERDICTS}
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for folder in sorted(folders):
-        for line in (folder / "annotations.jsonl").read_text().splitlines():
-            row = json.loads(line)
-            if row["system_sha256"] != row["reference_sha256"]:
-                found[row["instruction_id"], row["system_sha256"]] = row
-    return found
 
 
 def test_one_system_by_commands_says_its_coverage_and_cannot_be_submitted(
