@@ -58,3 +58,20 @@ def left_padded(rows: Sequence[Sequence[int]], pad: int, cuts: Sequence[int] = (
     ids = torch.tensor([[*[pad] * (width - len(row)), *row] for row in rows], dtype=torch.long)
     mask = torch.tensor([[*[0] * (width - len(row)), *[1] * len(row)] for row in rows], dtype=torch.long)
     return Prompts(ids, mask, cuts if any(cuts) else ())
+
+
+def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens both begin with."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def pieces(tokenizer: Any, ids: Sequence[int]) -> list[str]:
+    """What each token adds to the text of those before it; a character's tokens but the last add nothing."""
+    found: list[str] = []
+    done = ""
+    for end in range(1, len(ids) + 1):
+        text = tokenizer.decode(ids[:end], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        grown = text if end == len(ids) or not text.endswith("\ufffd") else done
+        found.append(grown[len(done) :])
+        done = grown
+    return found

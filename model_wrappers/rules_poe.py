@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,16 +14,18 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import LogitsProcessorList
 
+from implicit_if.harness.analysis.token_shift import RankedToken
 from implicit_if.harness.errors import UserError
 from implicit_if.model_wrappers.generate import ProcessorFactory
 from implicit_if.model_wrappers.implicit_lm import ImplicitLM
 from implicit_if.model_wrappers.prompt_tokens import special_tokens
-from implicit_if.model_wrappers.prompts import Prompts, cut_middle, place_after_cut
+from implicit_if.model_wrappers.prompts import Prompts, common_prefix, cut_middle, pieces, place_after_cut
 from implicit_if.model_wrappers.rules.arguments import WithRules
 from implicit_if.model_wrappers.rules.likelihood import Head, Text, TextScore
 from implicit_if.model_wrappers.rules.presets import Preset
 from implicit_if.model_wrappers.rules.product import BoundRules, RulesProcessor
 from implicit_if.model_wrappers.rules.shared_prefix import score_all
+from implicit_if.model_wrappers.rules.token_ranks import moves, ranks_under
 from implicit_if.model_wrappers.rules.tokens import leading_special, scope_start
 
 
@@ -137,9 +138,7 @@ class RulesPoE(WithRules, ImplicitLM):
         texts = []
         for response in responses:
             whole = self.encode(prompt + response)
-            shared = sum(
-                1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(alone, whole, strict=False))
-            )
+            shared = common_prefix(alone, whole)
             if shared == 0 or len(whole) > self.max_length:
                 raise UserError(
                     f"a prompt and its response have {len(whole)} tokens, {shared} of the prompt's own. Expected at "
@@ -147,6 +146,55 @@ class RulesPoE(WithRules, ImplicitLM):
                 )
             texts.append(Text(whole[:shared], whole[shared:], prompt_scope=self._prompt_scope(prompt, alone)))
         return [score.log_prob for score in self._score(texts, disable_tqdm=True)]
+
+    def rank_tokens(
+        self, prompt: str, answer: str, *, ended: bool, token_ids: Sequence[int] | None = None, rules: Any = None
+    ) -> tuple[tuple[RankedToken, ...], RankedToken | None, bool]:
+        """Ranks an answer's tokens under the model without rules.
+
+        Args:
+            prompt: The whole prompt.
+            answer: What was answered; may be empty.
+            ended: Whether end-of-sequence followed.
+            token_ids: The answer's tokens; None tokenizes it again, with its prompt.
+            rules: Rules that made the answer, as a request names them; None for none.
+
+        Returns:
+            The tokens, the end, and whether the tokens spell the answer exactly.
+
+        Raises:
+            UserError: If prompt and answer are too long for the model.
+        """
+        context = self.encode(prompt)
+        if token_ids is None:
+            whole = self.encode(prompt + answer)
+            shared = common_prefix(context, whole)
+            ids, context = whole[shared:], whole[:shared]
+        else:
+            ids = list(token_ids)
+        both = [*ids, self.tokenizer.eos_token_id] if ended else ids
+        if len(context) + len(both) > self.max_length or not context:
+            raise UserError(
+                f"a prompt and its answer have {len(context) + len(both)} tokens, at most {self.max_length}."
+            )
+        if not both:
+            return (), None, True
+        ranks, first = ranks_under(self._head, context, both)
+        bound = self.bound_rules(rules)
+        scope = torch.tensor(self._prompt_scope(prompt, context, rules=bound), dtype=torch.long, device=first.device)
+        answered = torch.tensor(both, device=first.device)
+        moved = (
+            {name: values.tolist() for name, values in moves(bound, answered, first, scope).items()} if bound else {}
+        )
+        texts = pieces(self.tokenizer, ids)
+        tokens = [
+            RankedToken(text, int(rank), self.tokenizer.decode([int(best)]), {k: v[i] for k, v in moved.items()})
+            for i, (text, rank, best) in enumerate(
+                zip([*texts, self.tokenizer.eos_token], ranks.tolist(), first.tolist(), strict=False)
+            )
+        ]
+        end = tokens.pop() if ended else None
+        return tuple(tokens), end, "".join(texts) == answer
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Exact log-likelihood of whole texts, each a response to nothing; index and used tokens span the windows."""
@@ -187,9 +235,11 @@ class RulesPoE(WithRules, ImplicitLM):
                 scores[i] = score
         return [scores[i] for i in range(len(texts))]
 
-    def _prompt_scope(self, context: str | None, ids: list[int], shown: list[int] | None = None) -> list[int]:
+    def _prompt_scope(
+        self, context: str | None, ids: list[int], shown: list[int] | None = None, rules: BoundRules | None = None
+    ) -> list[int]:
         """The tokens of a context that count as used, of those that are `shown` after a cut; see `scope_start`."""
-        marker = self.rules.prompt_after
+        marker = (self.rules if rules is None else rules).prompt_after
         if marker is None:
             return []
         shown = ids if shown is None else shown

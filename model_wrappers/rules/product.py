@@ -232,7 +232,7 @@ def response_log_probs(
     logits.index_fill_(1, ids, float("-inf"))
     rest = logits.logsumexp(-1).double()
     moved = inside.clone()
-    rules.compact(ids).apply_(moved, _teacher_forced_step(rules, ids, prompt, seen, start))
+    rules.compact(ids).apply_(moved, teacher_forced_step(rules, ids, prompt, seen, start))
 
     target = seen[start:]
     column = torch.searchsorted(ids, target)[:, None]
@@ -245,7 +245,7 @@ def response_log_probs(
     )
 
 
-def _teacher_forced_step(rules: BoundRules, ids: Tensor, prompt: Tensor, seen: Tensor, start: int) -> Step:
+def teacher_forced_step(rules: BoundRules, ids: Tensor, prompt: Tensor, seen: Tensor, start: int) -> Step:
     """Rows are response positions `start..`: each has used what stands before it, in columns of `ids`."""
     t = len(seen) - start
     index = torch.arange(start, start + t, device=seen.device)

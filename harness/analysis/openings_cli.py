@@ -1,0 +1,114 @@
+"""`implicit-if openings`: how alike the responses of training sets begin, beside what models tuned on them can do."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from implicit_if.harness.analysis.figures import Curve, curves
+from implicit_if.harness.analysis.openings import POSITIONS, Openings, find_openings
+from implicit_if.harness.analysis.response_pairs import load_pairs
+from implicit_if.harness.cli import name_values
+from implicit_if.harness.embedded_base import HUB_NAME
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.safe_text import markdown, markdown_code
+from implicit_if.harness.storage import atomic_write, read_json, write_json
+from implicit_if.harness.tuning.data.conversations import load_rows
+from implicit_if.harness.tuning.recipe import load_recipe, recipe_names
+
+HELP = "how alike the responses of training sets begin, beside win rate and attempt rate of models tuned on them"
+_SCORES = ("win_rate", "attempt_rate")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    add = parser.add_argument
+    add(
+        "sets",
+        nargs="+",
+        metavar="SET",
+        help="a tuning recipe's name, whose data come from the hub; RECIPE=FILE for a local copy of them; or a file of "
+        "instruction-response pairs",
+    )
+    add(
+        "--scores",
+        action="append",
+        default=[],
+        metavar="SET=FILE",
+        help="scores.json of a judged model that was tuned on the set; may be repeated",
+    )
+    add("--out", type=Path, default=Path("openings"), metavar="DIR", help="table, figure, JSON (openings)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Reads the sets, prints the table, and writes it with its JSON and the figure.
+
+    Returns:
+        0.
+
+    Raises:
+        UserError: On a set or file that cannot be read.
+    """
+    given = name_values(args.scores, "--scores", "gsm=scores.json")
+    found = [find_openings(*_responses(spec)) for spec in args.sets]
+    if unknown := given.keys() - {each.name for each in found}:
+        raise UserError(f"--scores {min(unknown)}=: no such set. Known: {', '.join(each.name for each in found)}.")
+    scores = {name: _read_scores(Path(path)) for name, path in given.items()}
+    table = openings_table(found, scores)
+    write_json(args.out / "openings.json", [each.as_dict() | scores.get(each.name, {}) for each in found])
+    for name, text in (("openings.md", table), ("openings.svg", openings_figure(found))):
+        with atomic_write(args.out / name) as file:
+            file.write(text)
+    print(table)
+    return 0
+
+
+def openings_table(found: Sequence[Openings], scores: Mapping[str, Mapping[str, float | None]]) -> str:
+    """A row a training set."""
+    head = " | ".join(f"bits at {p}" for p in POSITIONS)
+    lines = [
+        f"| training set | rows | commonest opening | % of rows | {head} | win rate | attempt rate |",
+        "|---|---|---|---|" + "---|" * (len(POSITIONS) + 2),
+    ]
+    for each in found:
+        bits = " | ".join(f"{each.entropy[p - 1]:.1f}" for p in POSITIONS)
+        told = scores.get(each.name, {})
+        known = [told.get(name) for name in _SCORES]
+        ends = " | ".join("-" if value is None else f"{value:.1f}" for value in known)
+        start = f"{markdown(each.name)} | {each.rows} | {markdown_code(each.opening)} | {each.share:.1f}"
+        lines.append(f"| {start} | {bits} | {ends} |")
+    most = ", ".join(f"{markdown(each.name)} {each.most_bits:.1f}" for each in found)
+    lines += ["", f"Bits of entropy of the word at a position; at most log2(rows): {most}.", ""]
+    return "\n".join(lines)
+
+
+def openings_figure(found: Sequence[Openings]) -> str:
+    """Entropy by position, a line a training set."""
+    n = min(len(each.entropy) for each in found)
+    steps = [str(i + 1) if i in (0, 4, 9, 14, 19, 24, 29) else "" for i in range(n)]
+    title = "Entropy of the responses' words by position"
+    return curves(title, "word of the response", "bits", steps, [Curve(each.name, each.entropy[:n]) for each in found])
+
+
+def _responses(spec: str) -> tuple[str, list[str]]:
+    name, equals, path = spec.partition("=")
+    if name in recipe_names():
+        recipe = load_recipe(name, base=HUB_NAME, data=path if equals else None)  # the base shapes no row
+        rows = load_rows(recipe.data).conversations
+        return name, [str(m["content"]) for row in rows for m in row.messages if m["role"] == "assistant"]
+    if equals:
+        return name, [pair.response for pair in load_pairs(path).items]
+    pairs = load_pairs(spec)
+    return pairs.name, [pair.response for pair in pairs.items]
+
+
+def _read_scores(path: Path) -> dict[str, float | None]:
+    """Win rate and attempt rate of a `scores.json`, as far as they are in it."""
+    found: Any = read_json(path, "scores of a judged system")
+    found = found.get("scores", found) if isinstance(found, dict) else found
+    if not isinstance(found, dict) or not any(name in found for name in _SCORES):
+        raise UserError(f"{path}: holds neither {' nor '.join(_SCORES)}. Expected the scores.json of a judged system.")
+    values = {name: found[name].get("value") if isinstance(found.get(name), dict) else None for name in _SCORES}
+    return {name: float(value) if isinstance(value, int | float) else None for name, value in values.items()}
