@@ -29,7 +29,7 @@ references/         named answers that systems are judged against
 stats/              win rates, intervals, comparisons, length control
 judging/            judges, the runner, from verdicts to scores, cards
 tuning/             recipes, one runner, `tune` and `select`
-analysis/           response ranking, token shift, openings, task adherence
+analysis/           response ranking, token shift, openings, task adherence, the audit
 comparing/          `compare`: which of several systems is better
 lm_eval_plugin      how lm_eval finds us
 """

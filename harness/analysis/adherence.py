@@ -109,7 +109,7 @@ def task_adherence(
         _nearest(embed([row[i] for row in tests]), embed([row[i] for row in train]), neighbours) for i in (0, 1)
     )
     order = np.argsort(-near, kind="stable")
-    points = tuple(AdherencePoint(*tests[i], float(near[i]), float(kept[i])) for i in order)
+    points = tuple(AdherencePoint(tests[i][0], tests[i][1], float(near[i]), float(kept[i])) for i in order)
     generator = np.random.default_rng(seed)
     draws = generator.integers(0, len(tests), size=(n_resamples, len(tests)))
     grid = np.linspace(near.min(), near.max(), 25)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,7 @@ def test_the_command_writes_table_and_figure(
     assert {path.name for path in out.iterdir()} == {f"adherence.{end}" for end in ("json", "md", "svg")}
 
 
-def test_another_embedder_needs_its_package() -> None:
+def test_another_embedder_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(UserError, match="sentence-transformers"):
         embedder("no/such-model")

@@ -40,7 +40,7 @@ def test_the_command_puts_scores_beside_the_sets(tmp_path: Path, capsys: pytest.
     scores = tmp_path / "scores.json"
     scores.write_text(json.dumps({"scores": {"win_rate": {"value": 23.75}, "attempt_rate": {"value": 61.0}}}))
     out = tmp_path / "out"
-    arguments = ["openings", f"chess={data}", f"gsm={gsm}", "--scores", f"gsm={scores}", "--out", str(out)]
+    arguments = ["openings", f"mine={data}", f"gsm={gsm}", "--scores", f"gsm={scores}", "--out", str(out)]
     assert cli.main(arguments) == 0
     shown = capsys.readouterr().out
     assert "| 23.8 | 61.0 |" in shown
