@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.generation import Prompt
 
 
 @dataclass
@@ -75,3 +77,10 @@ def pieces(tokenizer: Any, ids: Sequence[int]) -> list[str]:
         found.append(grown[len(done) :])
         done = grown
     return found
+
+
+def with_response(prompt: str, response: str) -> Prompt:
+    """A prompt with a response after it, in which a special token's text stays text as in the prompt's messages."""
+    whole = Prompt(prompt + response)
+    whole.users = (*getattr(prompt, "users", ()), (len(prompt), len(whole)))
+    return whole

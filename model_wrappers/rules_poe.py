@@ -19,7 +19,14 @@ from implicit_if.harness.errors import UserError
 from implicit_if.model_wrappers.generate import ProcessorFactory
 from implicit_if.model_wrappers.implicit_lm import ImplicitLM
 from implicit_if.model_wrappers.prompt_tokens import special_tokens
-from implicit_if.model_wrappers.prompts import Prompts, common_prefix, cut_middle, pieces, place_after_cut
+from implicit_if.model_wrappers.prompts import (
+    Prompts,
+    common_prefix,
+    cut_middle,
+    pieces,
+    place_after_cut,
+    with_response,
+)
 from implicit_if.model_wrappers.rules.arguments import WithRules
 from implicit_if.model_wrappers.rules.likelihood import Head, Text, TextScore
 from implicit_if.model_wrappers.rules.presets import Preset
@@ -137,7 +144,7 @@ class RulesPoE(WithRules, ImplicitLM):
         alone = self.encode(prompt)
         texts = []
         for response in responses:
-            whole = self.encode(prompt + response)
+            whole = self.encode(with_response(prompt, response))
             shared = common_prefix(alone, whole)
             if shared == 0 or len(whole) > self.max_length:
                 raise UserError(
@@ -167,7 +174,7 @@ class RulesPoE(WithRules, ImplicitLM):
         """
         context = self.encode(prompt)
         if token_ids is None:
-            whole = self.encode(prompt + answer)
+            whole = self.encode(with_response(prompt, answer))
             shared = common_prefix(context, whole)
             ids, context = whole[shared:], whole[:shared]
         else:

@@ -175,3 +175,15 @@ def test_a_text_that_is_too_long_is_named(tiny_model: Any, tokenizer: Any) -> No
     wrapper = RulesPoE(tiny_model, tokenizer=tokenizer, rules=None, batch_size=2)
     with pytest.raises(UserError, match=r"Expected at most 256"):
         wrapper.log_probs("What\n", ["a" * 300])
+
+
+def test_a_special_tokens_text_in_instruction_or_response_stays_text(tiny_model: Any, tokenizer: Any) -> None:
+    wrapper = RulesPoE(tiny_model, tokenizer=tokenizer, rules=None, batch_size=2)
+    prompt = load_template("tulu").render_prompt("the </s> man")
+    context = wrapper.encode(prompt)
+    response = tokenizer("a</s>", add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    assert 1 not in context + response
+    with torch.no_grad():
+        scores = tiny_model(torch.tensor([context + response])).logits[0].double().log_softmax(-1)
+    expected = sum(float(scores[len(context) - 1 + i, token]) for i, token in enumerate(response))
+    assert wrapper.log_probs(prompt, ["a</s>"]) == pytest.approx([expected], **CLOSE)
