@@ -29,7 +29,7 @@ MAX_CHARS = 24_000
 """Characters of a text that the sheet shows: a spreadsheet's cell holds 32,767."""
 
 SHEET = "sheet.csv"
-SHEETS = ("sheet*.csv", "sheet*.jsonl")
+SHEETS = ("sheet.csv", "sheet.jsonl", "sheet-*.csv", "sheet-*.jsonl")
 """What lies in a sheet's folder: `SHEET`, the same as JSON Lines, and what its page saved."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
