@@ -31,7 +31,7 @@ from implicit_if.harness.stats.attempt_rate import attempt_rate
 from implicit_if.harness.storage import sha256_json
 
 EMBEDDED, NONE = "embedded", "none"
-_BATCH = 32
+_BATCH = 8
 
 
 class EmbeddedAttempts(LocalJudge):

@@ -23,7 +23,7 @@ QUESTIONS = ["Name a colour.", "Count to three."]
 
 
 def test_every_example_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model_folder: str, capsys: Any
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model_folder: str, capsys: Any, real_attempts: None
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "leaderboards").symlink_to(ROOT / "leaderboards")
@@ -52,7 +52,7 @@ def test_importing_loads_nothing_and_judging_no_model_library(tmp_path: Path) ->
     code = (
         "import sys, implicit_if as iif\n"
         "assert not {'torch', 'numpy', 'pydantic', 'yaml', 'implicit_if.harness'} & set(sys.modules)\n"
-        "run = iif.judge(['a'], ['bb'], judge='longest', instructions=['q'], annotations='a.jsonl')\n"
+        "run = iif.judge(['a'], ['bb'], judge='longest', instructions=['q'], annotations='a.jsonl', judge_attempts='none')\n"
         "assert run.scores['win_rate'].value == 0\n"
         "assert not {'torch', 'transformers', 'lm_eval', 'datasets', 'pandas'} & set(sys.modules)\n"
     )
