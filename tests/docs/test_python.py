@@ -52,7 +52,8 @@ def test_importing_loads_nothing_and_judging_no_model_library(tmp_path: Path) ->
     code = (
         "import sys, implicit_if as iif\n"
         "assert not {'torch', 'numpy', 'pydantic', 'yaml', 'implicit_if.harness'} & set(sys.modules)\n"
-        "run = iif.judge(['a'], ['bb'], judge='longest', instructions=['q'], annotations='a.jsonl', judge_attempts='none')\n"
+        "files = {'annotations': 'a.jsonl', 'judge_attempts': 'none'}\n"
+        "run = iif.judge(['a'], ['bb'], judge='longest', instructions=['q'], **files)\n"
         "assert run.scores['win_rate'].value == 0\n"
         "assert not {'torch', 'transformers', 'lm_eval', 'datasets', 'pandas'} & set(sys.modules)\n"
     )
