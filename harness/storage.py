@@ -6,6 +6,7 @@ Knows nothing of what the files mean; others may read and write them at the same
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -54,7 +55,7 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
             yield file
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{target.name[:40]}.", suffix=".tmp", dir=target.parent)
     temporary = Path(name)
     try:
         with open(handle, mode, **text) as file:
@@ -68,6 +69,37 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def check_writable(path: str | os.PathLike[str], option: str = "--out") -> None:
+    """Makes sure, before anything is paid for, that `atomic_write` can write a file; nothing is left on the disk.
+
+    Args:
+        path: The file; it and its folders may be there or not.
+        option: What named it, for the message.
+
+    Raises:
+        UserError: If the file has an impossible name, is a folder, or its folder cannot be written to.
+    """
+    if str(path) in ("-", "/dev/stdout"):
+        return
+    try:
+        target = Path(os.path.realpath(path))
+        if os.path.isdir(target):
+            raise IsADirectoryError("it is a folder")
+        if os.path.exists(target) and not os.path.isfile(target):  # a device or a pipe, which is written to
+            return
+        folder = next(parent for parent in target.parents if os.path.lexists(parent))
+        most = os.pathconf(folder, "PC_NAME_MAX")
+        if any(len(os.fsencode(part)) > most for part in target.relative_to(folder).parts):
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise UserError(
+            f"{option} {path}: cannot be written ({why}). Expected a file in a folder you may write to."
+        ) from error
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

@@ -59,7 +59,11 @@ class LoadedLM(Identity, HFLM):
             super().__init__(pretrained, device=device, dtype=dtype, batch_size=batch_size or "auto", **kwargs)
         except UserError:
             raise
-        except (OSError, ValueError) as error:  # neither a folder nor on the hub, no model's name, a bad proxy
+        except (
+            OSError,
+            ValueError,
+            RecursionError,
+        ) as error:  # neither a folder nor on the hub, no model's name, a bad proxy
             first = re.split(r"\n|\. ", str(error).strip(), maxsplit=1)[0]
             raise UserError(
                 f"model {str(pretrained)!r} cannot be loaded ({first}). Expected a model's folder, or its hub name."

@@ -17,7 +17,7 @@ from implicit_if.harness.analysis.response_ranking import (
 from implicit_if.harness.analysis.systems import HELP_SYSTEM, add_model_arguments, model_settings, parse_system
 from implicit_if.harness.cli import positive
 from implicit_if.harness.safe_text import markdown
-from implicit_if.harness.storage import atomic_write, sha256_json, write_json
+from implicit_if.harness.storage import atomic_write, check_writable, sha256_json, write_json
 from implicit_if.harness.svg import GREEN, PALE_GREEN, Bar, BarRow, bar_panels
 
 HELP = "how often a model finds an instruction's own response likelier than another's"
@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     """
     pairs = load_pairs(args.pairs).first(args.limit)
     require_instruction(args.template)
+    check_writable(args.out / "ranking.json")
     specs = [parse_system(name, **model_settings(args)) for name in args.systems]
     rankings: list[tuple[bool, ResponseRanking]] = []
     for spec in specs:

@@ -17,7 +17,7 @@ from implicit_if.harness.judging.registry import length_prior
 from implicit_if.harness.scores import Score
 from implicit_if.harness.signature import make_signature, outputs_sha256
 from implicit_if.harness.stats.length_control.estimator_choice import LengthControl, Method, control_length
-from implicit_if.harness.storage import sha256_json, write_json
+from implicit_if.harness.storage import check_writable, sha256_json, write_json
 
 if TYPE_CHECKING:
     from implicit_if.harness.stats.length_control.priors import LengthPrior
@@ -104,16 +104,19 @@ def control_judgement(
 
 
 def check_report(path: Path | None, keys: set[str]) -> None:
-    """Checks, before anything is judged, that `--out` replaces nothing but an earlier report.
+    """Checks, before anything is judged, that `--out` can be written and replaces nothing but an earlier report.
 
     Args:
         path: The file; None if none was asked for.
         keys: Some of what a report of this command holds.
 
     Raises:
-        UserError: If there is a file that holds something else.
+        UserError: If it cannot, or there is a file that holds something else.
     """
-    if path is None or not os.path.isfile(path) or not path.stat().st_size:
+    if path is None:
+        return
+    check_writable(path)
+    if not os.path.isfile(path) or not path.stat().st_size:
         return
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

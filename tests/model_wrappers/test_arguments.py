@@ -136,6 +136,13 @@ def test_a_model_that_cannot_be_loaded_is_one_sentence(
         RulesPoE(name, device="cpu")
 
 
+@pytest.mark.parametrize("config", ["[" * 200_000, "{", "\0"])
+def test_a_model_with_a_broken_configuration_is_one_sentence(tmp_path: Path, config: str) -> None:
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(UserError, match=r"cannot be loaded \([^\n]*\)\. Expected"):
+        RulesPoE(str(tmp_path), device="cpu")
+
+
 def test_use_cache_refuses_rules_whose_content_its_keys_do_not_hold(tiny_model_folder: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("name: mine\nrules: {eos: {function: eos_ramp}}\n")

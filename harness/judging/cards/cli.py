@@ -29,7 +29,7 @@ from implicit_if.harness.judging.registry import check_judge_spec, get_judge
 from implicit_if.harness.judging.runner import annotate
 from implicit_if.harness.judging.sheets.export import sheet_exists
 from implicit_if.harness.outputs import Output, join_instructions, load_outputs
-from implicit_if.harness.storage import atomic_write, cache_dir, read_json, sha256_text, write_json
+from implicit_if.harness.storage import atomic_write, cache_dir, check_writable, read_json, sha256_text, write_json
 
 HELP = "measure a judge (agreement, position bias, controls, time, cost) and write its card"
 
@@ -78,6 +78,9 @@ def run(args: argparse.Namespace) -> int:
     measuring = bool(args.labelled or args.answers)
     if args.out is not None and os.path.isfile(args.out) and not args.out.read_bytes().startswith(b"# Judge card"):
         raise UserError(f"--out {args.out}: holds no card, and would be replaced. Give another name.")
+    if args.out is not None:
+        check_writable(args.out)
+        check_writable(args.out.with_suffix(".json"))
     if (args.dry_run or args.sheet) and not measuring:
         raise UserError(
             f"{'--dry-run' if args.dry_run else '--sheet'}: nothing to judge. Give what is to be measured: "

@@ -340,10 +340,30 @@ def test_options_reach_the_judge(judge_command: Run) -> None:
         judge_command("--option", "a b=1")
 
 
-def test_an_unwritable_out_is_a_clear_error(judge_command: Run, folder: Path) -> None:
+@pytest.mark.parametrize(
+    "name", ["sys.json/scores.json", "a" * 300, "new/" + "\u00e9" * 150 + ".json", ".", "\0.json"], ids=range(5)
+)
+def test_an_unwritable_out_is_a_clear_error_before_anything_is_judged(
+    judge_command: Run, folder: Path, name: str
+) -> None:
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(UserError, match=r"--out (?s:.*)cannot be written"):
+        judge_command("--out", str(folder / name))
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_an_out_that_cannot_be_written_in_the_end_loses_no_verdict(
+    judge_command: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("implicit_if.harness.judging.scoring.check_writable", lambda _: None)
     with pytest.raises(UserError, match=r"--out .*cannot be written.*verdicts are kept"):
         judge_command("--out", str(folder / "sys.json" / "scores.json"))  # its folder is a file
     assert len(list(AnnotationStore(folder / "sys.annotations.jsonl"))) == 5
+
+
+def test_a_long_name_that_is_possible_is_written(judge_command: Run, folder: Path) -> None:
+    assert judge_command("--out", str(folder / "new" / ("a" * 250))) == 0
+    assert json.loads((folder / "new" / ("a" * 250)).read_text())["scores"]
 
 
 # People
