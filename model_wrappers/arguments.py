@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import inspect
 import logging
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +14,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.lm_eval_plugin import on_command_line
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +31,30 @@ _LOADING = """
 """What transformers' `from_pretrained` takes beside settings of the model's own configuration."""
 
 
+_WITHOUT_EFFECT = {
+    "softmax_dtype": "log-probabilities are computed in float32",
+    "truncation": "a prompt that is too long loses its middle",
+    "logits_cache": "requests that split a text differently share no logits",
+}
+"""Arguments of lm-eval's hf model that these wrappers have no use for, and what they do instead."""
+
+
+def check_command_line() -> None:
+    """Refuses limits in `--gen_kwargs` that cannot be kept, where lm_eval's command runs.
+
+    Raises:
+        UserError: Names the argument.
+    """
+    if on_command_line() is None:
+        return
+    from lm_eval._cli.utils import MergeDictAction
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--gen_kwargs", nargs="*", action=MergeDictAction, default={})
+    given = parser.parse_known_args(sys.argv[1:])[0].gen_kwargs or {}
+    read_generation({key: given[key] for key in (*_LIMITS, "num_return_sequences") if key in given}, 1)
+
+
 def check_model_arguments(wrapper: type, pretrained: Any, given: Mapping[str, Any]) -> None:
     """Refuses arguments that neither the wrapper nor lm-eval, transformers or the model's configuration knows.
 
@@ -39,6 +66,10 @@ def check_model_arguments(wrapper: type, pretrained: Any, given: Mapping[str, An
     Raises:
         UserError: Names the argument and the nearest known one.
     """
+    parameters = inspect.signature(HFLM).parameters
+    for key, instead in _WITHOUT_EFFECT.items():
+        if given.get(key, parameters[key].default) != parameters[key].default:
+            raise UserError(f"{key}={given[key]}: has no effect here ({instead}). Leave it out.")
     known = {*_LOADING.split()}
     for kind in wrapper.__mro__[: wrapper.__mro__.index(HFLM) + 1]:
         known |= inspect.signature(kind).parameters.keys() - {"kwargs", "args"}

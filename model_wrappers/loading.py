@@ -14,7 +14,7 @@ from implicit_if.harness.cpu_threads import ThreadTrials, may_try
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.lm_eval_plugin import on_command_line
 from implicit_if.harness.model_fingerprint import model_fingerprint
-from implicit_if.model_wrappers.arguments import check_model_arguments
+from implicit_if.model_wrappers.arguments import check_command_line, check_model_arguments
 from implicit_if.model_wrappers.identity import Identity
 
 
@@ -44,6 +44,7 @@ class LoadedLM(Identity, HFLM):
             UserError: If an argument is not known, the model is not decoder-only, has no EOS or, under
                 `--apply_chat_template`, no chat template, or the embedded model is not installed.
         """
+        check_command_line()
         check_model_arguments(type(self), pretrained, kwargs)
         self.embedded = pretrained is None
         if pretrained is None:

@@ -23,7 +23,7 @@ import vllm
 from implicit_if.harness.generation import Generation
 from implicit_if.harness.model_fingerprint import model_fingerprint
 from implicit_if.harness.outputs import FinishReason
-from implicit_if.model_wrappers.arguments import read_generation
+from implicit_if.model_wrappers.arguments import check_command_line, read_generation
 from implicit_if.model_wrappers.generate import after_thought
 from implicit_if.model_wrappers.prompt_tokens import encode, special_tokens
 from implicit_if.model_wrappers.prompts import cut_middle, place_after_cut, prompt_room
@@ -69,6 +69,7 @@ class RulesPoEVLLM(WithRules, VLLM):
             raise UserError("speculative_config: rules and speculative decoding do not go together; leave it out.")
         if (side := kwargs.pop("truncation_side", "middle")) != "middle":
             raise UserError(f"truncation_side={side}: expected 'middle', as rules_poe cuts prompts.")
+        check_command_line()
         self.read_rules(rules, drop, missing, kwargs)
         given = kwargs.pop("logits_processors", None) or []
         settings = {"max_gen_toks": 512, "revision": None} | kwargs

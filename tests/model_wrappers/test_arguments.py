@@ -43,6 +43,32 @@ def test_an_unknown_model_argument_is_named(without_weights: Path, given: dict[s
     assert message.lower() in str(caught.value).lower()
 
 
+@pytest.mark.parametrize("given", [{"softmax_dtype": "float64"}, {"truncation": True}, {"logits_cache": False}])
+def test_an_argument_without_effect_is_refused(without_weights: Path, given: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=f"{next(iter(given))}=.*has no effect here"):
+        RulesPoE(str(without_weights), device="cpu", **given)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--gen_kwargs", "max_gen_toks=0"],
+        ["--gen_kwargs", "temperature=0.5,max_new_tokens=0.5", "--limit", "3"],
+        ["--gen_kwargs=max_tokens=-1"],
+        ["--gen_kwargs", '{"max_gen_toks": 0}'],
+        ["--gen_kwargs", "do_sample=true", "num_return_sequences=2"],
+    ],
+)
+def test_a_limit_that_cannot_be_kept_is_refused_before_the_weights_load(
+    without_weights: Path, monkeypatch: pytest.MonkeyPatch, argv: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/lm_eval", "run", "--model", "rules_poe", *argv])
+    with pytest.raises(
+        UserError, match=r"(max_gen_toks|max_new_tokens|max_tokens|num_return_sequences)=\S+: .*xpected"
+    ):
+        RulesPoE(str(without_weights), device="cpu")
+
+
 def test_settings_of_the_models_configuration_are_accepted(tiny_model_folder: str) -> None:
     model = RulesPoE(tiny_model_folder, device="cpu", attention_dropout=0.5, attn_implementation="eager")
     assert model.config.attention_dropout == 0.5 or model.model.config.attention_dropout == 0.5
