@@ -18,8 +18,9 @@ from implicit_if.harness.scores import Score
 from implicit_if.harness.signature import Signature, make_signature
 from implicit_if.harness.stats.comparison import PairedDifference, compare, holm
 from implicit_if.harness.stats.length_control.comparison import compare_controlled
-from implicit_if.harness.stats.length_control.estimator_choice import departure
+from implicit_if.harness.stats.length_control.estimator_choice import cause, departure
 from implicit_if.harness.stats.length_control.offline_model import LengthModel, method_name
+from implicit_if.harness.stats.length_control.priors import WEAK
 from implicit_if.harness.stats.seeds import SeedSummary, length_controlled_over_seeds, over_seeds
 from implicit_if.harness.stats.tie_groups import Sample, tie_groups
 from implicit_if.harness.storage import sha256_json
@@ -32,12 +33,19 @@ _FLIPPED_PAIRS = 100
 
 @dataclass(frozen=True)
 class ControlledPart:
-    """The length-controlled half of a report; attributes as in `Report`."""
+    """The length-controlled half of a report; attributes as in `Report`.
+
+    Attributes:
+        alone: Percent by system: what the verdicts alone give, by the prior `WEAK`; empty where that is the prior.
+        prior: The prior's name.
+    """
 
     summaries: dict[str, SeedSummary]
     comparisons: dict[tuple[str, str], PairedDifference]
     adjusted: dict[tuple[str, str], float | None]
     signature: str
+    alone: dict[str, float]
+    prior: str
 
 
 @dataclass(frozen=True)
@@ -116,6 +124,7 @@ def make_report(
 def _control(
     models: Mapping[str, Sequence[LengthModel]], options: dict[str, Any], seed: int, signature: Signature
 ) -> ControlledPart:
+    prior = next(iter(models.values()))[0].prior
     comparisons = {
         (a, b): compare_controlled(models[a], models[b], seed=seed, **options)
         for a, b in itertools.combinations(models, 2)
@@ -124,8 +133,14 @@ def _control(
         {name: length_controlled_over_seeds(seeds, **options) for name, seeds in models.items()},
         comparisons,
         dict(zip(comparisons, holm([c.p_value for c in comparisons.values()]), strict=True)),
-        str(replace(signature, lc=method_name(next(iter(models.values()))[0].prior))),
+        str(replace(signature, lc=method_name(prior))),
+        {} if prior == WEAK else {name: _alone(seeds) for name, seeds in models.items()},
+        prior.name,
     )
+
+
+def _alone(seeds: Sequence[LengthModel]) -> float:
+    return 100 * sum(replace(model, prior=WEAK).value() for model in seeds) / len(seeds)
 
 
 def render(report: Report) -> str:
@@ -330,9 +345,13 @@ def _signature(table: PreferenceTable, reference: str, instructions: tuple[str, 
 
 
 def _departures(report: Report) -> list[str]:
-    part = {} if report.controlled is None else report.controlled.summaries
-    notes = ((name, departure(report.summaries[name].estimate.value, s.estimate)) for name, s in part.items())
-    return [f"note: {one_line(name)}: {note}." for name, note in notes if note]
+    lines, part = [], report.controlled
+    for name, summary in () if part is None else part.summaries.items():
+        win_rate, controlled = report.summaries[name].estimate.value, summary.estimate.value
+        if part and win_rate is not None and controlled is not None and (far := departure(win_rate, summary.estimate)):
+            why = cause(win_rate, controlled, part.alone.get(name), part.prior)
+            lines.append(f"note: {one_line(name)}: {far}: {why}.")
+    return lines
 
 
 def _undecided(report: Report) -> list[str]:

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.judging.registry import backend_of
+from implicit_if.harness.judging.registry import backend_of, length_prior
 from implicit_if.harness.signature import Signature
-from implicit_if.harness.stats.length_control.estimator_choice import departure
+from implicit_if.harness.stats.length_control.estimator_choice import departure, prior_moves
+from implicit_if.harness.stats.length_control.offline_model import length_model, method_name
+from implicit_if.harness.stats.length_control.priors import WEAK
 from implicit_if.harness.stats.tie_groups import Sample, tie_groups
 from implicit_if.leaderboards.boards.board_key import BoardKey, Family, key_of
 from implicit_if.leaderboards.boards.rows import Row, attempts_signature, judge_of_attempts, rows_of
@@ -83,15 +85,34 @@ def _board(key: BoardKey, rows: Sequence[Row]) -> Board:
     if (backend := backend_of(key.judge)) is not None and backend.caution:
         warnings.insert(0, backend.caution)
     real = [row for row in rows if not row.is_control]
-    if far := [row.label for row in real if row.lc and departure(row.win_rate.value, row.lc)]:
-        shown = ", ".join(far[:5]) + (f" and {len(far) - 5} more" if len(far) > 5 else "")
-        warnings.append(f"LC differs from the win rate by more than LC's interval: {shown}. There lengths decide.")
+    far = [(row, *_cause(row, key.judge)) for row in real if row.lc and departure(row.win_rate.value, row.lc)]
+    for why in dict.fromkeys(why for _, why, _ in far):
+        found = [f"{row.label}{more}" for row, this, more in far if this == why]
+        shown = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+        warnings.append(f"LC differs from the win rate by more than LC's interval: {shown}. {why}.")
     warnings += [f"{member.id}: {note}" for row in rows for member in row.members for note in member.notes]
     if any(row.badge == "self-reported" for row in rows):
         warnings.append("self-reported rows were not recomputed: they have no tie group.")
     warnings += _other_judges_of_attempts(rows)
     attempts = next((attempts_signature(key, row.attempts) for row in rows if row.attempts is not None), None)
     return Board(key, tuple(rows), tie_groups(samples), tuple(warnings), attempts)
+
+
+def _cause(row: Row, judge: str) -> tuple[str, str]:
+    """What moved a row's LC away from its win rate, and what the verdicts alone give where it was the prior."""
+    prior, method = length_prior(judge), row.lc.settings.lc if row.lc else None
+    if not row.preferences.size:
+        return "Their answers are not here, so that lengths or the prior may decide", ""
+    if method != method_name(prior) or prior == WEAK or row.lc is None:
+        return "There lengths decide", ""
+    models = [
+        length_model(one.preferences, one.lengths[0], one.lengths[1], ids=one.instruction_ids, prior=WEAK)
+        for one in row.members
+    ]
+    alone = 100 * sum(model.value() for model in models) / len(models)
+    if not prior_moves(row.win_rate.value or 0.0, row.lc.value or 0.0, alone):
+        return "There lengths decide", ""
+    return f"There the prior {prior.name} decides, and not the verdicts", f" ({alone:.1f} by the verdicts alone)"
 
 
 def _judge_of_attempts(members: Sequence[Verified]) -> tuple[str, str] | None:

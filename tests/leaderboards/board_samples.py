@@ -71,7 +71,7 @@ def make_verified(
         by_order={order: told if recomputed else np.zeros(0) for order in metadata.judge.orders},
         lengths=np.full((2, n if recomputed else 0), 300, dtype=np.uint32),
         pairs=np.zeros(n if recomputed else 0, dtype=np.uint64),
-        answers=np.zeros(n if recomputed else 0, dtype=np.uint64),
+        answers=np.zeros((n if recomputed else 0, 8), dtype=np.uint32),
         outputs_sha256=SHA["d"] if recomputed else None,
         sha256=SHA["e"],
         notes=notes,

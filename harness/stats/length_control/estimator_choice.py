@@ -135,6 +135,25 @@ def departure(win_rate: float | None, controlled: Score) -> str | None:
     )
 
 
+def prior_moves(win_rate: float, controlled: float, alone: float | None) -> bool:
+    """Whether the greater part of the way from the win rate to LC is the prior's doing; arguments as in `cause`."""
+    return alone is not None and abs(controlled - alone) > abs(alone - win_rate)
+
+
+def cause(win_rate: float, controlled: float, alone: float | None, prior: str) -> str:
+    """What moved a length-controlled win rate away from the win rate, in a few words.
+
+    Args:
+        win_rate: Percent.
+        controlled: Percent.
+        alone: Percent: the same by the prior `WEAK`, which lets the verdicts decide; None if that is the prior.
+        prior: The prior's name.
+    """
+    if prior_moves(win_rate, controlled, alone):
+        return f"the prior {prior} decides: these verdicts alone give {alone:.1f}"
+    return "these verdicts go with the answers' lengths"
+
+
 def _prior_decides(
     estimate: Score,
     preferences: ArrayLike,
@@ -148,14 +167,16 @@ def _prior_decides(
 
     if estimate.value is None or estimate.interval is None:
         return None
-    far = departure(stats.win_rate(preferences).value, estimate)
+    win_rate = stats.win_rate(preferences).value
+    far = departure(win_rate, estimate)
     data = (preferences, system_lengths, reference_lengths)
     alone = None if prior == WEAK else stats.length_controlled_win_rate(*data, ids=ids, n_resamples=0, prior=WEAK).value
+    if far is not None and win_rate is not None:
+        return f"{far}: {cause(win_rate, estimate.value, alone, prior.name)}."
     low, high = estimate.interval.ends
     if alone is not None and 2 * abs(estimate.value - alone) > high - low:
-        what = f"the prior {prior.name} decides: these verdicts alone give {alone:.1f}"
-        return f"{far}; {what}." if far else f"{what}, not {estimate.value:.1f}."
-    return None if far is None else f"{far}: these verdicts go with the answers' lengths."
+        return f"the prior {prior.name} decides: these verdicts alone give {alone:.1f}, not {estimate.value:.1f}."
+    return None
 
 
 def _far_answers(system_lengths: ArrayLike, reference_lengths: ArrayLike, ids: Sequence[str]) -> str | None:

@@ -7,7 +7,7 @@ import pytest
 
 from implicit_if.harness import stats
 from implicit_if.harness.scores import Score
-from implicit_if.harness.stats.length_control.estimator_choice import LengthControl, control_length, departure
+from implicit_if.harness.stats.length_control.estimator_choice import LengthControl, cause, control_length, departure
 from implicit_if.harness.stats.length_control.priors import GPT4_TURBO, LLM, WEAK, LengthPrior
 
 LAST: dict[str, float] = {}
@@ -37,6 +37,23 @@ def test_where_the_prior_decides_it_is_said_with_what_the_verdicts_give() -> Non
     assert "differs from the win rate" in found.notes[0]
     assert f"note: {found.notes[0]}" in found.render()
     assert found.as_dict()["notes"] == list(found.notes)
+
+
+@pytest.mark.parametrize(
+    ("win_rate", "controlled", "alone", "said"),
+    [
+        (33.0, 54.0, 36.0, "the prior llm decides: these verdicts alone give 36.0"),
+        (33.0, 54.0, 33.0, "the prior llm decides"),
+        (33.0, 54.0, 50.0, "go with the answers' lengths"),
+        (20.0, 40.0, 60.0, "go with the answers' lengths"),
+        (60.0, 30.0, 70.0, "the prior llm decides"),
+        (60.0, 30.0, None, "go with the answers' lengths"),
+    ],
+)
+def test_the_greater_part_of_the_way_is_the_cause(
+    win_rate: float, controlled: float, alone: float | None, said: str
+) -> None:
+    assert said in cause(win_rate, controlled, alone, "llm")
 
 
 @pytest.mark.parametrize(
