@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LINKING = ("CONTRIBUTING.md", "docs/leaderboards.md")
 DOCS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
-PAGES = ("README.md", "CONTRIBUTING.md", "tasks/alpaca_winrate/README.md", "tasks/response_ranking/README.md", *DOCS)
+TASKS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tasks").glob("*/README.md"))
+PAGES = ("README.md", "CONTRIBUTING.md", *TASKS, *DOCS)
 PLACEHOLDERS = ("NAME", "PRESET", "YOUR", "DIR", "REVISION")
 
 
