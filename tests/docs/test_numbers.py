@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,8 @@ PAGES = [
     if not any(path.is_relative_to(ROOT / folder) for folder in RAW)
 ]
 NUMBER = re.compile(r"[*`]*[+-]?\d[\d,]*(\.\d+)?( ?%| m?s| GiB)?( ?[±\[(].*)?[*`]*")
-OURS = "|".join(sorted(entry.name for entry in importlib.metadata.entry_points(group="implicit_if.commands")))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+OURS = "|".join(PROJECT["entry-points"]["implicit_if.commands"])
 COMMAND = re.compile(rf"(implicit-if (?:{OURS})\b|lm_eval |pytest |python (?:tools|benchmarks|examples)/[\w/]+\.py)")
 SCORE = re.compile(r"\d+\.\d( ± \d+\.\d)? \[-?\d+\.\d, -?\d+\.\d\]")
 
