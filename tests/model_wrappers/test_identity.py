@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
@@ -192,3 +193,33 @@ def test_fewer_instructions_than_processes_are_refused(tiny_model_folder: str, s
     model._world_size = 3
     with pytest.raises(UserError, match="--limit None: fewer instructions than the 3 processes"):
         evaluate(model, settings)
+
+
+@pytest.mark.parametrize(
+    ("given", "dtype", "suffix"),
+    [({}, "float32", ""), ({"dtype": "float32"}, "float32", ""), ({"dtype": "bfloat16"}, "bfloat16", ",bfloat16")],
+)
+def test_the_embedded_model_answers_in_float32_and_another_type_is_in_its_name(
+    tiny_model_folder: str, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], dtype: str, suffix: str
+) -> None:
+    monkeypatch.setattr(
+        "implicit_if.model_wrappers.embedded_model.ensure_embedded_model", lambda: Path(tiny_model_folder)
+    )
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    model = RulesPoE(batch_size=4, **given)
+    assert model.model.dtype == getattr(torch, dtype)
+    info = model.get_model_info()
+    assert info["model_dtype"] == dtype
+    assert info["product"] == f"{model.describe()['product']}{suffix}" == model.product_name
+    assert model.maker("none").name == f"{model.describe('none')['product']}{suffix}"
+    assert info["cpu_threads"]
+
+
+def test_another_model_s_usual_type_is_its_checkpoint_s(tiny_model_folder: str) -> None:
+    usual = RulesPoE(tiny_model_folder, device="cpu")
+    other = RulesPoE(tiny_model_folder, device="cpu", dtype="bfloat16")
+    mixed = RulesPoE(tiny_model_folder, device="cpu", mixed_precision_dtype="bfloat16")
+    assert usual.name_suffix == ""
+    assert other.name_suffix == ",bfloat16"
+    assert mixed.get_model_info()["model_dtype"] == "bfloat16-mixed"
+    assert mixed.name_suffix == ",bfloat16-mixed"
