@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -256,6 +257,22 @@ def test_length_controlled_differences(
     assert rates[0] == pytest.approx(single)
     run(*with_answers, "--reference-outputs", str(tmp_path / "reference.json"), "--length-prior=-1,0.2")
     assert "|lc:offline(-1,0.2)|" in capsys.readouterr().out
+
+
+def test_a_prior_that_moves_a_systems_number_is_named(
+    with_answers: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A taste for short answers that nothing in the verdicts shows."""
+    reference = ["--reference-outputs", str(tmp_path / "reference.json")]
+    assert run(*with_answers, *reference, "--length-prior=9,0.01") == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+    assert notes
+    for line in notes:
+        assert re.fullmatch(
+            r"note: [ab]: LC [\d.]+ differs from the win rate [\d.]+ by more than its interval \[[\d., ]+\]: "
+            r"the prior 9,0.01 decides: these verdicts alone give [\d.]+\.",
+            line,
+        ), line
 
 
 def length_controlled(annotations: str, folder: Path) -> float | None:
