@@ -20,7 +20,7 @@ class System:
     """Something that answers.
 
     Attributes:
-        name: What the user called it.
+        name: What the user called it, and the type of its weights where it is not the usual one.
         lm: The wrapper of its model.
         rules: As in a request: None for none, `...` for the wrapper's own, or a preset.
         max_gen_toks: Tokens an answer may have.
@@ -69,7 +69,7 @@ class Models:
             self._loaded[model] = self._load(model)
         lm = self._loaded[model]
         lm.bound_rules(rules)  # a string without a token is to be found now
-        return System(name, lm, rules, self._max_gen_toks or lm.max_gen_toks)
+        return System(name + lm.name_suffix, lm, rules, self._max_gen_toks or lm.max_gen_toks)
 
     def _load(self, model: str | None) -> Any:
         from implicit_if.model_wrappers.rules_poe import RulesPoE

@@ -83,8 +83,10 @@ class RulesPoEVLLM(WithRules, VLLM):
         self.rules = self.bind(self.preset)
 
     def get_model_info(self) -> dict[str, Any]:
-        """Adds vLLM's version."""
-        return super().get_model_info() | {"vllm": vllm.__version__}
+        """Adds vLLM's version, and the type of the weights where the engine tells it."""
+        dtype = getattr(self.model.llm_engine.model_config, "dtype", None)
+        told = {} if dtype is None else {"model_dtype": str(dtype).removeprefix("torch.")}
+        return super().get_model_info() | {"vllm": vllm.__version__} | told
 
     # ------------------------------------------------------------------ generation
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import CachingLM
 
+from implicit_if.harness.chat_templates import load_template
 from implicit_if.harness.errors import UserError
 from implicit_if.model_wrappers.rules.presets import customise, load_preset
 from implicit_if.model_wrappers.rules.product import BoundRules, RulesProcessor
@@ -322,6 +323,16 @@ def test_what_counts_as_used_in_a_prompt(wrapper_class: Any, ending_folder: str,
     tokens, params = model._prepare(context, {"until": [], "max_gen_toks": 20})
     assert len(tokens) <= 236
     assert model.tokenizer.decode(tokens[params.extra_args["implicit_if_scope"] :]) == counted
+
+
+@pytest.mark.parametrize("rules", ["paper", "reference"])
+def test_a_special_token_in_an_instruction_stays_text(wrapper_class: Any, ending_folder: str, rules: str) -> None:
+    prompt = load_template("tulu").render_prompt("What does </s> mean?")
+    model = wrapper_class(ending_folder, rules=rules)
+    tokens, _ = model._prepare(prompt, {"until": [], "max_gen_toks": 20})
+    assert tokens == RulesPoE(ending_folder, rules=rules, device="cpu").encode(prompt)
+    assert model.tokenizer.eos_token_id not in tokens
+    assert model.get_model_info()["model_dtype"] == "float32"
 
 
 def test_a_request_may_choose_its_rules(wrapper_class: Any, ending_folder: str) -> None:

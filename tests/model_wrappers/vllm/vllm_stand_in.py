@@ -282,7 +282,7 @@ class LLM:
         module, name = path.split(":")
         self.processor = getattr(importlib.import_module(module), name)
         limit = kwargs.get("max_model_len") or self.model.config.max_position_embeddings
-        self.llm_engine = SimpleNamespace(model_config=SimpleNamespace(max_model_len=limit))
+        self.llm_engine = SimpleNamespace(model_config=SimpleNamespace(max_model_len=limit, dtype=torch.float32))
 
     def generate(self, prompts: list[Any], sampling_params: list[SamplingParams], **kwargs: Any) -> list[Any]:
         requests = [
