@@ -241,10 +241,10 @@ class AuditReport:
 def _how_general(own: Rate) -> str:
     low, high = own.interval
     if low > 50:
-        return "Treat it as a general chatbot."
+        return "Treat the model as a general chatbot."
     if high < 10:
-        return "It hardly acts as one."
-    return "It acts as one often enough to be tested as one."
+        return "The model hardly acts as a general chatbot."
+    return "The model acts as a general chatbot often enough to be tested as one."
 
 
 __all__ = ["KINDS", "LABELS", "AuditAnswer", "AuditReport", "Rate", "rates"]

@@ -138,7 +138,11 @@ def test_every_finding_holds_a_number_of_its_rate() -> None:
 
 @pytest.mark.parametrize(
     ("k", "n", "sentence"),
-    [(60, 80, "Treat it as a general chatbot"), (1, 80, "hardly acts as one"), (20, 80, "often enough to be tested")],
+    [
+        (60, 80, "Treat the model as a general chatbot"),
+        (1, 80, "hardly acts as a general chatbot"),
+        (20, 80, "often enough to be tested"),
+    ],
 )
 def test_the_first_finding_follows_from_the_interval(k: int, n: int, sentence: str) -> None:
     answers = [answer("general", str(i), float(i < k)) for i in range(n)]
