@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,23 +18,27 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     return folder
 
 
-@pytest.fixture
-def real_attempts() -> None:
-    """For tests that ask the shipped classifier itself; all others have a quick stand-in."""
-
-
-@pytest.fixture(autouse=True)
-def _quick_attempts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def _quick_attempts() -> Iterator[None]:
     """A stand-in for the classifier of attempts, which takes a tenth of a second an answer and seconds to load.
 
     Its fingerprint is its own: a process that a test starts has the real one, and replaces its verdicts.
     """
-    if "real_attempts" in request.fixturenames:
-        return
     from implicit_if.harness.judging import attempts
 
     stand_in = SimpleNamespace(attempt_probabilities=quick_attempts, fingerprint=lambda: "a7" * 32)
-    monkeypatch.setattr(attempts, "embedded_attempts", stand_in)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attempts, "embedded_attempts", stand_in)
+        yield
+
+
+@pytest.fixture
+def real_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that ask the shipped classifier itself."""
+    from implicit_if.harness.judging import attempts
+    from implicit_if.harness.judging.backends import embedded_attempts
+
+    monkeypatch.setattr(attempts, "embedded_attempts", embedded_attempts)
 
 
 def quick_attempts(pairs: Sequence[tuple[str, str]]) -> list[float]:

@@ -58,8 +58,8 @@ def page_columns() -> list[dict[str, Any]]:
 
 
 def payload_key(verified: Verified) -> str:
-    """Under which a submission's payload is found."""
-    return sha256_json([_code(), verified.sha256])[:32]
+    """Under which a submission's payload is found; attempts are decided here, not by the submission."""
+    return sha256_json([_code(), verified.sha256, verified.attempts.round(4).tolist()])[:32]
 
 
 def pairing_key(verified: Verified) -> str:
@@ -81,6 +81,7 @@ def payload(verified: Verified, outputs: Sequence[Mapping[str, Any]]) -> dict[st
             "outputs": [row["output"] for row in outputs],
             "finish": [row["finish_reason"] for row in outputs],
             "tokens": [row["n_tokens"] for row in outputs],
+            "attempts": verified.attempts.round(4).tolist() or None,
             "preferences": verified.preferences.round(4).tolist(),
             "orders": {order: values.round(4).tolist() for order, values in verified.by_order.items()},
         }

@@ -69,6 +69,9 @@ function facts(own) {
 
 const outcome = (preference) => (preference > 0.5 ? "win" : preference < 0.5 ? "loss" : "draw");
 
+const tries = (item) => item.attempt >= 0.5;
+const WANTED = { split: (item) => item.split, attempt: tries, none: (item) => !tries(item) };
+
 function answers(own, pairing, board, row) {
   const items = pairing.ids.map((id, i) => ({
     i,
@@ -80,6 +83,7 @@ function answers(own, pairing, board, row) {
     ended: own.finish[i],
     tokens: own.tokens[i],
     preference: own.preferences[i],
+    attempt: own.attempts ? own.attempts[i] : null,
     orders: Object.entries(own.orders).map(([order, values]) => [order, values[i]]),
   }));
   for (const item of items) {
@@ -102,6 +106,12 @@ function answers(own, pairing, board, row) {
       ["loss", `losses (${tally("loss")})`],
       ["draw", `draws (${tally("draw")})`],
       ["split", `orders disagree (${items.filter((item) => item.split).length})`],
+      ...(own.attempts
+        ? [
+            ["attempt", `attempts (${items.filter(tries).length})`],
+            ["none", `no attempts (${items.filter((item) => !tries(item)).length})`],
+          ]
+        : []),
     ],
     refill,
   );
@@ -143,7 +153,7 @@ function answers(own, pairing, board, row) {
         (item) =>
           words.every((word) => item.low.includes(word)) &&
           (!category.control.value || item.category === category.control.value) &&
-          (!wanted || (wanted === "split" ? item.split : outcome(item.preference) === wanted)),
+          (!wanted || (WANTED[wanted]?.(item) ?? outcome(item.preference) === wanted)),
       )
       .sort(ORDER[sort.control.value]);
     const before = goOn ? list.children.length : 0;
@@ -191,6 +201,9 @@ function answer(item, board, row) {
         { class: "verdicts" },
         el("span", { class: what }, `${what} ${fixed(item.preference, 2)}`),
         ...verdicts,
+        item.attempt === null
+          ? null
+          : el("span", {}, `${tries(item) ? "attempt" : "no attempt"} ${fixed(item.attempt, 2)}`),
         item.category ? el("span", {}, item.category) : null,
       ),
     ),

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from factory import LongestJudge, make_submission, outputs
 
+from implicit_if.harness.judging.attempts import is_installed
 from implicit_if.leaderboards.boards import build
 from implicit_if.leaderboards.site import page, page_data
 from implicit_if.leaderboards.verification.result import read_pairs
@@ -142,7 +143,7 @@ def test_intervals_are_drawn_to_scale(reader: Reader) -> None:
     assert score.value is not None
     assert score.interval is not None
     row = reader.tab.locator("tr").filter(has=reader.tab.get_by_role("link", name="base", exact=True))
-    drawn = row.locator("td svg").first
+    drawn = row.locator("td svg").nth(int(is_installed()))  # after that of the attempt rate
     size = "e => [e.getBBox().x, e.getBBox().width]"  # without the width of the stroke
     axis, interval, dot = (drawn.locator(name).evaluate(size) for name in (".axis", ".interval", ".value"))
     ends = [interval[0], interval[0] + interval[1], dot[0] + dot[1] / 2]
@@ -170,6 +171,13 @@ def test_a_row_opens_its_answers_beside_the_references(reader: Reader) -> None:
     tab.get_by_label("Outcome").select_option("split")
     split = [first for first, second in zip(*orders, strict=True) if (first > 0.5) != (second > 0.5)]
     assert f"of {len(split)} answer" in tab.get_by_role("status").inner_text()
+    if member.attempts.size:
+        tries = int((member.attempts >= 0.5).sum())
+        assert f"attempt {member.attempts[0]:.2f}" in verdicts
+        tab.get_by_label("Outcome").select_option("attempt")
+        assert f"of {tries} answer" in tab.get_by_role("status").inner_text()
+        tab.get_by_label("Outcome").select_option("none")
+        assert f"of {80 - tries} answer" in tab.get_by_role("status").inner_text()
     tab.get_by_label("Outcome").select_option("")
     category = str(categories[0])
     tab.get_by_label("Category").select_option(category)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -272,3 +273,13 @@ def test_echoes_have_the_real_rate_of_zero(real_attempts: None, tmp_path: Path) 
         answers=[o.model_copy(update={"output": o.instruction or ""}) for o in factory.outputs("parrot", 80, 1)],
     )
     assert rate(verify(folder)).value == 0
+
+
+def test_the_page_shows_who_decided_what_of_each_answer(tmp_path: Path) -> None:
+    verified = verify(by_model(tmp_path))
+    shown = page_data.payload(verified, [{"output": "x", "finish_reason": None, "n_tokens": None}] * 12)
+    assert shown["attempts"] == verified.attempts.tolist()
+    changed = dataclasses.replace(verified, attempts=1 - verified.attempts)
+    assert page_data.payload_key(changed) != page_data.payload_key(verified)
+    none = dataclasses.replace(verified, attempts=np.zeros(0))
+    assert page_data.payload(none, [{"output": "x", "finish_reason": None, "n_tokens": None}])["attempts"] is None
