@@ -58,6 +58,9 @@ others deserve no win."""
 WORTHLESS = tuple(CONTROLS)[:-1]
 """Controls that deserve no win."""
 
+OF_SYSTEMS = ("other_instruction", "echo_and_answers", "first_looped", "longest_of_two")
+"""Controls that are made of other systems' answers."""
+
 _LEAD_IN = "Sure, I can help you with that. Here is what you asked for:\n\n"
 _TEMPLATE = (
     "When it comes to {0}, there is a lot to say. {0} matters in many ways, above all together with {1}. Many people "

@@ -1,4 +1,4 @@
-"""What the embedded judge is fitted and measured on: published preferences, what they imply, corruptions, controls."""
+"""What the embedded judge is fitted and measured on: published preferences, what they imply, corruptions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from answer_corruptions import KINDS, WORTHLESS, Case, corrupt
 
-from implicit_if.harness.controls import CONTROLS, control_answers
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.storage import sha256_file
 
@@ -48,8 +47,8 @@ class Pair:
     """Two answers to one instruction and the probability that the first is better.
 
     Attributes:
-        source: "ae1", "ae2", "implied", "corruption" or "control"; controls are never fitted on.
-        kind: The corruption, the control's name, or the set an implied pair comes from.
+        source: "ae1", "ae2", "implied" or "corruption".
+        kind: The corruption, or the set an implied pair comes from.
         system: Whose win rate the pair counts for.
         families: Families of models whose answers are in it; references are in every fit, so they are left out.
     """
@@ -150,17 +149,3 @@ def corruption_pairs(data: Data) -> Iterator[Pair]:
 
 def _families(key: tuple[str, str]) -> frozenset[str]:
     return frozenset([family(key[1])]) if key[0] else frozenset()
-
-
-def control_pairs(data: Data) -> Iterator[Pair]:
-    """The controls against both references; those that are made of real answers take the first two weak models'."""
-    weak = sorted(key for key in data.answers if key[0] == "ae1")[:2]
-    texts = {str(index): text for index, text in data.instructions.items()}
-    sides = tuple({key: data.answers[model].get(int(key), "") for key in texts} for model in weak)
-    controls = {name: control_answers(name, texts, sides) for name in CONTROLS}
-    for name, reference in data.references.items():
-        for index, other in sorted(reference.items()):
-            for control, answers in controls.items():
-                of_models = control in ("other_instruction", "longest_of_two")
-                families = frozenset(family(model[1]) for model in weak) if of_models else frozenset()
-                yield Pair("control", CONTROLS[control], name, index, answers[str(index)], other, 0.0, families)

@@ -23,7 +23,9 @@ MAX_SEGMENTS = 200
 _RUN = 3
 """Words of a run that counts as copied."""
 _COPIED = 0.6
-"""Share of a segment's words in such runs from which on the segment is copied."""
+"""Share of a segment's words in such runs from which on the segment is copied, unless it says something new:"""
+_NEW = 0.15
+"""the share of its words that the instruction lacks, from which on it does: "Paris is the capital of France"."""
 
 # Every pattern is anchored or bounded, so that no answer can make matching slow.
 _ROLES = (
@@ -94,6 +96,7 @@ class Segment:
         text: As it stands.
         words: Its words, lower case.
         copied: Share of the words in runs of three that the instruction has.
+        new: Share of the words that the instruction lacks.
         repeated: Whether an earlier segment has the same words, or nearly.
         tagged: Whether a role tag stands before it, anywhere in the answer.
     """
@@ -101,12 +104,13 @@ class Segment:
     text: str
     words: list[str]
     copied: float
+    new: float
     repeated: bool
     tagged: bool
 
     @property
     def own(self) -> bool:
-        return not self.repeated and self.copied < _COPIED
+        return not self.repeated and (self.copied < _COPIED or self.new >= _NEW)
 
     @property
     def asks(self) -> bool:
@@ -119,6 +123,7 @@ def segments(instruction: str, answer: str) -> list[Segment]:
     size = max(1, min(_RUN, len(source)))
     runs = {tuple(source[i : i + size]) for i in range(len(source) - size + 1)}
     found: list[Segment] = []
+    known = set(source)
     seen: list[frozenset[str]] = []
     exact: set[tuple[str, ...]] = set()
     start, tagged = 0, False
@@ -127,7 +132,9 @@ def segments(instruction: str, answer: str) -> list[Segment]:
         if (split := words(text)) and len(found) < MAX_SEGMENTS:
             bag, key = frozenset(split), tuple(split)
             near = any(len(bag & other) >= 0.8 * max(len(bag), len(other)) for other in seen[-12:])
-            found.append(Segment(text.strip(), split, _copied(split, runs, size), key in exact or near, tagged))
+            new = sum(word not in known for word in split) / len(split)
+            copied = _copied(split, runs, size)
+            found.append(Segment(text.strip(), split, copied, new, key in exact or near, tagged))
             seen.append(bag)
             exact.add(key)
         tagged = tagged or is_tag
@@ -165,13 +172,6 @@ def own_text(parts: list[Segment]) -> str:
     """The own segments that do not ask, in order; the own ones that ask if there are no others."""
     own = [s for s in parts if s.own]
     return "\n".join(s.text for s in ([s for s in own if not s.asks] or own))
-
-
-def first_own(parts: list[Segment]) -> str:
-    """The first own segment that does not ask; the first own one if all ask; "" without own ones."""
-    own = [s for s in parts if s.own]
-    told = [s for s in own if not s.asks] or own
-    return told[0].text if told else ""
 
 
 def without_shared_words(instruction: str, own: str) -> str:

@@ -40,7 +40,8 @@ class Backend(BaseModel):
         length_prior: Its judges' prior in the length control, by its name in `priors.PRIORS`.
         length_priors: Priors of single arguments that have another one.
         offline: True if this package alone gives every verdict again, without options; the module then has a function
-            `fingerprint()`.
+            `fingerprint(argument=None)`.
+        earlier: Arguments that name earlier versions of an offline backend, whose verdicts can be given again.
         reads_instruction: False if its verdicts depend on the answers alone.
         attempts: "module:function" of a function `build(argument, options)` whose judge decides whether single answers
             attempt their instructions; empty if none of the backend's can.
@@ -65,6 +66,7 @@ class Backend(BaseModel):
     length_prior: str = "weak"
     length_priors: dict[str, str] = {}
     offline: bool = False
+    earlier: tuple[str, ...] = ()
     reads_instruction: bool = True
     attempts: str = ""
     reread: str = ""
@@ -119,7 +121,17 @@ def backend_of(judge: str) -> Backend | None:
 def offline_judges() -> dict[str, str]:
     """Fingerprints of the judges that give every verdict again anywhere, without options, by name."""
     found = [backend for name in backend_names() if (backend := get_backend(name)) is not None and backend.offline]
-    return {backend.name: _load(backend, "fingerprint")() for backend in found}
+    return {backend.name: _load(backend, "fingerprint")() for backend in found} | {
+        f"{backend.name}:{version}": _load(backend, "fingerprint")(version)
+        for backend in found
+        for version in backend.earlier
+    }
+
+
+def offline_judge(name: str, fingerprint: str) -> str | None:
+    """The offline judge that gives the verdicts of this name and fingerprint again, e.g. an earlier version of it."""
+    spec = {found: spec for spec, found in offline_judges().items()}.get(fingerprint)
+    return spec if spec is not None and name in (spec, spec.partition(":")[0]) else None
 
 
 def rereader(judge: str, *, attempts: bool = False) -> Rereader | None:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 INSTRUCTION_CHARS = 400
 OWN_CHARS = 400
 REST_CHARS = 300
-FIRST_CHARS = 200
 """Characters of each text that are embedded."""
 
 NEAREST = 4
@@ -76,24 +75,23 @@ BACKGROUND = (
 )
 
 
-def topic_features(instruction: str, own: str, rest: str, first: str, embedder: SentenceEmbedder) -> dict[str, float]:
+def topic_features(instruction: str, own: str, rest: str, embedder: SentenceEmbedder) -> dict[str, float]:
     """Similarities in [-1, 1] to 3 places; 0 for a text that is empty.
 
     Args:
         instruction: A text that went through `clean`.
         own: The answer's own text.
         rest: What is left of it without the instruction's words.
-        first: Its first segment.
         embedder: Sentence embeddings.
 
     Returns:
-        For each of the three: `_cosine` with the instruction, `_over_mean` and `_over_nearest` that cosine less the
+        For both: `_cosine` with the instruction, `_over_mean` and `_over_nearest` that cosine less the
         mean over BACKGROUND and over the NEAREST of it, `_z` in standard deviations over BACKGROUND.
     """
     asked = embedder.embed(instruction[:INSTRUCTION_CHARS])
     background = _background(embedder)
     values: dict[str, float] = {}
-    for name, text in (("own", own[:OWN_CHARS]), ("rest", rest[:REST_CHARS]), ("first", first[:FIRST_CHARS])):
+    for name, text in (("own", own[:OWN_CHARS]), ("rest", rest[:REST_CHARS])):
         found = [0.0, 0.0, 0.0, 0.0]
         if text.strip():
             vector = embedder.embed(text)

@@ -1,8 +1,9 @@
 """How much the order of a text's words is that of English prose: high for sentences, near 0 for shuffled words.
 
-Words are put into few classes: the commonest ones each in its own, the others by their ending. `configs/word_order.json`
-holds, for each class after each other, the logarithm of how much likelier it is there than anywhere. The mean over a
-text is the pointwise mutual information of neighbours (Church and Hanks 1990). `tools/fit_word_order.py` made it.
+Words are put into few classes: the commonest ones each in its own, the others by their ending.
+`configs/word_order.json` holds, for each class after each other, the logarithm of how much likelier it is there than
+anywhere. The mean over a text is the pointwise mutual information of neighbours (Church and Hanks 1990).
+`tools/fit_word_order.py` made it.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def classes(common: tuple[str, ...]) -> dict[str, int]:
 
 def class_places(text: str, places: dict[str, int]) -> list[int]:
     """The classes of a text's first MAX_TOKENS words and marks."""
-    found = []
+    found: list[int] = []
     for match in _TOKEN.finditer(text.lower()):
         if len(found) == MAX_TOKENS:
             break

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from implicit_if.harness.controls import Control, control_answers
+from implicit_if.harness.controls import OF_SYSTEMS, Control, control_answers
 from implicit_if.harness.outputs import instruction_id
 from implicit_if.leaderboards.submission.data_files import OutputRow
 from implicit_if.leaderboards.verification.names import folded
@@ -20,7 +20,6 @@ _SHINGLE = 8
 _ODD = np.random.default_rng(0).integers(0, 2**63, (2, SKETCH), dtype=np.uint64) * np.uint64(2) + np.uint64(1)
 _FOLDED = "".join(folded(chr(code)) for code in range(128)).encode() + bytes(range(128, 256))
 _NO_LETTERS = bytes(code for code in range(128) if not folded(chr(code)).isalnum())
-_OF_SYSTEMS = ("longest_of_two", "other_instruction")
 
 
 def letters(text: str) -> str:
@@ -71,7 +70,7 @@ def is_control(control: Control, rows: Sequence[OutputRow], texts: Mapping[str, 
     Returns:
         None for controls that are made of other systems' answers, and where a text that is needed is not known.
     """
-    if control in _OF_SYSTEMS:
+    if control in OF_SYSTEMS:
         return None
     known = {row["instruction_id"]: texts.get(row["instruction_id"]) for row in rows}
     if control == "echo":  # an id is a hash of the instruction, so that no text is needed

@@ -8,7 +8,13 @@ from functools import cache
 
 from implicit_if.harness.chat_templates import load_template, template_names
 from implicit_if.harness.instructions import alpaca_eval, load_instructions
-from implicit_if.harness.judging.registry import backend_of, fingerprint_of_name, offline_judges, rereader
+from implicit_if.harness.judging.registry import (
+    backend_of,
+    fingerprint_of_name,
+    offline_judge,
+    offline_judges,
+    rereader,
+)
 from implicit_if.harness.outputs import instruction_id
 from implicit_if.harness.references import reference_names
 from implicit_if.harness.safe_text import is_plain, one_line
@@ -150,7 +156,7 @@ def check_judge(judge: JudgeInfo, findings: Findings) -> None:
             f"judge.name: {one_line(judge.name, 60)!r} holds letters that are not ASCII; name the judge otherwise"
         )
     expected, backend = offline_judges().get(judge.name), backend_of(judge.name)
-    if expected is not None and judge.fingerprint != expected:
+    if expected is not None and offline_judge(judge.name, judge.fingerprint) is None:
         findings.add(
             f"judge.fingerprint: {judge.fingerprint[:12]} is not that of this program's {judge.name!r} "
             f"({expected[:12]}); judge again with it"
@@ -171,7 +177,8 @@ def built_by_name(judge: str) -> bool:
     backend, (_, _, argument) = backend_of(judge), judge.partition(":")
     if backend is None or backend.kind == "raters":
         return False
-    return judge == backend.name if backend.argument == "none" else bool(_JUDGE_ARGUMENT.fullmatch(argument))
+    alone = backend.argument in ("none", "optional") and judge == backend.name
+    return alone or (backend.argument != "none" and bool(_JUDGE_ARGUMENT.fullmatch(argument)))
 
 
 def check_reference(reference: ReferenceInfo, info: InstructionSetInfo, findings: Findings) -> None:

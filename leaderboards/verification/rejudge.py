@@ -14,7 +14,7 @@ from implicit_if.harness.instructions import load_instructions
 from implicit_if.harness.judging.judgement import Judgement
 from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.judging.protocol import Judge
-from implicit_if.harness.judging.registry import backend_of, get_judge, offline_judges
+from implicit_if.harness.judging.registry import backend_of, get_judge, offline_judge, offline_judges
 from implicit_if.harness.judging.runner import annotate
 from implicit_if.harness.storage import atomic_write, cache_dir, json_bytes, sha256_json
 from implicit_if.leaderboards.submission import read
@@ -34,7 +34,7 @@ def judged_again(name: str, fingerprint: str, pairs: Sequence[Pair], stored: Seq
     It cannot where it reads instructions and their texts are not known. What agreed once is not judged again: it is
     remembered in the user's cache by the judge's fingerprint, the answers and the verdicts.
     """
-    if offline_judges().get(name) != fingerprint:
+    if (spec := offline_judge(name, fingerprint)) is None:
         return None
     backend = backend_of(name)
     if (backend is None or backend.reads_instruction) and not all(pair.instruction for pair in pairs):
@@ -46,7 +46,7 @@ def judged_again(name: str, fingerprint: str, pairs: Sequence[Pair], stored: Seq
     known = cache_dir() / "leaderboards" / "judged-again" / sha256_json([fingerprint, rows])
     if known.exists():
         return []
-    judgement = _judge(pairs, get_judge(name))
+    judgement = _judge(pairs, get_judge(spec))
     wrong = [
         f"annotations: {name} gives {verdict.preference}, not {value}, for instruction {verdict.instruction_id}"
         for value, verdict in zip(stored, judgement, strict=True)

@@ -36,5 +36,20 @@ def test_what_each_control_says() -> None:
     assert all(len(text.split()) == 80 for text in soup.values())
 
 
+def test_what_the_controls_of_version_2_say() -> None:
+    assert answers("quoted")["a"] == 'You asked: "Sing!" That is the question.'
+    assert answers("echo_and_answers")["a"] == "Sing!\n\ntwo\n\nthree\n\none\n\ntwo\n\nthree"
+    assert answers("first_looped")["b"] == " ".join(["two"] * 12)
+    assert len(set(answers("refusal").values())) == 1
+    assert answers("word_by_word") == {"b": "Schreibe ein poem über Danube steamboats.", "a": "Sing!", "c": ""}
+    assert len(set(answers("random_words").values())) == 3
+    assert set(answers("plausible_other").values()).isdisjoint(INSTRUCTIONS.values())
+
+
+def test_the_first_sentence_is_looped_without_the_rest() -> None:
+    looped = control_answers("first_looped", {"a": "x"}, ({"a": "It rains. It pours."},))
+    assert looped["a"] == " ".join(["It rains."] * 12)
+
+
 def test_all_but_the_longer_of_two_deserve_no_win() -> None:
     assert set(CONTROLS) - set(WORTHLESS) == {"longest_of_two"}

@@ -1,77 +1,46 @@
 """The judge `embedded`: runs offline on a CPU, orders systems and smoke-tests pipelines, and is nothing more.
 
-P(first is better) = sigmoid(w . (phi(first) - phi(second))): a logistic regression over differences of small text
-features and sentence similarities, so there is no presentation order. Its coefficients stand in
+P(first is better) = sigmoid(w . (phi(first) - phi(second))): a logistic regression over differences of features, the
+probability that an answer is an attempt at all (`embedded_attempts`) first among them. Its coefficients stand in
 `configs/embedded.json`, written by `tools/fit_embedded_judge.py`; what it was measured to do and must not be used for
 stands in `docs/judges/embedded.md`.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.judging import text_features
-from implicit_if.harness.judging.protocol import Comparison, LocalJudge, Verdict, sigmoid
-from implicit_if.harness.judging.sentence_embedding import FILES_SHA256, MAX_TOKENS, SentenceEmbedder
+from implicit_if.harness.judging.backends import embedded_attempts, embedded_version_1
+from implicit_if.harness.judging.linear_judge import Coefficient, Config, LinearJudge
+from implicit_if.harness.judging.sentence_embedding import SentenceEmbedder
 from implicit_if.harness.storage import sha256_json
+
+__all__ = ["CONFIG", "Coefficient", "Config", "EmbeddedJudge", "answer_features", "build", "fingerprint"]
 
 CONFIG = Path(__file__).parent.parent / "configs" / "embedded.json"
 
-EMBEDDED_CHARS = 800
-"""Characters of a text handed to the tokenizer; MAX_TOKENS word pieces are rarely more."""
+QUALITY = Path(__file__).parent.parent / "configs" / "embedded_quality.json"
 
+FEATURES_VERSION = "2"
+"""Part of the fingerprint: raise it with every change to `judge_features` that moves a value."""
+
+EARLIER = ("1",)
+"""Versions whose verdicts can be given again, as arguments."""
+
+
+UNLIKELY, LIKELY = 0.35, 0.5
+WORST = -0.2
 ENOUGH_SIMILARITY = 0.3
-"""An answer this close to its instruction is on topic; being closer is worth nothing, or an echo would be best."""
+ENOUGH_TOLD = 0.2
+ENOUGH_LISTS = 2.0
+BEGINNING = 0.02
 
 
-class Coefficient(BaseModel):
-    """A feature's weight for a change of one `scale` (its standard deviation in the fit)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    weight: float
-    scale: float
-
-
-class Config(BaseModel):
-    """`configs/embedded.json`.
-
-    Attributes:
-        version: Raised with every new fit.
-        features_version: The `FEATURES_VERSION` the fit was made with.
-        coefficients: By feature name.
-        fit: How the coefficients came about; numbers and hashes for the record, without effect.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    version: str
-    features_version: str
-    coefficients: dict[str, Coefficient]
-    fit: dict[str, Any]
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash over everything that shapes a verdict."""
-        return sha256_json(
-            {
-                "judge": "embedded",
-                "version": self.version,
-                "features_version": text_features.FEATURES_VERSION,
-                "coefficients": {name: [c.weight, c.scale] for name, c in self.coefficients.items()},
-                "files": FILES_SHA256,
-                "limits": [text_features.MAX_CHARS, EMBEDDED_CHARS, MAX_TOKENS, ENOUGH_SIMILARITY],
-            }
-        )
-
-
-class EmbeddedJudge(LocalJudge):
+class EmbeddedJudge(LinearJudge):
     """Scores each answer alone and compares the scores.
 
     Args:
@@ -85,74 +54,115 @@ class EmbeddedJudge(LocalJudge):
     name = "embedded"
 
     def __init__(self, config: Config, embedder: SentenceEmbedder) -> None:
-        if config.features_version != text_features.FEATURES_VERSION:
+        if config.features_version != FEATURES_VERSION:
             raise UserError(
                 f"{CONFIG}: fitted on features version {config.features_version!r}, this code computes version "
-                f"{text_features.FEATURES_VERSION!r}. Fit again: python tools/fit_embedded_judge.py DATA"
+                f"{FEATURES_VERSION!r}. Fit again: python tools/fit_embedded_judge.py DATA PANEL"
             )
-        self._coefficients = config.coefficients
+        super().__init__(config.coefficients, fingerprint_of(config))
         self._embedder = embedder
-        self.fingerprint = config.fingerprint
 
-    def judge(self, comparisons: Iterable[Comparison]) -> Iterator[Verdict]:
-        """Yields one verdict per comparison, in order; equal answers are a tie, 0.5."""
-        for c in comparisons:
-            start = time.perf_counter()
-            first = self.contributions(c.instruction, c.first)
-            second = self.contributions(c.instruction, c.second)
-            difference = {name: first[name] - second[name] for name in first}
-            yield Verdict(
-                c.key,
-                round(sigmoid(sum(difference.values())), 6),
-                raw=_main_reasons(difference),
-                latency=time.perf_counter() - start,
-                cost=0.0,
-            )
-
-    def contributions(self, instruction: str, answer: str) -> dict[str, float]:
-        """What each feature adds to an answer's score, in log-odds; only differences between answers mean something."""
-        values = answer_features(instruction, answer, self._embedder)
-        return {name: c.weight * values[name] / c.scale for name, c in self._coefficients.items()}
+    def features(self, instruction: str, answer: str) -> dict[str, float]:
+        return answer_features(instruction, answer, self._embedder)
 
 
 def answer_features(instruction: str, answer: str, embedder: SentenceEmbedder) -> dict[str, float]:
-    """The features of an answer to an instruction: those of `text_features`, and `topic`.
+    """The judge's features of an answer; see `judge_features`."""
+    values = embedded_attempts.answer_features(instruction, answer, embedder)
+    quality = round(_quality().model.predict(values), 6)
+    return judge_features(values, embedded_attempts.attempt_probability(values), quality)
 
-    `topic` is the cosine between the instruction and what `effective` leaves of the answer, at most
-    ENOUGH_SIMILARITY, and 0 where nothing is left.
+
+def judge_features(values: Mapping[str, float], attempts: float, quality: float) -> dict[str, float]:
+    """What the judge weighs.
+
+    Args:
+        values: `embedded_attempts.answer_features` of an answer.
+        attempts: The probability that it is an attempt.
+        quality: What trees expect a reader's preference for it to be, about 0 (`configs/embedded_quality.json`).
+
+    Returns:
+        attempted: `content` times how likely the answer is an attempt, 0 up to UNLIKELY and 1 from LIKELY on: words
+            count in an attempt, and between fluent answers a difference in that probability would say nothing.
+        quality: As given; WORST without a word.
+        topic: Cosine of the instruction and the own text, at most ENOUGH_SIMILARITY, or an echo would be best.
+        untold, echo: 1 if less than ENOUGH_TOLD of the answer tells something of its own; the share of the instruction
+            that such an answer repeats.
+        ran_on, repeats: How likely it is an attempt, as above, if a role tag stands after the beginning; and that times
+            the share of words in repeated segments.
+        lists: log(1 + lines of a list), at most ENOUGH_LISTS.
+        distinct: Share of the words that are new to the answer.
+        loops, broken, unfinished, order_gap: As they are in `values`.
     """
-    instruction = text_features.clean(instruction)
-    kept = text_features.effective(text_features.clean(answer))
-    values = text_features.text_features(instruction, kept)
-    text = kept.text
-    similarity = embedder.similarity(instruction[:EMBEDDED_CHARS], text[:EMBEDDED_CHARS]) if text else 0.0
-    values["topic"] = min(similarity, ENOUGH_SIMILARITY)
-    return values
+    likely = min(1.0, max(0.0, (attempts - UNLIKELY) / (LIKELY - UNLIKELY)))
+    quality = quality if values["words"] else WORST
+    untold = float(values["told_share"] < ENOUGH_TOLD)
+    return {
+        "attempted": values["content"] * likely,
+        "quality": quality,
+        "topic": min(values["own_cosine"], ENOUGH_SIMILARITY),
+        "untold": untold,
+        "echo": untold * values["covered"],
+        "ran_on": likely * float(BEGINNING < values["before_tag"] < 1),
+        "repeats": likely * values["repeated_share"],
+        "lists": min(values["list_lines"], ENOUGH_LISTS),
+        "distinct": values["distinct_share"],
+        **{name: values[name] for name in ("loops", "broken", "unfinished", "order_gap")},
+    }
 
 
-def build(argument: str | None, options: Mapping[str, Any]) -> EmbeddedJudge:
-    """The judge with the shipped coefficients; it takes neither argument nor options.
+def fingerprint_of(config: Config) -> str:
+    """Hash over everything that shapes a verdict."""
+    return sha256_json(
+        {
+            "judge": "embedded",
+            "version": config.version,
+            "features_version": FEATURES_VERSION,
+            "coefficients": {name: [c.weight, c.scale] for name, c in config.coefficients.items()},
+            "attempts": embedded_attempts.fingerprint(),
+            "quality": _quality().model.model_dump(mode="json"),
+            "limits": [
+                UNLIKELY,
+                LIKELY,
+                WORST,
+                ENOUGH_SIMILARITY,
+                ENOUGH_TOLD,
+                ENOUGH_LISTS,
+                BEGINNING,
+            ],
+        }
+    )
+
+
+def build(argument: str | None, options: Mapping[str, Any]) -> LinearJudge:
+    """The judge with the shipped coefficients, or an earlier version of it.
+
+    Args:
+        argument: One of EARLIER; None for this version.
+        options: None are known.
 
     Raises:
-        UserError: If either is given, or if the package with the sentence embeddings is missing or damaged.
+        UserError: For another argument, for options, or if the package with the sentence embeddings is missing or
+            damaged.
     """
-    if argument is not None or options:
-        found = f"argument {argument!r}" if argument is not None else f"options {', '.join(sorted(options))}"
-        raise UserError(f"judge 'embedded' takes neither argument nor options, found {found}. Use just 'embedded'.")
-    return EmbeddedJudge(_config(), SentenceEmbedder())
+    if options or argument not in (None, *EARLIER):
+        found = f"options {', '.join(sorted(options))}" if options else f"argument {argument!r}"
+        raise UserError(
+            f"judge 'embedded' takes no options, and as its argument only an earlier version ({', '.join(EARLIER)}), "
+            f"found {found}. Use just 'embedded'."
+        )
+    return embedded_version_1.build() if argument else EmbeddedJudge(read_config(), SentenceEmbedder())
 
 
-def fingerprint() -> str:
-    """The shipped judge's fingerprint; needs no package with sentence embeddings."""
-    return _config().fingerprint
+def fingerprint(argument: str | None = None) -> str:
+    """The shipped judge's fingerprint, or an earlier version's; needs no package with sentence embeddings."""
+    return embedded_version_1.fingerprint() if argument in EARLIER else fingerprint_of(read_config())
 
 
-def _config() -> Config:
+def read_config() -> Config:
     return Config.model_validate_json(CONFIG.read_text(encoding="utf-8"))
 
 
-def _main_reasons(difference: dict[str, float]) -> str:
-    """The margin and its largest parts, in log-odds; what speaks for the first answer is positive."""
-    largest = sorted(difference.items(), key=lambda item: -abs(item[1]))[:3]
-    parts = ", ".join(f"{name} {value:+.2f}" for name, value in largest)
-    return f"{sum(difference.values()):+.2f} for the first: {parts}"
+@cache
+def _quality() -> embedded_attempts.Config:
+    return embedded_attempts.read_config(QUALITY)

@@ -90,7 +90,7 @@ def render_card(name: str, measured: Measured | None = None) -> str:
 def _configuration(name: str) -> tuple[Backend, list[tuple[str, str]]]:
     """A judge's backend and what its configuration says, without its key, its weights or its server."""
     own = get_backend(name)
-    spec = resolve_spec(name) if own is None or own.argument == "none" else None
+    spec = resolve_spec(name) if own is None or own.argument in ("none", "optional") else None
     backend = spec.backend if spec is not None else own
     assert backend is not None
     rows = [("backend", f"`{backend.name}`")]

@@ -7,7 +7,6 @@ import pytest
 from implicit_if.harness.judging.attempt_features import (
     MAX_SEGMENTS,
     attempt_features,
-    first_own,
     language,
     own_text,
     segments,
@@ -46,14 +45,13 @@ def test_an_echo_has_no_own_text() -> None:
     parts = segments(BREAD, f"{BREAD}\n<|assistant|>\n{BREAD}")
     assert [(s.copied, s.repeated, s.tagged) for s in parts] == [(1.0, False, False), (1.0, True, True)]
     assert own_text(parts) == ""
-    assert first_own(parts) == ""
 
 
 def test_own_text_is_neither_copied_nor_repeated_nor_asked() -> None:
     answer = f"{BREAD}\nStarch sets sooner in the cold.\nStarch sets sooner in the cold.\nWhat else do you bake?"
     parts = segments(BREAD, answer)
     assert own_text(parts) == "Starch sets sooner in the cold."
-    assert first_own(segments(BREAD, "What else do you bake?")) == "What else do you bake?"
+    assert own_text(segments(BREAD, "What else do you bake?")) == "What else do you bake?"
 
 
 def test_a_template_leaves_nothing_without_the_instructions_words() -> None:

@@ -102,7 +102,7 @@ def test_a_backend_is_one_module_and_one_yaml(tmp_path: Path, monkeypatch: pytes
 
 def test_offline_judges_are_those_that_the_package_gives_again() -> None:
     found = registry.offline_judges()
-    assert found == {name: get_judge(name).fingerprint for name in ("embedded", "longest")}
+    assert found == {name: get_judge(name).fingerprint for name in ("embedded", "embedded:1", "longest")}
 
 
 def test_a_judge_from_a_yaml_file(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import gzip
-import json
 import subprocess
 import sys
 import time
@@ -14,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.judging import sentence_embedding, text_features
+from implicit_if.harness.judging import sentence_embedding
+from implicit_if.harness.judging.backends import embedded
 from implicit_if.harness.judging.backends.embedded import CONFIG, Config, EmbeddedJudge, answer_features, build
 from implicit_if.harness.judging.protocol import Comparison
 from implicit_if.harness.judging.sentence_embedding import SentenceEmbedder
@@ -148,7 +147,8 @@ def test_comparisons_are_read_as_verdicts_are_taken(judge: EmbeddedJudge) -> Non
 
 def test_it_says_why(judge: EmbeddedJudge) -> None:
     (verdict,) = judge.judge([Comparison("k", SLEEP, TIPS, f"{TIPS}\n<|user|>\n{TIPS}")])
-    assert "for the first: cut +" in verdict.raw
+    assert "for the first: " in verdict.raw
+    assert "ran_on +" in verdict.raw
     assert verdict.cost == 0
     assert verdict.latency is not None
 
@@ -176,16 +176,18 @@ def test_similarity_is_that_of_sentence_transformers(embedder: SentenceEmbedder)
     )
 
 
-def test_an_answer_of_nothing_has_no_topic(embedder: SentenceEmbedder) -> None:
-    assert answer_features(CAPITAL, "<|assistant|>\n", embedder)["topic"] == 0
+def test_an_answer_of_nothing_has_the_worst_quality(embedder: SentenceEmbedder) -> None:
+    nothing = answer_features(CAPITAL, "<|assistant|>\n", embedder)
+    assert (nothing["topic"], nothing["attempted"], nothing["ran_on"]) == (0, 0, 0)
+    assert answer_features(CAPITAL, "", embedder)["quality"] == embedded.WORST
     assert answer_features(CAPITAL, "Paris is the capital of France.", embedder)["topic"] == 0.3
 
 
 def test_the_shipped_coefficients_say_what_the_card_says(embedder: SentenceEmbedder) -> None:
     coefficients = Config.model_validate_json(CONFIG.read_text(encoding="utf-8")).coefficients
     assert list(coefficients) == list(answer_features(CAPITAL, "Paris.", embedder))
-    better_with_more = {name for name, c in coefficients.items() if c.weight > 0}
-    assert better_with_more == {"content", "topic"}
+    assert coefficients["attempted"].weight > 0
+    assert all(coefficients[name].weight < 0 for name in ("ran_on", "order_gap", "unfinished", "broken"))
     card = (ROOT / "docs" / "judges" / "embedded.md").read_text(encoding="utf-8")
     for name, c in coefficients.items():
         assert f"| `{name}` | {c.weight:+.2f} |" in card
@@ -196,13 +198,13 @@ def test_fingerprint(judge: EmbeddedJudge, embedder: SentenceEmbedder, monkeypat
     assert EmbeddedJudge(config, embedder).fingerprint == judge.fingerprint
 
     changed = config.model_dump()
-    changed["coefficients"]["cut"]["weight"] += 0.0001
+    changed["coefficients"]["ran_on"]["weight"] += 0.0001
     assert EmbeddedJudge(Config.model_validate(changed), embedder).fingerprint != judge.fingerprint
 
     remeasured = config.model_copy(update={"fit": {}})
     assert EmbeddedJudge(remeasured, embedder).fingerprint == judge.fingerprint
 
-    monkeypatch.setattr(text_features, "MAX_CHARS", 10)
+    monkeypatch.setattr(embedded, "LIKELY", 0.6)
     assert EmbeddedJudge(config, embedder).fingerprint != judge.fingerprint
 
 
@@ -225,8 +227,8 @@ def test_other_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("argument", "options"), [("large", {}), ("", {}), (None, {"temperature": 1})])
-def test_argument_and_options_are_refused(argument: str | None, options: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="neither argument nor options"):
+def test_other_arguments_and_options_are_refused(argument: str | None, options: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"no options, and as its argument only an earlier version \(1\), found"):
         build(argument, options)
 
 
@@ -236,46 +238,3 @@ def test_building_it_imports_no_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-@pytest.mark.slow
-def test_the_fit_script_makes_the_same_files_twice_and_keeps_no_text(tmp_path: Path) -> None:
-    topics = ["bread", "rain", "chess", "bees", "iron", "salt", "wool", "tides", "maps", "tea", "glass", "owls"]
-    write_data(tmp_path / "data", topics)
-    configs = []
-    for run in ("a", "b"):
-        config, card = tmp_path / run / "embedded.json", tmp_path / run / "card.md"
-        command = [sys.executable, str(ROOT / "tools" / "fit_embedded_judge.py"), str(tmp_path / "data")]
-        subprocess.run([*command, "--config", str(config), "--card", str(card)], check=True, capture_output=True)
-        configs.append(config.read_text(encoding="utf-8"))
-        assert "# Judge card" in card.read_text(encoding="utf-8")
-        assert not any(f"{topic} " in text for topic in topics for text in (configs[-1], card.read_text()))
-    assert configs[0] == configs[1]
-    fitted = Config.model_validate_json(configs[0])
-    assert fitted.coefficients["content"].weight > 0
-    assert len(fitted.fit["measured"]["corruptions"]) == 13
-
-
-def write_data(folder: Path, topics: list[str]) -> None:
-    """Made-up preferences in the published files' shape: the model with more sentences wins more often."""
-    folder.mkdir()
-    facts = ["{} is old.", "{} is found in many places.", "People use {} every day.", "Some trade {} far away."]
-    instructions = [
-        {"index": i, "instruction": f"Tell me about {topic} in a few words."} for i, topic in enumerate(topics)
-    ]
-    (folder / "instructions.json").write_text(json.dumps(instructions))
-    for preferences, reference in [
-        ("preferences_ae1_gpt4", "reference_text_davinci_003"),
-        ("preferences_ae2_gpt4_turbo", "reference_gpt4_1106_preview"),
-    ]:
-        answers = {n: [" ".join(facts[:n]).format(*[t.capitalize()] * n) for t in topics] for n in (1, 2, 3, 4)}
-        rows = [{"index": i, "output": text} for i, text in enumerate(answers[3])]
-        (folder / f"{reference}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-        judged = [
-            {"model": f"model{n}-x", "index": i, "output": text, "preference": 1 + (n + i % 3) / 6}
-            for n in (1, 2, 4)
-            for i, text in enumerate(answers[n])
-        ]
-        judged[0]["preference"] = None
-        with gzip.open(folder / f"{preferences}.jsonl.gz", "wt") as file:
-            file.write("\n".join(map(json.dumps, judged)) + "\n")
