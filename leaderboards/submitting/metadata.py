@@ -130,11 +130,12 @@ def _system(source: Source, provenance: Provenance | None, given: Mapping[str, A
     if kind is None:
         raise UserError(f"--system is missing: say what was done to the base model ({', '.join(SYSTEM_KINDS)}).")
     seed = given.get("seed") if given.get("seed") is not None else provenance and provenance.seed
+    tells = kind == "rules" and not given.get("only")  # which says the same in other words
     return {
         "kind": kind,
         "task": given.get("task") or (recipe if kind == "single_task" else None),
         "preset": given.get("preset") or (made.get("preset") or "paper" if kind == "rules" else None),
-        "without": list(given.get("without") or (made.get("without") or [] if kind == "rules" else [])),
+        "without": list(given.get("without") or (made.get("without") or [] if tells else [])),
         "only": list(given.get("only") or []),
         "control": given.get("control"),
         "seed": seed,

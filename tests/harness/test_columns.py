@@ -42,7 +42,7 @@ def test_a_new_column_takes_two_source_files(tmp_path: Path) -> None:
     )
     root = tmp_path / "root"
     for name in ("implicit-if__gemma-3-270m-base", "references"):
-        shutil.copytree(ROOT / "leaderboards" / "submissions" / name, root / "submissions" / name)
+        shutil.copytree(ROOT / "leaderboards" / "archive" / "0.1" / name, root / "submissions" / name)
     script = (
         "import argparse, sys; from implicit_if.leaderboards.commands import leaderboard as c; "
         "p = argparse.ArgumentParser(); c.add_arguments(p); sys.exit(c.run(p.parse_args()))"

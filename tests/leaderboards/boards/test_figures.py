@@ -120,8 +120,8 @@ def test_ablation_bars_have_their_length() -> None:
     assert "-" in texts(figures.ablation(board))
 
 
-def test_the_documented_ablation_figure_is_made_of_its_table(tmp_path: Path) -> None:
-    table = ROOT / "docs" / "ablations" / "gemma-3-270m" / "table.json"
-    command = [sys.executable, str(ROOT / "tools" / "ablation_figure.py"), str(table), str(tmp_path / "new.svg")]
-    subprocess.run(command, check=True)
-    assert (tmp_path / "new.svg").read_bytes() == (ROOT / "docs" / "figures" / "ablation.svg").read_bytes()
+def test_the_readme_s_figure_and_table_are_the_boards(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "tools" / "systems_figure.py"), str(ROOT / "leaderboards"), "new.svg"]
+    printed = subprocess.run(command, check=True, cwd=tmp_path, capture_output=True, text=True).stdout
+    assert (tmp_path / "new.svg").read_bytes() == (ROOT / "docs" / "figures" / "systems.svg").read_bytes()
+    assert printed.strip() in (ROOT / "README.md").read_text(encoding="utf-8")

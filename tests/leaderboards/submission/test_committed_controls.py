@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from implicit_if.harness.controls import Control, control_answers
+from implicit_if.harness.controls import CONTROLS, Control, control_answers
 from implicit_if.harness.instructions import load_instructions
 
 SUBMISSIONS = Path(__file__).parents[3] / "leaderboards" / "submissions"
@@ -19,7 +19,7 @@ def committed(name: str) -> dict[str, str]:
     return {row["instruction_id"]: row["output"] for row in map(json.loads, lines)}
 
 
-@pytest.mark.parametrize("control", ["empty", "constant", "echo", "longest_of_two"])
+@pytest.mark.parametrize("control", CONTROLS)
 def test_committed_controls_are_todays(control: Control) -> None:
-    systems = (committed("rules"), committed("response")) if control == "longest_of_two" else ()
+    systems = (committed("rules"), committed("response-full-s1"))
     assert committed(f"control-{control}") == control_answers(control, load_instructions("builtin").texts(), systems)
