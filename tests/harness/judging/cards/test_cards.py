@@ -161,6 +161,13 @@ def test_agreement_bias_controls_time_and_cost(
         "template with the instruction's words",
         "token soup",
         "another instruction's answer",
+        "instruction in quotation marks",
+        "echo and five other instructions' answers",
+        "first sentence looped",
+        "polite refusal",
+        "instruction translated word by word",
+        "plausible answer to another question",
+        "random words",
         "longer of the two",
         "system b",
     ]
@@ -227,7 +234,7 @@ def test_a_dry_run_asks_nothing(
     assert judge.asked == []
     captured = capsys.readouterr()
     assert "80 calls" in captured.err
-    assert captured.err.count("estimated cost") == 10  # the labelled set and nine rows of controls
+    assert captured.err.count("estimated cost") == 17  # the labelled set and sixteen rows of controls
 
 
 @pytest.mark.parametrize(

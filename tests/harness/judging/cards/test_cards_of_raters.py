@@ -44,7 +44,9 @@ def command() -> list[str]:
 def test_the_printed_command_works(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(command()) == 0
     sheet = files / "FOLDER" / "sheet.csv"
-    assert f"{9 * N} rows are in" in capsys.readouterr().out  # labels, seven controls, B; the longer of two is A's own
+    assert (
+        f"{15 * N} rows are in" in capsys.readouterr().out
+    )  # labels, thirteen controls, B; the longer of two is A's own
     assert not Path("card.md").exists()
     fill_in(sheet, {"": "1"})  # a rater who always takes the first
     assert main([*command(), *ANNA]) == 0
