@@ -56,12 +56,12 @@ def test_the_printed_command_works(files: Path, capsys: pytest.CaptureFixture[st
     assert measured.agreement[0].accuracy is not None
     assert measured.agreement[0].accuracy.value == pytest.approx(100 * n_right / N, abs=0.01)
     assert measured.shown_first is not None
-    assert (measured.shown_first.value, measured.shown_first.n) == (100.0, 9 * N)
+    assert (measured.shown_first.value, measured.shown_first.n) == (100.0, 15 * N)
     assert (measured.seconds, measured.dollars) == (None, None)  # reading a file is not people's time
     page = Path("card.md").read_text()
     assert page.startswith("# Judge card: `sheet:person/anna`")
     assert "| rater | `person/anna` |" in page
-    assert "Verdicts for the answer shown first, ties as half: 100.0 % [93." in page
+    assert "Verdicts for the answer shown first, ties as half: 100.0 % [95." in page
     assert "ms of wall time" not in page
     assert "None by construction" not in page
     assert main(["judge-card", "sheet", "--out", "card.md"]) == 0  # from what lies beside it
