@@ -37,7 +37,7 @@ def test_every_example_runs(
     assert len(EXAMPLES) == DOC.count("```python")
     assert space["made"].shape[1] > space["batch"].input_ids.shape[1]
     assert (space["folder"] / "tuning.json").is_file()
-    assert space["verified"].scores["win_rate"].value == pytest.approx(47.5, abs=0.05)
+    assert space["verified"].scores["win_rate"].value == pytest.approx(25.1, abs=0.05)
 
 
 def test_every_name_is_there_and_named_on_the_page() -> None:

@@ -246,7 +246,7 @@ def test_the_fingerprint_knows_prompt_and_parser(server: FakeServer, tmp_path: P
 def test_prompts_and_backends_of_the_other_kind_are_refused(server: FakeServer) -> None:
     with pytest.raises(UserError, match="shows two answers"):
         model(server, prompt="pairwise")
-    for spec in ("longest", "reward:some/model", "sheet:x.csv", "alpaca_eval:chatgpt"):
+    for spec in ("longest", "reward:some/model", "alpaca_eval:chatgpt"):
         with pytest.raises(UserError, match=r"cannot decide about one. Expected e.g. anthropic:.*, embedded, openai:"):
             get_attempt_judge(spec)
 
