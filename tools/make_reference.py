@@ -2,13 +2,16 @@
 
 From what `tools/tune_siblings.py` kept, to each of the instruction sets:
 
-    python tools/make_reference.py answers/instruction_5_1e-4_1.json --name gemma-3-270m/instruction-full-s1 \\
-      --supersedes gemma-3-270m/instruction --base embedded --base google/gemma-3-270m --alpaca-eval alpaca_eval.json
+    python tools/make_reference.py answers/instruction_5_1e-4_1.json --training-data lima_data.jsonl \\
+      --name gemma-3-270m/instruction-full-s1 --supersedes gemma-3-270m/instruction \\
+      --base embedded --base google/gemma-3-270m --alpaca-eval alpaca_eval.json
 
 Or from the task's `save=` folder and the tuned model's:
 
-    python tools/make_reference.py answers/outputs.json --model tuned/instruction --name gemma-3-270m/instruction \\
-      --base embedded --base google/gemma-3-270m
+    python tools/make_reference.py answers/outputs.json --training-data lima_data.jsonl --model tuned/instruction \\
+      --name gemma-3-270m/instruction --base embedded --base google/gemma-3-270m
+
+What an answer recites of the training data is withheld: its licence may forbid passing it on.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from implicit_if.harness.instructions import SHIPPED, InstructionSet, load_instr
 from implicit_if.harness.outputs import Output, OutputsMeta, load_meta, load_outputs
 from implicit_if.harness.provenance import PROVENANCE, load_provenance
 from implicit_if.harness.references import FOLDER, load_reference, store_answers
+from implicit_if.harness.references.recitation import TrainingTexts
+from implicit_if.harness.storage import read_rows
 
 Answers = tuple[InstructionSet, list[Output], OutputsMeta]
 
@@ -33,6 +38,7 @@ def main() -> None:
     """Writes the reference and reads it back."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("answers", type=Path)
+    parser.add_argument("--training-data", type=Path, required=True, help="the rows the model was tuned on")
     parser.add_argument("--name", required=True, help="<base model>/<system>")
     parser.add_argument("--model", type=Path, help="the tuned model's folder")
     parser.add_argument("--base", action="append", required=True, help="a name of the base model; may be repeated")
@@ -40,7 +46,12 @@ def main() -> None:
     parser.add_argument("--alpaca-eval", default="alpaca_eval", help="AlpacaEval's instructions, if the hub is far")
     parser.add_argument("--supersedes", help="the reference that this one takes the place of")
     args = parser.parse_args()
-    for instructions, outputs, meta in from_model(args) if args.model else from_cell(args):
+    rows = [row for _, row in read_rows(args.training_data, "the rows the model was tuned on")]
+    training = TrainingTexts(texts_of(rows))
+    for instructions, answers, meta in from_model(args) if args.model else from_cell(args):
+        withheld = [training.withhold(output.output) for output in answers]
+        outputs = [o.model_copy(update={"output": text}) for o, (text, _) in zip(answers, withheld, strict=True)]
+        meta.model["recited_passages_withheld"] = sum(passages for _, passages in withheld)
         if args.supersedes:
             meta.model["supersedes"] = args.supersedes
         target = FOLDER / args.name / f"{instructions.signature}.json"
@@ -48,6 +59,15 @@ def main() -> None:
         store_answers(target, outputs, instructions, meta)
         assert [o.sha256 for o in load_reference(args.name, instructions)] == [o.sha256 for o in outputs]
         print(target)
+
+
+def texts_of(value: Any) -> Iterator[str]:
+    """Every text in JSON values."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from texts_of(part)
 
 
 def from_model(args: argparse.Namespace) -> Iterator[Answers]:

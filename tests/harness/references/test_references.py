@@ -127,6 +127,7 @@ def test_every_shipped_reference_is_whole_and_ships_no_instruction() -> None:
             assert meta is not None
             assert meta.instruction_set == file.split("@")[0]
             assert meta.generation["max_gen_toks"] == 256
+            assert ("recited_passages_withheld" in meta.model) == ("-full-" in name)
 
 
 def test_answers_are_found_by_the_instructions_the_systems_answered(folder: Path, tmp_path: Path) -> None:
