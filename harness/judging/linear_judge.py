@@ -7,12 +7,16 @@ the answers swaps the verdict.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.protocol import Comparison, LocalJudge, Verdict, sigmoid
+from implicit_if.harness.judging.sentence_embedding import SentenceEmbedder
+from implicit_if.harness.storage import sha256_json
 
 
 class Coefficient(BaseModel):
@@ -43,16 +47,57 @@ class Config(BaseModel):
 
 
 class LinearJudge(LocalJudge):
-    """A judge of this kind; a subclass gives the features.
+    """A judge of this kind; a subclass gives the features and what shapes them.
+
+    Attributes:
+        config_file: Where its coefficients are.
+        features_version: The version of the features that its code computes.
+        fix: What to do where the file was fitted on others.
 
     Args:
-        coefficients: By feature name.
-        fingerprint: Hash over everything that shapes a verdict.
+        config: Coefficients.
+        embedder: Sentence embeddings.
+
+    Raises:
+        UserError: If the coefficients are of another version of the features.
     """
 
-    def __init__(self, coefficients: Mapping[str, Coefficient], fingerprint: str) -> None:
-        self._coefficients = dict(coefficients)
-        self.fingerprint = fingerprint
+    config_file: ClassVar[Path]
+    features_version: ClassVar[str]
+    fix: ClassVar[str]
+
+    def __init__(self, config: Config, embedder: SentenceEmbedder) -> None:
+        if config.features_version != self.features_version:
+            raise UserError(
+                f"{self.config_file}: fitted on features version {config.features_version!r}, this code computes "
+                f"version {self.features_version!r}. {self.fix}"
+            )
+        self._coefficients = config.coefficients
+        self._embedder = embedder
+        self.fingerprint = self.fingerprint_of(config)
+
+    @classmethod
+    def read_config(cls) -> Config:
+        """The shipped coefficients."""
+        return Config.model_validate_json(cls.config_file.read_text(encoding="utf-8"))
+
+    @classmethod
+    def fingerprint_of(cls, config: Config) -> str:
+        """Hash over everything that shapes a verdict; needs no package with sentence embeddings."""
+        return sha256_json(
+            {
+                "judge": "embedded",
+                "version": config.version,
+                "features_version": cls.features_version,
+                "coefficients": {name: [c.weight, c.scale] for name, c in config.coefficients.items()},
+                **cls.shaping(),
+            }
+        )
+
+    @classmethod
+    def shaping(cls) -> dict[str, Any]:
+        """What shapes the features, for the fingerprint."""
+        raise NotImplementedError
 
     def features(self, instruction: str, answer: str) -> dict[str, float]:
         """An answer's features by name, all those that have a coefficient."""

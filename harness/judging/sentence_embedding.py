@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +95,16 @@ class SentenceEmbedder:
                     logging.enable_progress_bar()  # type: ignore[no-untyped-call]
             self._loaded = tokenizer, model.float().eval()
         return self._loaded
+
+
+@cache
+def shared_embedder() -> SentenceEmbedder:
+    """The process's embedder: who judges an answer and who asks whether it is an attempt embed the same sentences.
+
+    Raises:
+        UserError: As `SentenceEmbedder`.
+    """
+    return SentenceEmbedder()
 
 
 def _model_folder() -> Path:

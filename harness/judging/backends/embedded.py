@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.judging.backends import embedded_attempts, embedded_version_1
+from implicit_if.harness.judging.backends import embedded_attempts
+from implicit_if.harness.judging.backends.embedded_version_1 import EmbeddedJudge1
 from implicit_if.harness.judging.linear_judge import Coefficient, Config, LinearJudge
-from implicit_if.harness.judging.sentence_embedding import SentenceEmbedder
-from implicit_if.harness.storage import sha256_json
+from implicit_if.harness.judging.sentence_embedding import SentenceEmbedder, shared_embedder
 
 __all__ = ["CONFIG", "Coefficient", "Config", "EmbeddedJudge", "answer_features", "build", "fingerprint"]
 
@@ -41,26 +41,20 @@ BEGINNING = 0.02
 
 
 class EmbeddedJudge(LinearJudge):
-    """Scores each answer alone and compares the scores.
-
-    Args:
-        config: Coefficients.
-        embedder: Sentence embeddings.
-
-    Raises:
-        UserError: If the coefficients are of another version of the features.
-    """
+    """Scores each answer alone and compares the scores; see `LinearJudge`."""
 
     name = "embedded"
+    config_file = CONFIG
+    features_version = FEATURES_VERSION
+    fix = "Fit again: python tools/fit_embedded_judge.py DATA PANEL"
 
-    def __init__(self, config: Config, embedder: SentenceEmbedder) -> None:
-        if config.features_version != FEATURES_VERSION:
-            raise UserError(
-                f"{CONFIG}: fitted on features version {config.features_version!r}, this code computes version "
-                f"{FEATURES_VERSION!r}. Fit again: python tools/fit_embedded_judge.py DATA PANEL"
-            )
-        super().__init__(config.coefficients, fingerprint_of(config))
-        self._embedder = embedder
+    @classmethod
+    def shaping(cls) -> dict[str, Any]:
+        return {
+            "attempts": embedded_attempts.fingerprint(),
+            "quality": _quality().model.model_dump(mode="json"),
+            "limits": [UNLIKELY, LIKELY, WORST, ENOUGH_SIMILARITY, ENOUGH_TOLD, ENOUGH_LISTS, BEGINNING],
+        }
 
     def features(self, instruction: str, answer: str) -> dict[str, float]:
         return answer_features(instruction, answer, self._embedder)
@@ -111,29 +105,6 @@ def judge_features(values: Mapping[str, float], attempts: float, quality: float)
     }
 
 
-def fingerprint_of(config: Config) -> str:
-    """Hash over everything that shapes a verdict."""
-    return sha256_json(
-        {
-            "judge": "embedded",
-            "version": config.version,
-            "features_version": FEATURES_VERSION,
-            "coefficients": {name: [c.weight, c.scale] for name, c in config.coefficients.items()},
-            "attempts": embedded_attempts.fingerprint(),
-            "quality": _quality().model.model_dump(mode="json"),
-            "limits": [
-                UNLIKELY,
-                LIKELY,
-                WORST,
-                ENOUGH_SIMILARITY,
-                ENOUGH_TOLD,
-                ENOUGH_LISTS,
-                BEGINNING,
-            ],
-        }
-    )
-
-
 def build(argument: str | None, options: Mapping[str, Any]) -> LinearJudge:
     """The judge with the shipped coefficients, or an earlier version of it.
 
@@ -151,16 +122,18 @@ def build(argument: str | None, options: Mapping[str, Any]) -> LinearJudge:
             f"judge 'embedded' takes no options, and as its argument only an earlier version ({', '.join(EARLIER)}), "
             f"found {found}. Use just 'embedded'."
         )
-    return embedded_version_1.build() if argument else EmbeddedJudge(read_config(), SentenceEmbedder())
+    version = _version(argument)
+    return version(version.read_config(), shared_embedder())
 
 
 def fingerprint(argument: str | None = None) -> str:
     """The shipped judge's fingerprint, or an earlier version's; needs no package with sentence embeddings."""
-    return embedded_version_1.fingerprint() if argument in EARLIER else fingerprint_of(read_config())
+    version = _version(argument)
+    return version.fingerprint_of(version.read_config())
 
 
-def read_config() -> Config:
-    return Config.model_validate_json(CONFIG.read_text(encoding="utf-8"))
+def _version(argument: str | None) -> type[LinearJudge]:
+    return EmbeddedJudge1 if argument in EARLIER else EmbeddedJudge
 
 
 @cache

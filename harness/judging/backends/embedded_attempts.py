@@ -16,7 +16,12 @@ from pydantic import BaseModel, ConfigDict
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging import attempt_features, text_features, topic_features, word_order
-from implicit_if.harness.judging.sentence_embedding import FILES_SHA256, MAX_TOKENS, SentenceEmbedder
+from implicit_if.harness.judging.sentence_embedding import (
+    FILES_SHA256,
+    MAX_TOKENS,
+    SentenceEmbedder,
+    shared_embedder,
+)
 from implicit_if.harness.judging.tree_ensemble import TreeEnsemble
 from implicit_if.harness.storage import sha256_json
 
@@ -64,7 +69,7 @@ def attempt_probabilities(instruction_answer_pairs: Sequence[tuple[str, str]]) -
     Raises:
         UserError: If the package with the sentence embeddings is missing or damaged.
     """
-    return [attempt_probability(answer_features(i, a, _embedder())) for i, a in instruction_answer_pairs]
+    return [attempt_probability(answer_features(i, a, shared_embedder())) for i, a in instruction_answer_pairs]
 
 
 def fingerprint() -> str:
@@ -149,8 +154,3 @@ def read_config(path: Path = CONFIG) -> Config:
 @cache
 def _config() -> Config:
     return read_config()
-
-
-@cache
-def _embedder() -> SentenceEmbedder:
-    return SentenceEmbedder()

@@ -7,12 +7,11 @@ does. Nothing here may change a verdict.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging import text_features
-from implicit_if.harness.judging.linear_judge import Config, LinearJudge
+from implicit_if.harness.judging.linear_judge import LinearJudge
 from implicit_if.harness.judging.sentence_embedding import FILES_SHA256, MAX_TOKENS, SentenceEmbedder
-from implicit_if.harness.storage import sha256_json
 
 CONFIG = Path(__file__).parent.parent / "configs" / "embedded-1.json"
 
@@ -24,26 +23,19 @@ ENOUGH_SIMILARITY = 0.3
 
 
 class EmbeddedJudge1(LinearJudge):
-    """Scores each answer alone by six features and compares the scores.
-
-    Args:
-        config: Coefficients.
-        embedder: Sentence embeddings.
-
-    Raises:
-        UserError: If the coefficients are of another version of the features.
-    """
+    """Scores each answer alone by six features and compares the scores; see `LinearJudge`."""
 
     name = "embedded:1"
+    config_file = CONFIG
+    features_version = text_features.FEATURES_VERSION
+    fix = "Install the package again: its files do not belong together."
 
-    def __init__(self, config: Config, embedder: SentenceEmbedder) -> None:
-        if config.features_version != text_features.FEATURES_VERSION:
-            raise UserError(
-                f"{CONFIG}: fitted on features version {config.features_version!r}, this code computes version "
-                f"{text_features.FEATURES_VERSION!r}. Install the package again: its files do not belong together."
-            )
-        super().__init__(config.coefficients, fingerprint_of(config))
-        self._embedder = embedder
+    @classmethod
+    def shaping(cls) -> dict[str, Any]:
+        return {
+            "files": FILES_SHA256,
+            "limits": [text_features.MAX_CHARS, EMBEDDED_CHARS, MAX_TOKENS, ENOUGH_SIMILARITY],
+        }
 
     def features(self, instruction: str, answer: str) -> dict[str, float]:
         return answer_features(instruction, answer, self._embedder)
@@ -62,36 +54,3 @@ def answer_features(instruction: str, answer: str, embedder: SentenceEmbedder) -
     similarity = embedder.similarity(instruction[:EMBEDDED_CHARS], text[:EMBEDDED_CHARS]) if text else 0.0
     values["topic"] = min(similarity, ENOUGH_SIMILARITY)
     return values
-
-
-def fingerprint_of(config: Config) -> str:
-    """Hash over everything that shapes a verdict."""
-    return sha256_json(
-        {
-            "judge": "embedded",
-            "version": config.version,
-            "features_version": text_features.FEATURES_VERSION,
-            "coefficients": {name: [c.weight, c.scale] for name, c in config.coefficients.items()},
-            "files": FILES_SHA256,
-            "limits": [text_features.MAX_CHARS, EMBEDDED_CHARS, MAX_TOKENS, ENOUGH_SIMILARITY],
-        }
-    )
-
-
-def build() -> EmbeddedJudge1:
-    """The judge.
-
-    Raises:
-        UserError: If the package with the sentence embeddings is missing or damaged.
-    """
-    return EmbeddedJudge1(read_config(), SentenceEmbedder())
-
-
-def fingerprint() -> str:
-    """Its fingerprint; needs no package with sentence embeddings."""
-    return fingerprint_of(read_config())
-
-
-def read_config() -> Config:
-    """The shipped coefficients."""
-    return Config.model_validate_json(CONFIG.read_text(encoding="utf-8"))
