@@ -2,5 +2,6 @@
 
 alpaca_winrate/     win rate against reference answers
 chatbot_audit/      what a general chatbot meets
+own_metrics         what tasks with metrics of their own tell lm-eval
 response_ranking/   whether an instruction's own response is likelier than another's
 """

@@ -46,6 +46,7 @@ from implicit_if.tasks.alpaca_winrate.metrics import (
 )
 from implicit_if.tasks.alpaca_winrate.settings import Settings
 from implicit_if.tasks.alpaca_winrate.summary import summary_table
+from implicit_if.tasks.own_metrics import with_metrics
 
 log = logging.getLogger(__name__)
 
@@ -69,9 +70,7 @@ class AlpacaWinrate(ConfigurableTask):
         Raises:
             UserError: On a bad `--metadata` argument.
         """
-        config = {k: v for k, v in (config or {}).items() if k != "class"}
-        config["metric_list"] = metric_list(self._score)
-        config["process_results"] = self._judged_elsewhere  # lm-eval looks metric names up unless this is callable
+        config = with_metrics(config, metric_list(self._score))
         # without `until`, lm-eval would cut answers at their first blank line
         config["generation_kwargs"] = {"until": [], "do_sample": False} | (config.get("generation_kwargs") or {})
         filters = [f.get("name", "none") for f in config.get("filter_list") or []]
@@ -96,10 +95,6 @@ class AlpacaWinrate(ConfigurableTask):
         self._tags = self.template.tags
         self._system_instruction: str | None = None
         self._model: Any = None
-
-    @staticmethod
-    def _judged_elsewhere(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
-        raise AssertionError("process_results of the class is called, not this")
 
     # ------------------------------------------------------------------ requests
     def build_all_requests(

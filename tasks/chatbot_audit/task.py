@@ -14,6 +14,7 @@ from implicit_if.harness.analysis.audit.report import AuditAnswer, rate_tests
 from implicit_if.harness.chat_templates import ChatTemplate, load_template
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.attempts import is_installed
+from implicit_if.tasks.own_metrics import with_metrics
 
 STDERR = "_stderr"
 METRICS = tuple(name for name, (kind, _) in rate_tests(()).items() if kind != TASK)
@@ -54,8 +55,7 @@ class ChatbotAudit(ConfigurableTask):
         Raises:
             UserError: On a bad `--metadata` argument.
         """
-        config = {k: v for k, v in (config or {}).items() if k != "class"}
-        config["metric_list"] = [
+        metrics = (
             {
                 "metric": name + end,
                 "aggregation": _percent_error if end else _percent,
@@ -63,9 +63,8 @@ class ChatbotAudit(ConfigurableTask):
             }
             for name in METRICS
             for end in ("", STDERR)
-        ]
-        config["process_results"] = _measured_elsewhere  # lm-eval looks metric names up unless this is callable
-        super().__init__(config=config, **kwargs)
+        )
+        super().__init__(config=with_metrics(config, metrics), **kwargs)
         self._template: ChatTemplate = load_template(str((self.config.metadata or {}).get("template", "tulu")))
         self._chat: Callable[..., str] | None = None
         self._eos = ""
@@ -112,10 +111,6 @@ class ChatbotAudit(ConfigurableTask):
             if kind in ("", probe.kind) and (name != "finished" or reason is not None)
             for end in ("", STDERR)
         }
-
-
-def _measured_elsewhere(doc: dict[str, Any], results: list[Any]) -> dict[str, Any]:
-    raise AssertionError("process_results of the class is called, not this")
 
 
 def _percent(values: list[float]) -> float:

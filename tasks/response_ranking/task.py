@@ -23,6 +23,7 @@ from implicit_if.harness.analysis.response_ranking import (
 from implicit_if.harness.chat_templates import ChatTemplate
 from implicit_if.harness.cli import json_or_text
 from implicit_if.harness.errors import UserError
+from implicit_if.tasks.own_metrics import with_metrics
 
 METRICS = {"response_ranking" + ("" if name == "sum" else f"_{name}"): name for name in MEASURES}
 STDERR = "_stderr"  # fills lm-eval's ± column
@@ -70,8 +71,7 @@ class ResponseRankingTask(ConfigurableTask):
         Raises:
             UserError: On a bad `--metadata` argument.
         """
-        config = {k: v for k, v in (config or {}).items() if k != "class"}
-        config["metric_list"] = [
+        metrics = (
             {
                 "metric": name + end,
                 "aggregation": functools.partial(self._aggregate, measure, end),
@@ -79,17 +79,12 @@ class ResponseRankingTask(ConfigurableTask):
             }
             for name, measure in METRICS.items()
             for end in ("", STDERR)
-        ]
-        config["process_results"] = self._scored_elsewhere  # lm-eval looks metric names up unless this is callable
-        super().__init__(config=config, **kwargs)
+        )
+        super().__init__(config=with_metrics(config, metrics), **kwargs)
         self._pairs, self._template = _settings(self.config.metadata or {})
         self._chat: Callable[..., str] | None = None
         self._scorer: Callable[..., Any] | None = None
         self._bare = False
-
-    @staticmethod
-    def _scored_elsewhere(doc: dict[str, Any], results: list[Any]) -> dict[str, Any]:
-        raise AssertionError("process_results of the class is called, not this")
 
     def build_all_requests(
         self,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -25,3 +27,23 @@ def load_benchmark() -> Callable[[str], ModuleType]:
         return module
 
     return load
+
+
+@pytest.fixture
+def run_quick(
+    load_benchmark: Callable[[str], ModuleType],
+    tiny_model_folder: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., tuple[list[str], dict[str, Any]]]:
+    """Runs a benchmark with `--quick` on the tiny model: the lines it prints, and its JSON line, which names it."""
+
+    def run(name: str, *arguments: str) -> tuple[list[str], dict[str, Any]]:
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", "--quick", "--pretrained", tiny_model_folder, *arguments])
+        load_benchmark(name).main()
+        *table, last = capsys.readouterr().out.splitlines()
+        line: dict[str, Any] = json.loads(last)
+        assert line["name"] == name
+        return table, line["ratios"]
+
+    return run

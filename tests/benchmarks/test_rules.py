@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
-import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -21,17 +19,8 @@ def benchmark(load_benchmark: Callable[[str], ModuleType]) -> ModuleType:
     return load_benchmark("rules")
 
 
-def test_quick_prints_every_ratio(
-    benchmark: ModuleType,
-    tiny_model_folder: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["rules.py", "--quick", "--pretrained", tiny_model_folder, "--dtype", "float32"])
-    benchmark.main()
-    line = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert line["name"] == "rules"
-    ratios = line["ratios"]
+def test_quick_prints_every_ratio(run_quick: Callable[..., tuple[list[str], dict[str, Any]]]) -> None:
+    _, ratios = run_quick("rules", "--dtype", "float32")
     assert {f"rules_over_plain_batch{b}_tokens{t}" for b in (1, 4) for t in (8, 16)} <= ratios.keys()
     assert {"speed_up_over_released_batch4_tokens16", "processor_262k_over_32k_columns"} <= ratios.keys()
     assert all(entry.keys() == {"value", "goal", "better"} and entry["value"] > 0 for entry in ratios.values())

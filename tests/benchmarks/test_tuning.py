@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable
-from types import ModuleType
+from typing import Any
 
 import pytest
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_quick_prints_every_ratio(
-    load_benchmark: Callable[[str], ModuleType],
-    tiny_model_folder: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    module = load_benchmark("tuning")
-    monkeypatch.setattr(sys, "argv", ["tuning.py", "--quick", "--pretrained", tiny_model_folder])
-    module.main()
-    line = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert line["name"] == "tuning"
-    ratios = line["ratios"]
+def test_quick_prints_every_ratio(run_quick: Callable[..., tuple[list[str], dict[str, Any]]]) -> None:
+    _, ratios = run_quick("tuning")
     assert ratios.keys() == {
         "tokens_per_second",
         "speed_over_sft_trainer",
