@@ -8,6 +8,7 @@ from pathlib import Path
 
 from implicit_if.harness.answer_settings import AnswerSettings
 from implicit_if.harness.cli import level, not_negative
+from implicit_if.harness.comparing.answers import most_different, render_answers
 from implicit_if.harness.comparing.loading import (
     JudgedSystem,
     PreferenceTable,
@@ -17,7 +18,7 @@ from implicit_if.harness.comparing.loading import (
     parse_system,
 )
 from implicit_if.harness.comparing.published import is_published, read_published
-from implicit_if.harness.comparing.report import as_json, make_report, most_different, render, render_answers
+from implicit_if.harness.comparing.report import as_json, make_report, render
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions.identify import identify_set, system_name
 from implicit_if.harness.judging.attempts import EMBEDDED, NONE, Attempts, choose, single_answers

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,8 +11,7 @@ from implicit_if.harness.comparing.attempts import AttemptsPart, rates
 from implicit_if.harness.comparing.loading import PreferenceTable
 from implicit_if.harness.instructions.identify import identify_set
 from implicit_if.harness.judging.attempts import Attempts
-from implicit_if.harness.outputs import Output
-from implicit_if.harness.safe_text import one_line, printable
+from implicit_if.harness.safe_text import one_line
 from implicit_if.harness.scores import Score
 from implicit_if.harness.signature import Signature, make_signature
 from implicit_if.harness.stats.comparison import PairedDifference, compare, holm
@@ -25,7 +23,6 @@ from implicit_if.harness.stats.seeds import SeedSummary, length_controlled_over_
 from implicit_if.harness.stats.tie_groups import Sample, tie_groups
 from implicit_if.harness.storage import sha256_json
 
-_WIDTH = 100
 _FLIPS = 9999
 _FLIPPED_PAIRS = 100
 """Pairs up to which p-values are of sign flips: beyond, 1 / (`_FLIPS` + 1) times their number is no small p-value."""
@@ -278,51 +275,6 @@ def _as_json(score: Score) -> dict[str, Any]:
         "n_expected": score.n_expected,
         "seed": None if interval is None else interval.seed,
     }
-
-
-def most_different(table: PreferenceTable, count: int) -> list[str]:
-    """The instructions with the widest spread of preferences (mean over seeds) between systems, widest first."""
-    means = [values.mean(axis=0) for values in table.preferences.values()]
-    spread = {i: max(m[k] for m in means) - min(m[k] for m in means) for k, i in enumerate(table.ids)}
-    return sorted(table.ids, key=lambda i: (-spread[i], i))[:count]
-
-
-def render_answers(table: PreferenceTable, instruction_id: str, answers: Sequence[Output], limit: int = 1000) -> str:
-    """One instruction with every system's answer and preference, side by side for two systems, else stacked.
-
-    Args:
-        table: See `loading.make_table`.
-        instruction_id: Which instruction.
-        answers: One a system, in the table's order.
-        limit: Characters shown of each text; what is cut is said.
-    """
-    position = table.ids.index(instruction_id)
-    text = next((a.instruction for a in answers if a.instruction is not None), None)
-    question = "(no text stored)" if text is None else _block(text, limit, _WIDTH)
-    width = (_WIDTH - 3) // 2 if len(answers) == 2 else _WIDTH
-    blocks = []
-    for (name, values), answer in zip(table.preferences.items(), answers, strict=True):
-        head = f"{one_line(name)}: {values[:, position].mean():.2f}"
-        blocks.append(f"{head}\n{'-' * len(head)}\n{_block(answer.output, limit, width) or '(empty)'}")
-    body = _side_by_side(blocks[0], blocks[1], width) if len(blocks) == 2 else "\n\n".join(blocks)
-    return f"{'=' * _WIDTH}\n{question}\n\n{body}"
-
-
-def _block(text: str, limit: int, width: int) -> str:
-    shown = text[:limit]
-    lines = [
-        part
-        for line in shown.split("\n")
-        for part in textwrap.wrap(printable(line), width, drop_whitespace=False) or [""]
-    ]
-    if len(text) > limit:
-        lines.append(f"[{len(text) - limit} more characters]")
-    return "\n".join(lines)
-
-
-def _side_by_side(left: str, right: str, width: int) -> str:
-    rows = itertools.zip_longest(left.split("\n"), right.split("\n"), fillvalue="")
-    return "\n".join(f"{a:<{width}} | {b}".rstrip() for a, b in rows)
 
 
 def _signature(table: PreferenceTable, reference: str, instructions: tuple[str, str | None] | None) -> Signature:
