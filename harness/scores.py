@@ -46,6 +46,10 @@ class Interval(BaseModel):
             raise ValueError(f"low is {self.low}, high is {self.high}: expected low <= high")
         return self
 
+    def show(self, digits: int = 1) -> str:
+        """The interval as tables show it, e.g. "[43.5, 46.9]"."""
+        return f"[{self.low:.{digits}f}, {self.high:.{digits}f}]"
+
     @property
     def ends(self) -> tuple[float, float]:
         """`low` and `high`."""
@@ -144,7 +148,7 @@ class Score(BaseModel):
         if self.value is None:
             return "-"
         plus = "" if spread is None else f" ± {spread:.1f}"
-        brackets = "" if self.interval is None else f" [{self.interval.low:.1f}, {self.interval.high:.1f}]"
+        brackets = "" if self.interval is None else f" {self.interval.show()}"
         return f"{self.value:.1f}{plus}{brackets}"
 
     def render(self, digits: int = 1) -> str:

@@ -56,7 +56,7 @@ def adherence_table(found: Adherence, n: int = 5) -> str:
         told = "One of the two similarities does not vary: no correlation."
     else:
         told = (
-            f"Spearman's correlation {found.correlation:.2f} [{found.interval.low:.2f}, {found.interval.high:.2f}], "
+            f"Spearman's correlation {found.correlation:.2f} {found.interval.show(2)}, "
             f"{len(found.points)} instructions."
         )
     lines = [told, "", "| | to the task | answer to its responses | instruction | answer |", "|---|---|---|---|---|"]

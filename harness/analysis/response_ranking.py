@@ -58,7 +58,7 @@ class RankingScore:
     signature: str
 
     def __str__(self) -> str:
-        return f"{self.percent:.1f} [{self.interval.low:.1f}, {self.interval.high:.1f}]"
+        return f"{self.percent:.1f} {self.interval.show()}"
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,6 @@ from implicit_if.leaderboards.site import page, page_data
 from implicit_if.leaderboards.verification.result import read_pairs
 from implicit_if.leaderboards.verification.verify import verify
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[dev]'")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on PATH: apt-get install chromium")
-
 EVIL = "</script><script>window.hacked=1</script><img src=x onerror='window.hacked=1'><b>bold</b> \u202eright to left"
 AXE_RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 VIEWS = {
@@ -57,14 +53,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("IMPLICIT_IF_CACHE", str(cache))
         build.write(root, build.build(root))
     return root
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield launched
-        launched.close()
 
 
 class Reader:
