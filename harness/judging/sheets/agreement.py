@@ -65,9 +65,6 @@ class _Rating(NamedTuple):
     swapped: bool  # whether the file names the answers in the other order
 
 
-Ratings = Mapping[str, Sequence[SheetVerdict]]
-
-
 def rater_agreement(files: Sequence[str | Path]) -> list[RaterAgreement]:
     """Agreement of every two raters in the files, and of each with itself where it judged pairs in both orders.
 
