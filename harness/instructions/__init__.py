@@ -31,15 +31,12 @@ def load_instructions(spec: str) -> InstructionSet:
     """Loads an instruction set.
 
     Args:
-        spec: One of
-            `builtin`: the 80 instructions of this package;
-            `validation`: 56 others of this package, to choose epochs and rates on;
-            `alpaca_eval`: the 805 of AlpacaEval, from the hub at a pinned revision or its cache;
-            `auto`: AlpacaEval if it is cached or the hub answers within two seconds, else builtin; announced, and
-                decided once per process. Processes that must agree pass the chosen set's name on;
-            a path: a JSON list (alpaca-eval's files too) or JSON Lines of objects with `instruction`. A file with
-                exactly the instructions of AlpacaEval, builtin or validation, in any order, is that set under its own
-                name.
+        spec: `builtin`, the 80 instructions of this package; `validation`, 56 others of it, to choose epochs and rates
+            on; `alpaca_eval`, the 805 of AlpacaEval, from the hub at a pinned revision or its cache; `auto`, AlpacaEval
+            if it is cached or the hub answers within two seconds, else builtin (announced, and decided once per
+            process: processes that must agree pass the chosen set's name on); or a path, a JSON list (alpaca-eval's
+            files too) or JSON Lines of objects with `instruction`. A file with exactly the instructions of AlpacaEval,
+            builtin or validation, in any order, is that set under its own name.
 
     Raises:
         UserError: If there is no such set or file, the file is malformed, or the hub does not give AlpacaEval.

@@ -1,4 +1,4 @@
-"""Nominal 95 % intervals cover 93-97 % where the truth is known: the numbers in docs/statistics.md come from here."""
+"""Nominal 95 % intervals cover 93-97 % where the truth is known: the numbers in docs/methods.md come from here."""
 
 from __future__ import annotations
 
