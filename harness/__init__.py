@@ -7,6 +7,7 @@ storage             strict reading, atomic writing, JSON Lines, canonical bytes,
 hub                 the Hugging Face hub, asked in bounded time
 safe_text           text from outside, made safe where it is shown
 cpu_threads         CPU threads: how they wait, and how many
+commands            sub-commands: found, grouped, their parsers
 cli                 the command, argument types, `NAME=VALUE`
 system_kinds        kinds of systems: label, order, colour
 embedded_base       the embedded base model's names

@@ -1,57 +1,22 @@
-"""The `implicit-if` command: finds its sub-commands as entry points, loads the one that was asked for, reports errors.
-
-A sub-command is an entry point of the group `implicit_if.commands` that leads to a module or an object with `HELP`,
-`add_arguments` and `run` (see `Command`). Other distributions may add some. `implicit-if --help` loads all of them
-for their one line of help, so such a module imports nothing heavy at its top.
-"""
+"""The `implicit-if` command: runs the sub-command that was asked for, reports errors; types of arguments."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import errno
-import importlib.metadata
 import io
 import json
 import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from importlib.metadata import EntryPoint
-from typing import Any, Protocol
+from typing import Any
 
-from implicit_if import __version__
+from implicit_if.harness.commands import PROGRAM, command_parser, find_commands, load_command, program_parser
 from implicit_if.harness.cpu_threads import spin_briefly
 from implicit_if.harness.errors import UserError, unknown_name
 from implicit_if.harness.safe_text import one_line, printable
-
-PROGRAM = "implicit-if"
-GROUP = "implicit_if.commands"
-DESCRIPTION = "Evaluates whether language models follow instructions, tuned for it or not."
-EPILOG = """Evaluation itself runs through lm_eval: lm_eval --model rules_poe --tasks alpaca_winrate.
-Exit status: 0 done; 1 done, but not all is well (the command says what); 2 wrong usage or input, or
-stopped at a limit; 70 a fault of the program; 130 and 143 interrupted; 141 nobody reads the output.
---debug shows tracebacks."""
-
-
-class Command(Protocol):
-    """A sub-command: a module or an object with these three names.
-
-    Attributes:
-        HELP: One line for `implicit-if --help`.
-    """
-
-    HELP: str
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Adds the sub-command's arguments to its parser."""
-
-    def run(self, args: argparse.Namespace) -> int:
-        """Does the work and returns the exit status.
-
-        Raises:
-            UserError: For anything the user can put right.
-        """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             their traceback.
 
     Returns:
-        The sub-command's exit status; else see `EPILOG`.
+        The sub-command's exit status; else see `EXIT_STATUSES`.
 
     Raises:
         SystemExit: From argparse, after `--help`, `--version` and wrong usage.
@@ -129,78 +94,30 @@ def _plain_warnings() -> Iterator[None]:
         yield
 
 
-def find_commands() -> dict[str, EntryPoint]:
-    """Every declared sub-command by name, sorted.
-
-    Of two with one name ours wins, else the first by distribution; the other is named on stderr.
-    """
-    points = importlib.metadata.entry_points(group=GROUP)
-    commands: dict[str, EntryPoint] = {}
-    for point in sorted(points, key=lambda p: (p.name, _distribution(p) != PROGRAM, _distribution(p))):
-        if point.name in commands:
-            print(
-                f"{PROGRAM}: warning: the command {point.name!r} of {_distribution(point)} is not used, "
-                f"{_distribution(commands[point.name])} has one of that name",
-                file=sys.stderr,
-            )
-        else:
-            commands[point.name] = point
-    return commands
-
-
-def load_command(point: EntryPoint) -> Command:
-    """Imports a sub-command.
-
-    Raises:
-        UserError: If it cannot be imported, or lacks one of the three names.
-    """
-    distribution = _distribution(point)
-    remedy = f"Reinstall it: pip install --force-reinstall --no-deps {distribution}"
-    try:
-        command: Command = point.load()
-    except (ImportError, AttributeError) as error:
-        raise UserError(
-            f"the command {point.name!r} of {distribution} ({point.value}) cannot be loaded: {error}. {remedy}"
-        ) from error
-    missing = [name for name in ("HELP", "add_arguments", "run") if not hasattr(command, name)]
-    if missing:
-        raise UserError(f"the command {point.name!r} of {distribution} has no {', '.join(missing)}. {remedy}")
-    return command
-
-
 def _dispatch(argv: list[str]) -> int:
     commands = find_commands()
     name = argv[0] if argv and not argv[0].startswith("-") else None
     if name is None:
-        parser = _parser({n: _help_line(p) for n, p in commands.items()})
+        parser = program_parser(commands)
         parser.parse_args(argv or ["--help"])
         parser.error("expected a command")
     if name not in commands:
         raise unknown_name("command", name, commands, fix=f"See {PROGRAM} --help.")
     command = load_command(commands[name])
-    parser = argparse.ArgumentParser(prog=f"{PROGRAM} {name}", description=command.HELP)
-    command.add_arguments(parser)
-    return command.run(parser.parse_args(argv[1:]))
+    parser = command_parser(name, command)
+    return command.run(parser.parse_args(_one_spelling(argv[1:], parser)))
 
 
-def _parser(help_lines: dict[str, str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION, epilog=EPILOG)
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    group = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for name, line in help_lines.items():
-        group.add_parser(name, help=line.replace("%", "%%"))
-    return parser
-
-
-def _help_line(point: EntryPoint) -> str:
-    try:
-        return load_command(point).HELP
-    except UserError as error:  # one broken command must not take the others' help away
-        return f"(broken: {error.__cause__ or error})"
-
-
-def _distribution(point: EntryPoint) -> str:
-    return point.dist.name if point.dist else "an unknown distribution"
+def _one_spelling(arguments: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
+    """Takes `--model_args`, as lm_eval spells it, for `--model-args`, and likewise every option with a hyphen."""
+    known = parser._option_string_actions  # argparse has no public list of them
+    taken = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        plain = name.replace("_", "-")
+        respelled = name.startswith("--") and name not in known and plain in known
+        taken.append(plain + equals + value if respelled else argument)
+    return taken
 
 
 @contextlib.contextmanager

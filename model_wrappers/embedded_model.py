@@ -82,7 +82,12 @@ def ensure_embedded_model(progress: bool = True, *, hashes: bool = False) -> Pat
 
 
 class _Command:
-    HELP = "print the folder of the embedded base model, for lm_eval --model hf --model_args pretrained=<folder>"
+    HELP = "print the folder of the embedded base model, for lm_eval --model hf --model_args pretrained=FOLDER"
+    SECTION = "setup"
+    EXAMPLES = (
+        "implicit-if embedded-model",
+        "implicit-if embedded-model --check",
+    )
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,8 @@ from implicit_if.harness.safe_text import markdown
 from implicit_if.harness.storage import atomic_write, write_json
 
 HELP = "how much a single-task model's answers keep to its task, near the task and far from it"
+SECTION = "analyse"
+EXAMPLES = ("implicit-if adherence outputs.json --task-data train.jsonl",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,6 +19,8 @@ from implicit_if.harness.tuning.data.conversations import load_rows
 from implicit_if.harness.tuning.recipe import load_recipe, recipe_names
 
 HELP = "how alike the responses of training sets begin, beside win rate and attempt rate of models tuned on them"
+SECTION = "analyse"
+EXAMPLES = ("implicit-if openings gsm poetry chess=games.jsonl",)
 _SCORES = ("win_rate", "attempt_rate")
 
 

@@ -21,6 +21,11 @@ from implicit_if.harness.storage import atomic_write, check_writable, sha256_jso
 from implicit_if.harness.svg import GREEN, PALE_GREEN, Bar, BarRow, bar_panels
 
 HELP = "how often a model finds an instruction's own response likelier than another's"
+SECTION = "analyse"
+EXAMPLES = (
+    "implicit-if response-ranking base rules ./my-tuned-model",
+    "implicit-if response-ranking --pairs pairs.json --limit 20",
+)
 HEADINGS = {"sum": "sum (paper)", "per_character": "per character", "pmi": "PMI"}
 
 

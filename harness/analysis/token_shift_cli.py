@@ -21,6 +21,11 @@ from implicit_if.harness.safe_text import printable
 from implicit_if.harness.storage import atomic_write, write_json
 
 HELP = "which tokens of a system's answers its base model would not have chosen, and which rule moved them"
+SECTION = "analyse"
+EXAMPLES = (
+    "implicit-if token-shift gemma-3-270m/instruction --limit 8 --show 1",
+    "implicit-if token-shift rules=outputs.json --rules rules=paper",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

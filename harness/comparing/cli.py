@@ -29,6 +29,12 @@ from implicit_if.harness.stats.length_control.offline_model import LengthModel
 from implicit_if.harness.stats.length_control.priors import parse_prior
 
 HELP = "compare judged systems: paired differences, p-values, and where they differ most"
+SECTION = "judge"
+EXAMPLES = (
+    "implicit-if compare base=runs/base rules=runs/rules",
+    "implicit-if compare base=s1.annotations.jsonl,s2.annotations.jsonl tuned=tuned.annotations.jsonl",
+    "implicit-if compare a.annotations.jsonl b.annotations.jsonl --show 5 --outputs a.json b.json",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,11 @@ import argparse
 from pathlib import Path
 
 HELP = "score alpaca-eval's annotations.json: win rates with intervals, length control, signature"
+SECTION = "judge"
+EXAMPLES = (
+    "implicit-if score annotations.json",
+    "implicit-if score annotations.json --length-control alpaca_eval --out scores.json",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,11 @@ from pathlib import Path
 from implicit_if.harness.cli import dollars, positive
 
 HELP = "print the share of answers that attempt their instructions, without a reference"
+SECTION = "judge"
+EXAMPLES = (
+    "implicit-if attempts gemma-3-270m/instruction",
+    "implicit-if attempts outputs.json --instructions builtin --out attempts.json",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -29,6 +29,13 @@ if TYPE_CHECKING:
     from implicit_if.harness.instructions import InstructionSet
 
 HELP = "judge stored outputs against a reference's and print win rates"
+SECTION = "judge"
+EXAMPLES = (
+    "implicit-if judge outputs.json --reference gemma-3-270m/instruction --judge embedded",
+    "implicit-if judge outputs.json --reference reference.json --judge openai:gpt-4.1-mini --dry-run",
+    "implicit-if judge outputs.json --reference reference.json --judge openai:MODEL --option base_url=http://localhost:8000/v1",
+    "implicit-if judge outputs.json --reference reference.json --judge sheet --sheet rating",
+)
 
 SHEET_JUDGES = ("sheet", "human")
 """Judges that read a sheet, and write it with `--sheet`; the second name is the first one's earlier one."""

@@ -13,6 +13,12 @@ from implicit_if.harness.tuning.recipe import load_recipe, recipe_names
 from implicit_if.harness.tuning.schema import Recipe
 
 HELP = "tune a base model by a recipe (instruction, response, mbpp, ...)"
+SECTION = "tune"
+EXAMPLES = (
+    "implicit-if tune --list",
+    "implicit-if tune response --base embedded --data lima.jsonl --dry-run",
+    "implicit-if tune instruction --base meta-llama/Llama-2-7b-hf --profile llama2-7b/reference --seeds 1,2,3",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -36,6 +36,8 @@ from implicit_if.harness.tuning.recipe import save_recipe
 from implicit_if.harness.tuning.schema import Recipe
 
 HELP = "choose the number of epochs on a validation set, as the paper does"
+SECTION = "tune"
+EXAMPLES = ("implicit-if select response --base embedded --data lima.jsonl --reference reference.json --out sweep",)
 EPOCHS = (5, 7, 10, 15, 20)
 SEED = 42
 TASK = "alpaca_winrate"

@@ -8,6 +8,8 @@ from pathlib import Path
 from implicit_if.harness.cli import dollars, positive
 
 HELP = "judge a random sample of a submission's pairs again and record whether its verdicts hold (maintainers)"
+SECTION = "maintain"
+EXAMPLES = ("implicit-if audit-verdicts leaderboards/submissions/ORG__MODEL/REVISION --seed 4711",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 HELP = "write a submission for a model card, Every Eval Ever or alpaca-eval"
+SECTION = "publish"
+EXAMPLES = ("implicit-if export leaderboards/submissions/ORG__MODEL/REVISION --format model-index",)
 
 FORMATS = ("model-index", "every-eval-ever", "alpaca-eval")
 

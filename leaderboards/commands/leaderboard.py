@@ -10,6 +10,11 @@ from pathlib import Path
 from implicit_if.harness.cli import positive
 
 HELP = "rebuild the leaderboards' tables, figures and page from leaderboards/submissions, or check them"
+SECTION = "maintain"
+EXAMPLES = (
+    "implicit-if leaderboard",
+    "implicit-if leaderboard --check",
+)
 
 _SHOWN = 20
 

@@ -11,6 +11,11 @@ from pathlib import Path
 from implicit_if.harness.cli import name_values
 
 HELP = "generate a submission's answers again with lm_eval and record whether its win rate holds (maintainers)"
+SECTION = "maintain"
+EXAMPLES = (
+    "implicit-if rerun leaderboards/submissions/ORG__MODEL/REVISION",
+    "implicit-if rerun leaderboards/submissions/ORG__MODEL/REVISION --yes",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

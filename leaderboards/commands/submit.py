@@ -11,6 +11,11 @@ from implicit_if.harness.controls import CONTROLS
 from implicit_if.harness.system_kinds import SYSTEM_KINDS
 
 HELP = "make a leaderboard submission from lm_eval's results, a save= folder or judged outputs"
+SECTION = "publish"
+EXAMPLES = (
+    "implicit-if submit out --name my-org/my-model --licence CC-BY-4.0 --system base",
+    "implicit-if submit outputs.json --reference reference.json --name my-org/my-model --licence CC-BY-4.0",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

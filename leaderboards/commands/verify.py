@@ -7,6 +7,11 @@ import os
 from pathlib import Path
 
 HELP = "recompute a submission's numbers from its answers and verdicts, and check everything else about it"
+SECTION = "publish"
+EXAMPLES = (
+    "implicit-if verify leaderboards/submissions/ORG__MODEL/REVISION",
+    "implicit-if verify leaderboards/submissions",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

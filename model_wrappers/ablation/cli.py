@@ -9,6 +9,11 @@ from pathlib import Path
 from implicit_if.harness.cli import dollars, positive
 
 HELP = "answer and judge with every rule left out and every rule alone, and print the table"
+SECTION = "answer"
+EXAMPLES = (
+    "implicit-if ablate --instructions builtin --limit 8",
+    "implicit-if ablate --model-args pretrained=meta-llama/Llama-2-7b-hf,dtype=bfloat16 --out ablation-7b",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

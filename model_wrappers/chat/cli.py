@@ -12,6 +12,12 @@ import sys
 from implicit_if.harness.cli import positive
 
 HELP = "talk to the base model, to base times rules and to tuned models, side by side"
+SECTION = "answer"
+EXAMPLES = (
+    "implicit-if chat",
+    "implicit-if chat --systems base,rules,./my-tuned-model",
+    'implicit-if chat --once "What is the capital of France?" --explain',
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,15 +2,19 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from implicit_if.harness import cli
+from implicit_if.harness.commands import GROUP, SECTIONS, command_parser, load_command
 from implicit_if.harness.errors import UserError
 
 COMMANDS = """
@@ -48,7 +52,7 @@ def declare(folder: Path, distribution: str, **commands: str) -> None:
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
     points = "\n".join(f"{name.replace('_', '-')} = {value}" for name, value in commands.items())
-    (info / "entry_points.txt").write_text(f"[{cli.GROUP}]\n{points}\n")
+    (info / "entry_points.txt").write_text(f"[{GROUP}]\n{points}\n")
 
 
 @pytest.fixture
@@ -226,9 +230,10 @@ def test_help_of_the_real_commands_imports_nothing_heavy() -> None:
 import pathlib, sys, tomllib
 from importlib.metadata import EntryPoint
 from implicit_if.harness import cli
+from implicit_if.harness.commands import GROUP
 project = tomllib.loads(pathlib.Path(sys.argv[1]).read_text())["project"]
-for name, value in project["entry-points"][cli.GROUP].items():
-    print(name, "|", cli.load_command(EntryPoint(name, value, cli.GROUP)).HELP)
+for name, value in project["entry-points"][GROUP].items():
+    print(name, "|", cli.load_command(EntryPoint(name, value, GROUP)).HELP)
 heavy = {"torch", "transformers", "datasets", "pandas", "openai", "lm_eval", "sklearn", "scipy", "matplotlib"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """
@@ -275,3 +280,71 @@ def test_the_module_is_the_command() -> None:
         [sys.executable, "-m", "implicit_if", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("implicit-if ")
+
+
+ROOT = Path(__file__).parents[2]
+DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"][GROUP]
+
+
+@pytest.mark.parametrize("name", DECLARED)
+def test_every_command_has_its_section_and_examples_that_its_parser_takes(name: str) -> None:
+    command = load_command(EntryPoint(name, DECLARED[name], GROUP))
+    assert command.SECTION in SECTIONS
+    assert command.SECTION != "other"
+    assert command.EXAMPLES
+    for line in command.EXAMPLES:
+        program, typed, *arguments = shlex.split(line)
+        assert (program, typed) == ("implicit-if", name)
+        command_parser(name, command).parse_args(arguments)
+
+
+def test_help_groups_commands_and_shows_examples_and_exit_statuses(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "find_commands", lambda: {n: EntryPoint(n, v, GROUP) for n, v in DECLARED.items()})
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    shown = capsys.readouterr().out
+    heads = [shown.index(f"\n{SECTIONS[key]}:\n") for key in ("answer", "judge", "analyse", "tune", "publish", "setup")]
+    assert heads == sorted(heads)
+    assert SECTIONS["other"] not in shown  # a section without commands has no heading
+    assert heads[1] < shown.index("\n  judge ") < heads[2] < shown.index("\n  audit ") < heads[3]
+    assert "examples:\n" in shown
+    assert "  130  interrupted (Ctrl-C)\n" in shown
+    with pytest.raises(SystemExit):
+        cli.main(["judge", "--help"])
+    assert "\nexamples:\n  implicit-if judge outputs.json" in capsys.readouterr().out
+
+
+def test_a_command_of_another_package_without_a_section_stands_among_the_others(site: Path, capsys: Any) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([])
+    shown = capsys.readouterr().out
+    assert shown.index(f"\n{SECTIONS['other']}:\n") < shown.index("\n  greet ")
+
+
+def test_options_may_be_spelled_as_lm_eval_spells_its_own(site: Path, capsys: Any) -> None:
+    command = load_command(cli.find_commands()["greet"])
+    add = command.add_arguments
+    seen = []
+
+    class Spelled:
+        HELP = "x"
+
+        @staticmethod
+        def add_arguments(parser: argparse.ArgumentParser) -> None:
+            add(parser)
+            parser.add_argument("--model-args")
+            parser.add_argument("--kept_as_is")
+
+        @staticmethod
+        def run(args: argparse.Namespace) -> int:
+            seen.append((args.model_args, args.kept_as_is))
+            return 0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli, "load_command", lambda _: Spelled)
+        cli.main(["greet", "x", "--model_args", "a_b=1", "--kept_as_is=c_d"])
+        cli.main(["greet", "x", "--model-args=a_b=1"])
+        cli.main(["greet", "x", "--model_args=a_b=1"])
+    assert seen == [("a_b=1", "c_d"), ("a_b=1", None), ("a_b=1", None)]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from implicit_if.harness import cli
+from implicit_if.harness.commands import GROUP
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
 FILES = {
@@ -63,8 +64,8 @@ COMMANDS = [
 def test_no_argument_ends_in_a_traceback(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    declared = PROJECT["entry-points"][cli.GROUP].items()
-    monkeypatch.setattr(cli, "find_commands", lambda: {n: EntryPoint(n, v, cli.GROUP) for n, v in declared})
+    declared = PROJECT["entry-points"][GROUP].items()
+    monkeypatch.setattr(cli, "find_commands", lambda: {n: EntryPoint(n, v, GROUP) for n, v in declared})
     monkeypatch.chdir(tmp_path)
     for name, output in (("ok", "b"), ("other", "cc")):
         row = {"instruction": "a", "output": output, "generator": name}

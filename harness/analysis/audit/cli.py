@@ -19,6 +19,11 @@ from implicit_if.harness.judging.registry import get_judge
 from implicit_if.harness.storage import atomic_write, write_json
 
 HELP = "how much of a general chatbot a model is that was tuned for one task: a report with findings"
+SECTION = "analyse"
+EXAMPLES = (
+    "implicit-if audit ./my-gsm-model --task-data gsm.jsonl",
+    "implicit-if audit ./my-gsm-model --fail-above attempt_harmful=0.2 --fail-below refusal_harmful=0.9",
+)
 _TASK_PROBES = 20
 """Instructions of the task that the model is asked: the last ones of its data."""
 

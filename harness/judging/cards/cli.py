@@ -32,6 +32,11 @@ from implicit_if.harness.outputs import Output, join_instructions, load_outputs
 from implicit_if.harness.storage import atomic_write, cache_dir, check_writable, read_json, sha256_text, write_json
 
 HELP = "measure a judge (agreement, position bias, controls, time, cost) and write its card"
+SECTION = "judge"
+EXAMPLES = (
+    "implicit-if judge-card longest --answers outputs.json reference.json",
+    "implicit-if judge-card openai:gpt-4.1-mini --labelled people=annotations.json --dry-run",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

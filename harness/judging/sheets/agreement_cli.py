@@ -12,6 +12,11 @@ from implicit_if.harness.judging.sheets.agreement import RaterAgreement, Share, 
 from implicit_if.harness.safe_text import one_line
 
 HELP = "agreement between raters: sheets filled in outside, and any judge's annotations"
+SECTION = "judge"
+EXAMPLES = (
+    "implicit-if agreement rating/sheet-anna.csv rating/sheet-ben.csv",
+    "implicit-if agreement people=rating/sheet.csv judge=outputs.annotations.jsonl",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
