@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,14 +17,16 @@ import numpy as np
 from implicit_if import __version__
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.outputs import Output
+from implicit_if.harness.references.recitation import MARK
 from implicit_if.harness.scores import Interval
 from implicit_if.harness.stats.bootstrap import replicates
+from implicit_if.harness.storage import append_records, read_records, sha256_json
 
 CATEGORIES = ("unshifted", "marginal", "shifted")
 MARGINAL = 3
 """The last rank that is not shifted."""
 PUBLISHED = (("Llama-2-7b-chat", 7.8), ("Vicuna-7b-v1.5", 4.8), ("Mistral-7b-instruct", 5.2))
-"""Shifted tokens in percent, as published (figure 2 of the paper)."""
+"""Shifted tokens in percent against each model's base, published with the authors' code, Re-Align/AlignTDS."""
 BINS = ((1, 1), (2, 2), (3, 4), (5, 8), (9, 16), (17, 32), (33, 64), (65, 128), (129, 256), (257, None))
 """Positions in an answer that are counted together, from 1."""
 
@@ -68,12 +71,15 @@ class RankedAnswer:
         tokens: Of the answer.
         end: The end-of-sequence token, if the answer ended by itself. It counts in no share of `TokenShift`.
         exact: Whether the tokens, decoded, are the stored text.
+        cut: Whether a passage was withheld from the stored text (`harness.references.recitation`); only the tokens
+            before it are here.
     """
 
     instruction: str
     tokens: tuple[RankedToken, ...]
     end: RankedToken | None = None
     exact: bool = True
+    cut: bool = False
 
 
 class TokenRanker(Protocol):
@@ -157,6 +163,7 @@ class TokenShift:
             "n_answers": len(self.answers),
             "n_tokens": len(self.tokens),
             "not_exact": sum(not answer.exact for answer in self.answers),
+            "cut_where_withheld": sum(answer.cut for answer in self.answers),
             "shares": {
                 name: {"percent": round(share.percent, 4), "interval": share.interval.model_dump()}
                 for name, share in self.shares.items()
@@ -180,11 +187,15 @@ def shift_tokens(
     base: str,
     template: str,
     rules: Any = None,
+    store: Path | None = None,
     n_resamples: int = 1000,
     seed: int = 0,
     progress: bool = False,
 ) -> TokenShift:
     """Ranks every token of a system's answers under a base model, one forward pass an answer.
+
+    An answer from which recited training data were withheld counts up to the first such passage: what came after it
+    depends on words that are not there.
 
     Args:
         ranker: The base model.
@@ -195,6 +206,8 @@ def shift_tokens(
         base: The base model's name, for the signature.
         template: Name of the prompt's template, for the signature.
         rules: Rules that made the answers, for `RankedToken.moved`; None where none did.
+        store: A JSON Lines file of this base and these rules that keeps every answer's ranks; a rerun with it goes on
+            where the last one stopped.
         n_resamples: Of the bootstrap over answers.
         seed: Of the bootstrap.
         progress: Shows a bar.
@@ -204,20 +217,26 @@ def shift_tokens(
     """
     from tqdm import tqdm
 
+    kept = {} if store is None else {str(row["of"]): row for row in read_records(store)}
     answers = []
     for output in tqdm(outputs, desc=f"ranking tokens of {system}", unit="answer", disable=not progress):
         if output.instruction is None:
             raise UserError(
                 f"{system}: the answer {output.instruction_id} has no instruction. Expected joined outputs."
             )
-        tokens, end, exact = ranker.rank_tokens(
-            render(output.instruction),
-            output.output,
-            ended=output.finish_reason == "eos",
-            token_ids=(output.model_extra or {}).get("token_ids"),
-            rules=rules,
-        )
-        answers.append(RankedAnswer(output.instruction, tokens, end, exact))
+        prompt, whole = render(output.instruction), (output.model_extra or {}).get("token_ids")
+        text, withheld, _ = output.output.partition(MARK)
+        answer = text.rstrip() if withheld else text
+        ended, token_ids = output.finish_reason == "eos" and not withheld, None if withheld else whole
+        of = sha256_json([prompt, answer, ended, token_ids, str(rules)])
+        if (row := kept.get(of)) is None:
+            tokens, end, exact = ranker.rank_tokens(prompt, answer, ended=ended, token_ids=token_ids, rules=rules)
+            row = {"of": of, "tokens": [asdict(t) for t in tokens], "end": end and asdict(end), "exact": exact}
+            if store is not None:
+                append_records(store, [row])
+        end = None if row["end"] is None else RankedToken(**row["end"])
+        tokens = tuple(RankedToken(**token) for token in row["tokens"])
+        answers.append(RankedAnswer(output.instruction, tokens, end, row["exact"], bool(withheld)))
     signature = f"task:token_shift|base:{base}|n:{len(answers)}|template:{template}|v:{__version__}"
     return TokenShift(system, tuple(answers), _shares(answers, system, n_resamples, seed), signature)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,16 @@ from implicit_if.harness.analysis.token_shift import TokenShift, shift_tokens
 from implicit_if.harness.analysis.token_shift_report import colour_answer, shift_figure, shift_page, shift_table
 from implicit_if.harness.chat_templates import load_template
 from implicit_if.harness.cli import name_values, positive
+from implicit_if.harness.embedded_base import EMBEDDED
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions import load_instructions
 from implicit_if.harness.outputs import Output, join_instructions, load_outputs
 from implicit_if.harness.references import load_reference
+from implicit_if.harness.references.recitation import MARK
 from implicit_if.harness.safe_text import printable
-from implicit_if.harness.storage import atomic_write, write_json
+from implicit_if.harness.storage import atomic_write, check_writable, sha256_json, write_json
+from implicit_if.harness.tuning.base_model import resolve_base
+from implicit_if.harness.tuning.tokenizer import load_tokenizer
 
 HELP = "which tokens of a system's answers its base model would not have chosen, and which rule moved them"
 SECTION = "analyse"
@@ -53,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ranks, prints the table, and writes it, its JSON, the figure and the page.
+    """Ranks, prints the table, and writes it, its JSON, the figure and the page; a rerun ranks only what is left.
 
     Returns:
         0.
@@ -71,9 +76,15 @@ def run(args: argparse.Namespace) -> int:
         without = sum("token_ids" not in (output.model_extra or {}) for output in outputs)
         if without:
             print(f"note: {without} answers of {printable(name)} have no token ids: tokenized again", file=sys.stderr)
+    check_writable(args.out / "token-shift.json")
+    tokenizer = load_tokenizer(resolve_base(args.base or EMBEDDED).path)
+    for name, outputs in named:
+        check_tokenizer(tokenizer, name, outputs[: args.limit], args.base or EMBEDDED)
     lm = parse_system("base", **model_settings(args)).load()
     shifts: list[TokenShift] = []
     for name, outputs in named:
+        preset = rules.get(name) or _rules_of(lm, outputs)
+        made_by = sha256_json([lm.base_identity, lm.describe(preset), lm.dtype_name])[:16]
         shifts.append(
             shift_tokens(
                 lm,
@@ -82,7 +93,8 @@ def run(args: argparse.Namespace) -> int:
                 system=name,
                 base=f"{Path(str(args.base or 'embedded')).name}@{str(lm.base_identity)[:8]}",
                 template=f"{template.name}@{template.sha256[:8]}",
-                rules=rules.get(name) or _rules_of(lm, outputs),
+                rules=preset,
+                store=args.out / "ranks" / f"{made_by}.jsonl",
                 progress=True,
             )
         )
@@ -113,6 +125,34 @@ def _answers(spec: str, instructions: Any) -> tuple[str, list[Output]]:
     if source.endswith((".json", ".jsonl")):
         raise UserError(f"{source}: no such file. Expected an outputs file.")
     return (name if equals else source), list(load_reference(source, instructions))
+
+
+def check_tokenizer(tokenizer: Any, name: str, outputs: Sequence[Output], base: str) -> None:
+    """Refuses answers that were made with another tokenizer than the base's.
+
+    Token ids must spell the answer, or its text have the tokens that were counted when it was made. A few may differ:
+    a text has several spellings, and only one comes back. Answers that tell neither are taken as they are.
+
+    Raises:
+        UserError: If more than half of the answers that can be checked differ.
+    """
+    differ = checked = 0
+    for output in outputs:
+        ids = (output.model_extra or {}).get("token_ids")
+        if not output.output or MARK in output.output or (ids is None and output.n_tokens is None):
+            continue
+        checked += 1
+        if ids is None:
+            differ += (
+                abs(len(tokenizer(output.output, add_special_tokens=False).input_ids) - (output.n_tokens or 0)) > 1
+            )
+        else:
+            differ += max(ids) >= len(tokenizer) or tokenizer.decode(ids) != output.output
+    if 2 * differ > checked:
+        raise UserError(
+            f"{name}: {differ} of {checked} answers have other tokens than base {base!r} gives them, so that another "
+            f"tokenizer made them. Expected the base that the system was made from: --base MODEL."
+        )
 
 
 def _rules_of(lm: Any, outputs: list[Output]) -> str | None:

@@ -29,7 +29,9 @@ def shift_table(shifts: Sequence[TokenShift]) -> str:
         "Percent of tokens, 95 % intervals over answers. Unshifted: the base's first choice; marginal: its second or "
         "third; shifted: beyond.",
         "",
-        "Published shifted shares (Lin et al. 2023): " + ", ".join(f"{n} {v} %" for n, v in PUBLISHED) + ".",
+        "Published shifted shares (Lin et al. 2023, other models and prompts): "
+        + ", ".join(f"{n} {v} %" for n, v in PUBLISHED)
+        + ".",
         "",
     ]
     for found in shifts:
@@ -47,7 +49,13 @@ def shift_table(shifts: Sequence[TokenShift]) -> str:
         for found in shifts
         if not all(answer.exact for answer in found.answers)
     ]
-    return "\n".join([*lines, *sorted({f"`{found.signature}`" for found in shifts}), ""])
+    lines += [
+        f"{markdown(found.system)}: {sum(a.cut for a in found.answers)} of {len(found.answers)} answers count up to a "
+        f"passage of training data that is withheld from the stored text."
+        for found in shifts
+        if any(answer.cut for answer in found.answers)
+    ]
+    return "\n".join([*lines, "", *sorted({f"`{found.signature}`" for found in shifts}), ""])
 
 
 def shift_figure(shifts: Sequence[TokenShift]) -> str:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
 from implicit_if.harness.analysis.token_shift import RankedToken, shift_tokens
+from implicit_if.harness.analysis.token_shift_cli import check_tokenizer
 from implicit_if.harness.analysis.token_shift_report import colour_answer, shift_figure, shift_page, shift_table
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.outputs import Output
+from implicit_if.harness.references.recitation import MARK
 
 
 class Ranks:
@@ -56,6 +60,61 @@ def test_the_interval_keeps_an_answers_tokens_together() -> None:
     found = shift()
     # three answers with 4, 3 and 0 tokens, of which 0, 2 and 0 are shifted: the widest resamples have 0 and 2/3
     assert found.shares["shifted"].interval.ends == pytest.approx((0, 100 * 2 / 3))
+
+
+def test_an_answer_counts_up_to_a_withheld_passage() -> None:
+    rows = [*outputs()[1:], outputs()[0].model_copy(update={"output": f"12 {MARK} 99", "finish_reason": "eos"})]
+    found = shift_tokens(Ranks(), rows, str, system="s", base="b", template="t")
+    assert [token.rank for token in found.answers[2].tokens] == [1, 2]
+    assert found.answers[2].end is None, "where it ended is not known to follow from what is there"
+    assert [answer.cut for answer in found.answers] == [False, False, True]
+    assert found.as_dict()["cut_where_withheld"] == 1
+    assert "s: 1 of 3 answers count up to a passage of training data" in shift_table([found])
+
+
+def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = tmp_path / "ranks.jsonl"
+    whole = shift(rules="paper")
+    shift_tokens(Ranks(), outputs()[:2], str, system="s|<i>", base="b", template="t", rules="paper", store=store)
+    ranked = []
+
+    def rank_tokens(self: Ranks, prompt: str, answer: str, **_: Any) -> Any:
+        ranked.append(prompt)
+        return (), None, True
+
+    monkeypatch.setattr(Ranks, "rank_tokens", rank_tokens)
+    found = shift(rules="paper", store=store)
+    assert ranked == ["three"]
+    assert found.answers[:2] == whole.answers[:2]
+
+
+class Spelling:
+    """A tokenizer with a token a letter, or a token a word."""
+
+    def __init__(self, words: bool) -> None:
+        self.words = words
+
+    def __call__(self, text: str, add_special_tokens: bool) -> Any:
+        assert not add_special_tokens
+        return SimpleNamespace(input_ids=text.split() if self.words else list(text))
+
+    def __len__(self) -> int:
+        return 100
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(chr(i) for i in ids)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"n_tokens": 4}, {"token_ids": [65, 66, 67, 300]}, {"token_ids": [65, 66, 67, 68]}],
+    ids=["fewer tokens", "an id beyond the vocabulary", "another text"],
+)
+def test_answers_of_another_tokenizer_are_refused(more: dict[str, Any]) -> None:
+    made = [Output.model_validate({"instruction": "i", "output": "a text of eight", "generator": "g"} | more)]
+    with pytest.raises(UserError, match="1 of 1 answers have other tokens than base 'b'"):
+        check_tokenizer(Spelling(words=False), "s", made, "b")
+    check_tokenizer(Spelling(words=True), "s", [made[0].model_copy(update={"n_tokens": 4, "token_ids": None})], "b")
 
 
 def test_no_text_acts_where_it_is_shown() -> None:

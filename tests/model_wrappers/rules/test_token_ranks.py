@@ -97,7 +97,11 @@ def test_characters_of_several_tokens_are_put_together(tokenizer: Any) -> None:
 
 
 def test_the_command_writes_table_figure_and_page(
-    lm: RulesPoE, tiny_model_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    lm: RulesPoE,
+    tiny_model_folder: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rows = [
         {"instruction": text, "output": "What! I should", "generator": "mine", "finish_reason": "eos"}
@@ -122,5 +126,10 @@ def test_the_command_writes_table_figure_and_page(
     found = json.loads((out / "token-shift.json").read_text())
     assert found[0]["shares"] == expected.as_dict()["shares"]
     assert str(expected.shares["shifted"]) in printed.out
-    assert {path.name for path in out.iterdir()} == {f"token-shift.{end}" for end in ("json", "md", "svg", "html")}
+    files = {f"token-shift.{end}" for end in ("json", "md", "svg", "html")}
+    assert {path.name for path in out.iterdir()} == {*files, "ranks"}
+    before = {name: (out / name).read_bytes() for name in files}
+    monkeypatch.setattr(RulesPoE, "rank_tokens", lambda *args, **kwargs: pytest.fail("ranked again"))
+    assert cli.main([*arguments, "--out", str(out)]) == 0
+    assert {name: (out / name).read_bytes() for name in files} == before
     assert cli.main(["token-shift", str(tmp_path / "no.json"), "--base", "nowhere"]) == 2
