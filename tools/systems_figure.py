@@ -18,7 +18,6 @@ from implicit_if.harness.columns import ATTEMPTS
 from implicit_if.harness.svg import Bar, BarRow, bar_panels
 from implicit_if.harness.system_kinds import SYSTEM_KINDS
 
-LEFT = 215
 SCORES = (ATTEMPTS, "win_rate", "lc")
 
 
@@ -29,7 +28,7 @@ def main(source: str, target: str) -> None:
     order = list(SYSTEM_KINDS)
     rows = sorted(known.values(), key=lambda row: (order.index(row["kind"]), row["system"].startswith("only")))
     title = f"Attempt rate, and win rate against {systems['reference']}, on {systems['n']} instructions, by system"
-    figure = bar_panels(title, ("attempts, %", "win rate, %"), [_bars(row) for row in rows], LEFT)
+    figure = bar_panels(title, ("attempts, %", "win rate, %"), [_bars(row) for row in rows])
     Path(target).write_text(figure, encoding="utf-8", newline="\n")
     head = ["system", "attempts %", "win rate %", "LC win rate %"]
     print(tabulate([[row["system"], *(_text(row[name]) for name in SCORES)] for row in rows], head, "github"))

@@ -109,4 +109,4 @@ def ranking_figure(rankings: Iterable[tuple[bool, ResponseRanking]]) -> str:
         for tags, ranking in rankings
     ]
     title = "How often an instruction's own response is likelier than another's, in percent (chance is 50)"
-    return bar_panels(title, list(HEADINGS.values()), rows, left=230)
+    return bar_panels(title, list(HEADINGS.values()), rows)

@@ -25,7 +25,7 @@ class Board:
     Attributes:
         key: What its numbers share.
         rows: Sorted by base model, kind and win rate, controls last.
-        groups: Tie group by row id; rows without verdicts of their own, and controls, have none.
+        groups: Tie group by row id; rows without verdicts of their own, controls and the reference have none.
         warnings: What a reader must know before quoting a number, one sentence each.
         attempts: The signature of the attempt rates; None if there are none.
     """
@@ -60,10 +60,10 @@ def make_boards(verified: Iterable[Verified], families: Mapping[str, Family]) ->
 def control_warnings(rows: Sequence[Row]) -> list[str]:
     """Law 6: which controls lie above the upper end of which real systems' intervals."""
     warnings = []
-    real = [row for row in rows if not row.is_control and row.win_rate.interval is not None]
+    highest = [(row, _upper_end(row)) for row in rows if not row.is_control]
     for control in (row for row in rows if row.is_control):
         value = control.win_rate.value
-        beaten = [r for r in real if value is not None and r.win_rate.interval and value > r.win_rate.interval.high]
+        beaten = [row for row, end in highest if value is not None and end is not None and value > end]
         if beaten:
             names = [f"{row.label} ({row.first.metadata.name})" for row in beaten]
             shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
@@ -74,12 +74,19 @@ def control_warnings(rows: Sequence[Row]) -> list[str]:
     return warnings
 
 
+def _upper_end(row: Row) -> float | None:
+    """What a control must exceed; the reference's 50 has no interval, and is no estimate."""
+    if row.win_rate.interval is not None:
+        return row.win_rate.interval.high
+    return row.win_rate.value if row.is_reference else None
+
+
 def _board(key: BoardKey, rows: Sequence[Row]) -> Board:
     _refuse_other_instructions(rows)
     samples = {
         row.id: Sample(row.win_rate.value, row.preferences)
         for row in rows
-        if row.preferences.size and not row.is_control and row.win_rate.value is not None
+        if row.preferences.size and not (row.is_control or row.is_reference) and row.win_rate.value is not None
     }
     warnings = control_warnings(rows)
     if (backend := backend_of(key.judge)) is not None and backend.caution:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from implicit_if.harness.scores import Score
@@ -10,26 +11,30 @@ from implicit_if.harness.svg import (
     GREEN,
     GREY,
     GRID,
-    INK,
+    GROUND,
     MUTED,
     PALE_GREEN,
     Bar,
     BarRow,
     bar_panels,
     document,
+    fitted,
     line,
-    shorten,
     text,
+    text_width,
+    vertical_whisker,
     whisker,
+    wrapped,
 )
 from implicit_if.harness.system_kinds import SYSTEM_KINDS
 from implicit_if.leaderboards.boards.board import Board
+from implicit_if.leaderboards.boards.label_places import Box, Place, place_labels
 from implicit_if.leaderboards.boards.rows import Row
 
 MOST = 40
 """Systems drawn in one figure; a larger board's figure shows its best and says how many there are."""
 
-_ROW, _LABEL, _AXIS, _TOP = 24, 330, 420, 64
+_ROW, _LABELS, _AXIS, _PLOT = 24, 340, 420, 420
 
 
 def figures_of(board: Board, *, rules: bool) -> list[tuple[str, str, str]]:
@@ -50,48 +55,73 @@ def figures_of(board: Board, *, rules: bool) -> list[tuple[str, str, str]]:
 def win_rates(board: Board) -> str:
     """A dot and an interval a system, best first; the tie group at the right."""
     rows, note = _shown(board.rows)
-    width, height = _LABEL + _AXIS + 150, _TOP + _ROW * len(rows) + 40
-    parts = [
-        text(16, 20, shorten(_title(board, "Win rates"), 120), weight=600),
-        text(16, 40, note, size=11, fill=MUTED),
-    ]
+    names = _names(rows)
+    left = min(max((text_width(name) for name in names), default=0.0), _LABELS) + 34
+    width = left + _AXIS + 130
+    head, top = _head(_title(board, "Win rates"), note, width)
+    height = top + _ROW * len(rows) + 40
+    parts = [*head, text(width - 16, top - 10, "tie group", anchor="end", size=11, fill=MUTED)]
     for tick in range(0, 101, 25):
-        at = _LABEL + _AXIS * tick / 100
-        parts.append(line(at, _TOP - 6, at, height - 30, MUTED if tick == 50 else GRID))
+        at = left + _AXIS * tick / 100
+        parts.append(line(at, top - 2, at, height - 30, MUTED if tick == 50 else GRID))
         parts.append(text(at, height - 16, f"{tick} %", anchor="middle", size=11))
-    parts.append(text(width - 12, _TOP - 14, "tie group", anchor="end", size=11, fill=MUTED))
-    for i, row in enumerate(rows):
-        y = _TOP + _ROW * i + _ROW / 2
-        parts.append(text(_LABEL - 14, y, shorten(_name(row), 46), anchor="end"))
-        parts += _dot(row, y)
-        parts.append(text(width - 12, y, str(board.groups.get(row.id, "-")), anchor="end", size=11))
+    for i, (name, row) in enumerate(zip(names, rows, strict=True)):
+        y = top + _ROW * i + _ROW / 2
+        parts.append(text(left - 14, y, fitted(name, _LABELS), anchor="end"))
+        parts += _dot(row, left, y)
+        parts.append(text(width - 16, y, str(board.groups.get(row.id, "-")), anchor="end", size=11))
     return document(width, height, _title(board, "Win rates with intervals"), parts)
 
 
 def lengths(board: Board) -> str:
-    """Mean answer length in characters against win rate, numbered, with a key."""
+    """Mean answer length in characters against win rate with its interval, each system with its name beside it."""
     rows, note = _shown([row for row in board.rows if row.form["avg_length"] is not None])
-    plot, left, top = 420, 56, _TOP
-    step, end = _scale(max([row.form["avg_length"] or 0.0 for row in rows], default=0.0))
-    width, height = left + plot + 400, max(top + plot + 60, top + 20 * len(rows) + 20)
+    left, width = 56, 56 + 2 * _PLOT + 24
     title = _title(board, "Win rate against length")
-    parts = [text(16, 20, shorten(title, 120), weight=600), text(16, 40, note, size=11, fill=MUTED)]
-    for tick in range(0, 101, 25):
-        y = top + plot * (1 - tick / 100)
-        parts.append(line(left, y, left + plot, y, MUTED if tick == 50 else GRID))
-        parts.append(text(left - 8, y, f"{tick} %", anchor="end", size=11))
+    head, top = _head(title, note, width)
+    height = top + _PLOT + 60
+    step, end = _scale(max([row.form["avg_length"] or 0.0 for row in rows], default=0.0))
+    highest = _highest(rows)
+
+    def across(value: float) -> float:
+        return left + 2 * _PLOT * value / end
+
+    def down(value: float) -> float:
+        return top + _PLOT * (1 - value / highest)
+
+    parts = head
+    for tick in range(0, highest + 1, 25):
+        parts.append(line(left, down(tick), left + 2 * _PLOT, down(tick), MUTED if tick == 50 else GRID))
+        parts.append(text(left - 8, down(tick), f"{tick} %", anchor="end", size=11))
     for k in range(round(end / step) + 1):
-        x = left + plot * k * step / end
-        parts.append(line(x, top, x, top + plot))
-        parts.append(text(x, top + plot + 16, f"{k * step:g}", anchor="middle", size=11))
-    parts.append(
-        text(left + plot / 2, top + plot + 38, "mean length of an answer, characters", anchor="middle", size=11)
+        x = across(k * step)
+        parts.append(line(x, top, x, top + _PLOT))
+        parts.append(text(x, top + _PLOT + 16, f"{k * step:g}", anchor="middle", size=11))
+    what = "mean length of an answer, characters"
+    parts.append(text(left + _PLOT, top + _PLOT + 38, what, anchor="middle", size=11))
+    spots = [(across(row.form["avg_length"] or 0.0), down(row.win_rate.value or 0.0)) for row in rows]
+    names = [fitted(name, 260, 11) for name in _names(rows)]
+    order = sorted(range(len(rows)), key=lambda i: rows[i].is_control)  # controls take what room is left
+    half = down(50)
+    obstacles: list[Box] = [(left, half - 1, left + 2 * _PLOT, half + 1)]
+    for i in order:
+        (x, _), ends, control = spots[i], _ends(rows[i].win_rate), rows[i].is_control
+        if ends is not None:
+            low, high, colour = down(ends[0]), down(ends[1]), SYSTEM_KINDS[rows[i].kind].colour
+            parts.append(vertical_whisker(x, high, low, GRID if control else colour))
+            obstacles += [] if control else [(x - 4, high, x + 4, low)]
+    places = place_labels(
+        [spots[i] for i in order],
+        [text_width(names[i], 11) for i in order],
+        (left + 2, top + 2, left + 2 * _PLOT, top + _PLOT - 2),
+        obstacles,
+        [30 if rows[i].is_control else 200 for i in order],
     )
-    for number, row in enumerate(rows, start=1):
-        x, y = left + plot * (row.form["avg_length"] or 0.0) / end, top + plot * (1 - (row.win_rate.value or 0.0) / 100)
-        parts.append(_circle(x, y, row))
-        parts.append(text(x + 8, y - 7, str(number), size=11))
-        parts.append(text(left + plot + 24, top + 20 * number - 10, shorten(f"{number}  {_name(row)}", 56), size=12))
+    for i, place in zip(order, places, strict=True):
+        if place is not None:
+            colour = MUTED if rows[i].is_control else SYSTEM_KINDS[rows[i].kind].colour
+            parts += _label(names[i], spots[i], place, colour)
+    parts += [_circle(*spot, row) for spot, row in zip(spots, rows, strict=True)]
     return document(width, height, title, parts)
 
 
@@ -100,7 +130,7 @@ def ablation(board: Board) -> str:
     several = len({row.base_model for row in board.rows}) > 1
     rows = [
         BarRow(
-            shorten(f"{row.base_model}: {row.label}" if several else row.label, 40),
+            f"{row.base_model}: {row.label}" if several else row.label,
             GREY if row.kind == "base" else PALE_GREEN if row.is_ablation else GREEN,
             [
                 Bar(row.win_rate.value, _ends(row.win_rate)),
@@ -110,8 +140,8 @@ def ablation(board: Board) -> str:
         )
         for row in board.rows[:MOST]
     ]
-    panels = (shorten(f"win rate against {board.key.reference}, %", 34), "finish rate, %", "format leak, %")
-    return bar_panels(_title(board, "Rule ablation"), panels, rows, left=290 if several else 170)
+    panels = ("win rate, %", "ended by itself (finish), %", "role tag in the answer (leak), %")
+    return bar_panels(_title(board, "Rule ablation"), panels, rows)
 
 
 def _shown(rows: Sequence[Row]) -> tuple[list[Row], str]:
@@ -125,33 +155,64 @@ def _shown(rows: Sequence[Row]) -> tuple[list[Row], str]:
     return judged[:MOST], "; ".join(parts)
 
 
+def _head(title: str, note: str, width: float) -> tuple[list[str], float]:
+    """The title and what is to be said of the figure, and where the plot begins."""
+    titles = wrapped(title, width - 32, 13, 600)
+    parts = [text(16, 20 + 18 * i, part, weight=600) for i, part in enumerate(titles)]
+    return [*parts, text(16, 20 + 18 * len(titles), note, size=11, fill=MUTED)], 54 + 18 * len(titles)
+
+
 def _title(board: Board, what: str) -> str:
     key = board.key
     return f"{what}: {key.instruction_set} (n {key.n}) against {key.reference}, judged by {key.judge}"
 
 
-def _name(row: Row) -> str:
-    return f"{row.label} · {row.first.metadata.name}"
+def _names(rows: Sequence[Row]) -> list[str]:
+    """What was done to each base model; with the submission's name too where that does not tell two rows apart."""
+    counts = Counter(row.label for row in rows)
+    return [row.label if counts[row.label] == 1 else f"{row.label} · {row.first.metadata.name}" for row in rows]
 
 
-def _dot(row: Row, y: float) -> list[str]:
+def _dot(row: Row, left: float, y: float) -> list[str]:
     def at(value: float) -> float:
-        return _LABEL + _AXIS * value / 100
+        return left + _AXIS * value / 100
 
     value, ends = row.win_rate.value or 0.0, _ends(row.win_rate)
     parts = [] if ends is None else [whisker(at(ends[0]), at(ends[1]), y, SYSTEM_KINDS[row.kind].colour)]
     end = value if ends is None else ends[1]
-    return [*parts, _circle(at(value), y, row), text(at(end) + 9, y, f"{value:.1f}", size=11, fill=INK)]
+    shown = f"{value:.1f}"
+    spot = at(end) + 9
+    room = text_width(shown, 11)
+    # on the ground, so that the line of 50 % does not cross the number
+    parts.append(f'<rect x="{spot - 2:.1f}" y="{y - 7:g}" width="{room:.1f}" height="14" fill="{GROUND}"/>')
+    return [*parts, _circle(at(value), y, row), text(spot, y, shown, size=11)]
 
 
 def _circle(x: float, y: float, row: Row) -> str:
     colour = SYSTEM_KINDS[row.kind].colour
-    fill = "#ffffff" if row.is_control else colour
+    fill = GROUND if row.is_control else colour
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="{fill}" stroke="{colour}" stroke-width="1.5"/>'
+
+
+def _label(name: str, spot: tuple[float, float], place: Place, colour: str) -> list[str]:
+    """A name beside its point, with a line to it where it stands farther away."""
+    parts = [text(place.x, place.y, name, size=11, fill=colour)]
+    if place.leader is None:
+        return parts
+    (x, y), (to_x, to_y) = spot, place.leader
+    return [f'<path d="M{x:.1f} {y:.1f}L{to_x:.1f} {to_y:.1f}" stroke="{GRID}"/>', *parts]
 
 
 def _ends(score: Score) -> tuple[float, float] | None:
     return None if score.interval is None else (score.interval.low, score.interval.high)
+
+
+def _highest(rows: Sequence[Row]) -> int:
+    """The end of the axis of win rates: a multiple of 25 above all that is drawn."""
+    drawn: list[float] = [50.0]
+    for row in rows:
+        drawn += [row.win_rate.value or 0.0, *(_ends(row.win_rate) or ())]
+    return min(100, 25 * (1 + int(max(drawn) // 25)))
 
 
 def _scale(largest: float) -> tuple[float, float]:

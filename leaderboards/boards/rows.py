@@ -81,6 +81,11 @@ class Row:
         return self.kind == "control"
 
     @property
+    def is_reference(self) -> bool:
+        """Whether these are the answers that the others are judged against."""
+        return all(map(is_reference, self.members))
+
+    @property
     def is_ablation(self) -> bool:
         """Whether some of the preset's rules were left out."""
         return bool(self.first.metadata.system.without or self.first.metadata.system.only)
@@ -191,9 +196,10 @@ def attempts_signature(key: BoardKey, rate: Score) -> Signature:
 def _row(key: BoardKey, members: Sequence[Verified], attempts: tuple[str, str] | None) -> Row:
     first = members[0]
     empty = np.zeros((0, 0))
+    against_itself = all(map(is_reference, members))
     row = Row(
         members=tuple(members),
-        label=label_of(first) + (" (the reference)" if all(map(is_reference, members)) else ""),
+        label=label_of(first) + (" (the reference)" if against_itself else ""),
         badge=min((m.badge for m in members), key=lambda badge: _STRENGTH.index(badge.partition(" ")[0])),
         win_rate=first.scores["win_rate"],
         win_rate_sd=None,
@@ -203,7 +209,15 @@ def _row(key: BoardKey, members: Sequence[Verified], attempts: tuple[str, str] |
         preferences=empty if first.badge == "self-reported" else first.preferences[None, :],
         attempts=first.scores[ATTEMPTS] if attempts and {judge_of_attempts(m) for m in members} == {attempts} else None,
     )
-    return row if len(members) == 1 else _over_seeds(row, key)
+    row = row if len(members) == 1 else _over_seeds(row, key)
+    return _without_intervals(row) if against_itself else row
+
+
+def _without_intervals(row: Row) -> Row:
+    """A reference's row: its win rate against itself is 50 whatever it answers, so there is nothing to estimate."""
+    win_rate, lc = row.win_rate.model_copy(update={"interval": None}), row.lc
+    lc = None if lc is None else lc.model_copy(update={"interval": None})
+    return replace(row, win_rate=win_rate, win_rate_sd=None, lc=lc, lc_sd=None)
 
 
 def _over_seeds(row: Row, key: BoardKey) -> Row:

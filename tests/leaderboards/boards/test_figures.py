@@ -6,10 +6,12 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from board_samples import make_verified
+from board_samples import SHA, make_verified
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,7 +63,10 @@ def test_length_figure_places_systems_by_length_and_win_rate() -> None:
     (b, a) = [(float(c.get("cx", "")), float(c.get("cy", ""))) for c in root.iter(f"{NS}circle")]
     assert b[0] - 56 == pytest.approx(2 * (a[0] - 56), abs=0.2)
     assert a[1] - b[1] == pytest.approx(420 / 2, abs=0.2)
-    assert any(t.startswith("1  rules paper · a/b") for t in texts(figures.lengths(board)))
+    assert "rules paper · a/b" in texts(figures.lengths(board))
+    ends = [p.get("d", "") for p in root.iter(f"{NS}path") if p.get("d", "").count("V")]
+    assert len(ends) == 2  # the intervals that the figure's note names
+    assert "95% intervals" in texts(figures.lengths(board))
 
 
 def test_a_system_without_length_is_not_placed() -> None:
@@ -94,7 +99,15 @@ def test_hostile_texts_are_text() -> None:
     assert ablation is not None
     for _, name, svg in [*figures.figures_of(board, rules=False), *figures.figures_of(ablation, rules=True)]:
         root = ET.fromstring(svg)
-        assert {e.tag.removeprefix(NS) for e in root.iter()} <= {"svg", "rect", "text", "line", "path", "circle"}
+        assert {e.tag.removeprefix(NS) for e in root.iter()} <= {
+            "svg",
+            "style",
+            "rect",
+            "text",
+            "line",
+            "path",
+            "circle",
+        }
         assert "<script" not in svg
         assert nasty in (root.get("aria-label") or "")
         assert re.fullmatch(r"[a-z-]+-[0-9a-f]{12}\.svg", name)
@@ -104,6 +117,71 @@ def test_what_xml_forbids_is_replaced() -> None:
     svg = bar_panels("\x00\u202e\ud800", ["p"], [BarRow("a\x0bb\u2066", "#000000", [Bar(None, note="none")])])
     assert ET.fromstring(svg.encode("utf-8")).get("aria-label") == "\ufffd" * 3
     assert "a\ufffdb\ufffd" in texts(svg)
+
+
+def boxes(svg: str, browser: Any) -> list[tuple[str, dict[str, float]]]:
+    """Every text of a figure with the box that Chromium draws it in."""
+    tab = browser.new_page(viewport={"width": 1400, "height": 2000})
+    tab.set_content(f"<body style='margin:0'>{svg}</body>")
+    found = tab.evaluate(
+        "[...document.querySelectorAll('text')].map(t => [t.textContent, t.getBoundingClientRect().toJSON()])"
+    )
+    size = tab.evaluate("document.querySelector('svg').getBoundingClientRect().toJSON()")
+    tab.close()
+    assert not [text for text, box in found if box["left"] < 0 or box["right"] > size["right"]], "cut off"
+    return found
+
+
+def test_no_text_covers_another_or_is_cut_off(browser: Any) -> None:
+    long, key = "owner/a-model-with-a-long-name-instruction-full-s1", {"name": "a-model/instruction-full-s1"}
+    several = [make_verified(f"{long}-{i}", value=10 + i / 3, form={"avg_length": 200.0 + 9 * i}) for i in range(14)]
+    rules = {"kind": "rules", "preset": "paper"}
+    ablations = [
+        make_verified(f"a/{name}", system=rules | {"without": [name]}, value=40, reference=key)
+        for name in ("eos", "diversity", "uniform")
+    ]
+    ((_, ablation),) = make_boards(ablations, {})
+    assert ablation is not None
+    for svg in (figures.win_rates(board_of(*several)), figures.lengths(board_of(*several)), figures.ablation(ablation)):
+        found = boxes(svg, browser)
+        for i, (text, a) in enumerate(found):
+            for other, b in found[:i]:
+                apart = (
+                    min(a["right"], b["right"]) - max(a["left"], b["left"]) < 1
+                    or min(a["bottom"], b["bottom"]) - max(a["top"], b["top"]) < 4
+                )
+                assert apart, (text, other)
+
+
+def test_a_figure_follows_the_reader_s_scheme(browser: Any) -> None:
+    svg = figures.win_rates(board_of(make_verified("a/a")))
+    shown = []
+    for scheme in ("light", "dark"):
+        tab = browser.new_page(color_scheme=scheme)
+        tab.set_content(svg)
+        colour = "s => getComputedStyle(document.querySelector(s)).fill.match(/\\d+/g).map(Number)"
+        shown.append([sum(tab.evaluate(colour, what)) / 3 for what in ("rect", "text")])
+        tab.close()
+    (ground, ink), (dark_ground, dark_ink) = shown
+    assert ground == 255
+    assert ink < 60
+    assert dark_ground < 30
+    assert dark_ink > 200
+
+
+def test_the_reference_has_no_interval_and_no_tie_group_against_itself() -> None:
+    reference = {"name": "r", "sha256": SHA["d"]}  # what the made-up answers hash to
+    board = board_of(
+        make_verified("a/r", value=50, system={"kind": "instruction"}, reference=reference),
+        replace(make_verified("a/a", value=20, half=10, reference=reference), outputs_sha256=SHA["f"]),
+    )
+    rows = {row.label.endswith("(the reference)"): row for row in board.rows}
+    assert rows[True].win_rate.value == 50
+    assert rows[True].win_rate.interval is None
+    assert rows[True].id not in board.groups
+    assert rows[False].win_rate.interval is not None
+    assert rows[False].id in board.groups
+    assert figures.win_rates(board).count("<path") == 1
 
 
 def test_ablation_bars_have_their_length() -> None:
