@@ -31,6 +31,7 @@ stats/              win rates, intervals, comparisons, length control
 judging/            judges, the runner, from verdicts to scores, cards
 tuning/             recipes, one runner, `tune` and `select`
 analysis/           response ranking, token shift, openings, task adherence, the audit
+replicate/          `replicate`: matrices, their plan, and what runs it
 comparing/          `compare`: which of several systems is better
 lm_eval_plugin      how lm_eval finds us
 """

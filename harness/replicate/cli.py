@@ -1,0 +1,60 @@
+"""`implicit-if replicate`: the paper's tables from base models, on a laptop, a GPU server or a cluster."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+
+from implicit_if.harness.replicate.plan import Cell
+
+HELP = "plan and run a whole replication: tune, answer, judge, submit, tables"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    matrix = argparse.ArgumentParser(add_help=False)
+    matrix.add_argument("matrix", metavar="MATRIX", help="embedded, single_gpu, paper, or a YAML file")
+    add = actions.add_parser("plan", parents=[matrix], help="cells, what they need, hours, memory, disk, judge cost")
+    add.add_argument("--json", action="store_true", help="JSON Lines, a cell a line, with its command")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command.
+
+    Raises:
+        UserError: For an unknown matrix, or a file that is none.
+    """
+    from implicit_if.harness.replicate.matrix import load_matrix
+    from implicit_if.harness.replicate.plan import plan
+
+    matrix = load_matrix(args.matrix)
+    cells = plan(matrix)
+    if args.json:
+        print("\n".join(json.dumps(cell.as_dict()) for cell in cells))
+        return 0
+    print(f"{matrix.name}: {matrix.summary}\n\n{plan_table(cells)}")
+    return 0
+
+
+def plan_table(cells: Sequence[Cell]) -> str:
+    """A row a cell, and their sum."""
+    from tabulate import tabulate
+
+    heads = ("cell", "after", "GPUs", "hours", "memory GB", "disk GB", "judge calls", "judge USD")
+    rows: list[tuple[object, ...]] = []
+    for cell in cells:
+        after = ", ".join(cell.needs[:2]) + (f" and {len(cell.needs) - 2} more" if len(cell.needs) > 2 else "")
+        c = cell.costs
+        cost = "unknown" if c.judge_cost is None else f"{c.judge_cost:.2f}"
+        rows.append((cell.name, after, cell.gpus, f"{c.hours:.2f}", c.memory_gb, c.disk_gb, c.judge_calls, cost))
+    known = [cell.costs.judge_cost for cell in cells]
+    total = "unknown" if None in known else f"{sum(cost or 0 for cost in known):.2f}"
+    hours = sum(cell.costs.hours for cell in cells)
+    gpu_hours = sum(cell.costs.hours * cell.gpus for cell in cells)
+    most = max(cell.costs.memory_gb for cell in cells)
+    disk, calls = sum(cell.costs.disk_gb for cell in cells), sum(cell.costs.judge_calls for cell in cells)
+    rows.append((f"{len(cells)} cells", "", "", f"{hours:.1f}", most, f"{disk:.1f}", calls, total))
+    table = tabulate(rows, headers=heads, disable_numparse=True, colalign=("left", "left", *["right"] * 6))
+    return f"{table}\n\nGPU-hours: {gpu_hours:.1f}. How these are computed: docs/replicate.md."
