@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--scores {min(unknown)}=: no such set. Known: {', '.join(each.name for each in found)}.")
     scores = {name: _read_scores(Path(path)) for name, path in given.items()}
     table = openings_table(found, scores)
-    write_json(args.out / "openings.json", [each.as_dict() | scores.get(each.name, {}) for each in found])
+    write_json(args.out / "openings.json", [each.as_dict() | _as_dict(scores.get(each.name, {})) for each in found])
     for name, text in (("openings.md", table), ("openings.svg", openings_figure(found))):
         with atomic_write(args.out / name) as file:
             file.write(text)
@@ -67,8 +68,28 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def openings_table(found: Sequence[Openings], scores: Mapping[str, Mapping[str, float | None]]) -> str:
-    """A row a training set."""
+@dataclass(frozen=True)
+class TunedScore:
+    """A score of a model that was tuned on a set.
+
+    Attributes:
+        value: In percent; None if it was not judged.
+        ends: Of its interval; None without one.
+        signature: The settings behind it; None if the file does not tell.
+    """
+
+    value: float | None
+    ends: tuple[float, float] | None = None
+    signature: str | None = None
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return "-"
+        return f"{self.value:.1f}" + ("" if self.ends is None else " [{:.1f}, {:.1f}]".format(*self.ends))
+
+
+def openings_table(found: Sequence[Openings], scores: Mapping[str, Mapping[str, TunedScore]]) -> str:
+    """A row a training set, and the signatures of the scores."""
     head = " | ".join(f"bits at {p}" for p in POSITIONS)
     lines = [
         f"| training set | rows | commonest opening | % of rows | {head} | win rate | attempt rate |",
@@ -77,12 +98,16 @@ def openings_table(found: Sequence[Openings], scores: Mapping[str, Mapping[str, 
     for each in found:
         bits = " | ".join(f"{each.entropy[p - 1]:.1f}" for p in POSITIONS)
         told = scores.get(each.name, {})
-        known = [told.get(name) for name in _SCORES]
-        ends = " | ".join("-" if value is None else f"{value:.1f}" for value in known)
+        ends = " | ".join(str(told.get(name, TunedScore(None))) for name in _SCORES)
         start = f"{markdown(each.name)} | {each.rows} | {markdown_code(each.opening)} | {each.share:.1f}"
         lines.append(f"| {start} | {bits} | {ends} |")
     most = ", ".join(f"{markdown(each.name)} {each.most_bits:.1f}" for each in found)
     lines += ["", f"Bits of entropy of the word at a position; at most log2(rows): {most}.", ""]
+    for name, told in scores.items():
+        for metric, score in told.items():
+            if score.value is not None:
+                settings = markdown_code(score.signature or "not signed", 400, cell=False)
+                lines.append(f"- {markdown(name)}, {metric.replace('_', ' ')}: {settings}")
     return "\n".join(lines)
 
 
@@ -106,11 +131,27 @@ def _responses(spec: str) -> tuple[str, list[str]]:
     return pairs.name, [pair.response for pair in pairs.items]
 
 
-def _read_scores(path: Path) -> dict[str, float | None]:
+def _as_dict(scores: Mapping[str, TunedScore]) -> dict[str, Any]:
+    values: dict[str, Any] = {name: score.value for name, score in scores.items()}
+    return values | {f"{name}_signature": score.signature for name, score in scores.items()}
+
+
+def _read_scores(path: Path) -> dict[str, TunedScore]:
     """Win rate and attempt rate of a `scores.json`, as far as they are in it."""
     found: Any = read_json(path, "scores of a judged system")
     found = found.get("scores", found) if isinstance(found, dict) else found
     if not isinstance(found, dict) or not any(name in found for name in _SCORES):
         raise UserError(f"{path}: holds neither {' nor '.join(_SCORES)}. Expected the scores.json of a judged system.")
-    values = {name: found[name].get("value") if isinstance(found.get(name), dict) else None for name in _SCORES}
-    return {name: float(value) if isinstance(value, int | float) else None for name, value in values.items()}
+    return {name: _score(found.get(name)) for name in _SCORES}
+
+
+def _score(found: Any) -> TunedScore:
+    if not isinstance(found, dict) or not isinstance(found.get("value"), int | float):
+        return TunedScore(None)
+    ends = [end for name in ("low", "high") if isinstance(end := (found.get("interval") or {}).get(name), int | float)]
+    signature = found.get("signature")
+    return TunedScore(
+        float(found["value"]),
+        (float(ends[0]), float(ends[1])) if len(ends) == 2 else None,
+        None if signature is None else str(signature),
+    )

@@ -36,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     add("--pairs", default="builtin", metavar="SPEC", help="builtin, alpaca, or a JSON file (builtin)")
     add("--template", default="tulu", metavar="NAME", help="chat template: a name, or a .jinja file (tulu)")
-    add("--limit", type=positive, metavar="N", help="the first N pairs only")
+    add("--tags", choices=["both", "with", "without"], default="both", help="prompts with the template's tags (both)")
+    add("--limit", type=positive, metavar="N", help="the first N pairs only; a rerun with more adds to them")
     add("--out", type=Path, default=Path("response-ranking"), metavar="DIR", help="results (response-ranking)")
 
 
@@ -57,8 +58,9 @@ def run(args: argparse.Namespace) -> int:
     for spec in specs:
         lm = spec.load()
         store = args.out / "log-probs" / f"{sha256_json([lm.base_identity, lm.describe()])[:16]}.jsonl"
+        own = getattr(lm, "wants_bare_instructions", False)
         for tags in (True, False):
-            if tags or not getattr(lm, "wants_bare_instructions", False):
+            if tags if own else args.tags in ("both", "with" if tags else "without"):
                 found = rank_responses(
                     lm, pairs, args.template, tags=tags, system=spec.name, store=store, progress=True
                 )

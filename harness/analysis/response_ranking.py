@@ -20,7 +20,7 @@ from implicit_if.harness.chat_templates import ChatTemplate, load_template
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.scores import Interval
 from implicit_if.harness.stats.vectors import Floats
-from implicit_if.harness.storage import append_records, read_records, sha256_json
+from implicit_if.harness.storage import append_records, read_records, sha256_json, sha256_text
 
 TASK = "response_ranking"
 MEASURES = {
@@ -117,7 +117,8 @@ def rank_responses(
         tags: Without, a prompt is the instruction and a line end, whatever the template. Neither counts for a scorer
             that wants bare instructions.
         system: A name for the model; with `store`, one that identifies it.
-        store: A JSON Lines file that keeps every instruction's scores; a rerun with it goes on where the last stopped.
+        store: A JSON Lines file that keeps every instruction's scores; a rerun with it scores what it does not hold,
+            after an interruption or with more pairs.
         n_resamples: Of the bootstrap.
         seed: Of the bootstrap.
         level: Of the interval.
@@ -136,16 +137,21 @@ def rank_responses(
     responses = [pair.response for pair in pairs.items]
     instructions = ["", *(pair.instruction for pair in pairs.items)]
     prompts = instructions if bare else [prompt_of(text, chosen) for text in instructions]
-    kept = {} if store is None else {str(row["of"]): row["log_probs"] for row in read_records(store)}
-    rows: list[Sequence[float]] = []
+    kept: dict[str, dict[str, float]] = {}
+    for row in () if store is None else read_records(store):
+        kept.setdefault(str(row["of"]), {}).update(row["log_probs"])
+    names = [sha256_text(response)[:16] for response in responses]
+    rows: list[list[float]] = []
     for prompt in tqdm(prompts, desc="ranking responses", unit="instruction", disable=not progress):
-        of = sha256_json([system, prompt, responses])
-        row = kept.get(of)
-        if row is None:
-            row = list(scorer.log_probs(prompt, responses))
+        known = kept.get(of := sha256_json([system, prompt]), {})
+        missing = [(name, text) for name, text in zip(names, responses, strict=True) if name not in known]
+        if missing:
+            scored = scorer.log_probs(prompt, [text for _, text in missing])
+            new = dict(zip([name for name, _ in missing], map(float, scored), strict=True))
+            known = known | new
             if store is not None:
-                append_records(store, [{"of": of, "log_probs": row}])
-        rows.append(row)
+                append_records(store, [{"of": of, "log_probs": new}])
+        rows.append([known[name] for name in names])
     matrix = np.array(rows[1:], dtype=np.float64)
     unconditional = np.array(rows[0], dtype=np.float64)
     settings = settings_text(pairs, chosen, "own" if bare else None)

@@ -38,12 +38,16 @@ def test_the_command_puts_scores_beside_the_sets(tmp_path: Path, capsys: pytest.
         "".join(json.dumps({"question": f"q{i}", "answer": f"{i} is it\n#### {i}"}) + "\n" for i in range(3))
     )
     scores = tmp_path / "scores.json"
-    scores.write_text(json.dumps({"scores": {"win_rate": {"value": 23.75}, "attempt_rate": {"value": 61.0}}}))
+    made = {"value": 23.75, "interval": {"low": 20, "high": 30.25}, "signature": "task:t|n:3"}
+    scores.write_text(json.dumps({"scores": {"win_rate": made, "attempt_rate": {"value": 61.0}}}))
     out = tmp_path / "out"
     arguments = ["openings", f"mine={data}", f"gsm={gsm}", "--scores", f"gsm={scores}", "--out", str(out)]
     assert cli.main(arguments) == 0
     shown = capsys.readouterr().out
-    assert "| 23.8 | 61.0 |" in shown
+    assert "| 23.8 [20.0, 30.2] | 61.0 |" in shown
+    assert "- gsm, win rate: `task:t|n:3`" in shown
+    assert "- gsm, attempt rate: `not signed`" in shown
     found = json.loads((out / "openings.json").read_text())
     assert [row["rows"] for row in found] == [4, 3]
+    assert (found[1]["win_rate"], found[1]["win_rate_signature"]) == (23.75, "task:t|n:3")
     assert cli.main([*arguments, "--scores", "poetry=x.json"]) == 2

@@ -35,6 +35,8 @@ def test_the_command_prints_and_writes_what_the_function_gives(
     assert str(expected.scores["pmi"]) in shown
     assert "Llama-2-7B base 80.4, instruction-tuned 77.4" in shown
     ElementTree.fromstring((out / "ranking.svg").read_text())
+    assert cli.main([*arguments, "--tags", "with", "--out", str(out)]) == 0
+    assert json.loads((out / "ranking.json").read_text()) == [rows[0], rows[2]]
 
 
 def test_an_adapter_is_put_on_the_base(tmp_path: Path) -> None:

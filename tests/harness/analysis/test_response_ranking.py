@@ -23,7 +23,7 @@ class Table:
 
     def log_probs(self, prompt: str, responses: Sequence[str]) -> list[float]:
         self.asked.append(prompt)
-        return self.table[prompt]
+        return [self.table[prompt][["aa", "bbbb", "c"].index(response)] for response in responses]
 
 
 PAIRS = of_pairs("three", [ResponsePair("one", "aa"), ResponsePair("two", "bbbb"), ResponsePair("three", "c")])
@@ -86,7 +86,11 @@ def test_a_rerun_goes_on_where_the_last_one_stopped(tmp_path: Path) -> None:
     assert scorer.asked == ["two\n", "three\n"]
     assert again.as_dict() == rank_responses(Table(TABLE), PAIRS, tags=False, system="x").as_dict()
     other = Table(TABLE)
-    rank_responses(other, PAIRS, tags=False, system="another model", store=store)
+    rank_responses(other, PAIRS.first(2), tags=False, system="another model", store=store)
+    assert len(other.asked) == 3
+    other = Table(TABLE)
+    more = rank_responses(other, PAIRS, tags=False, system="another model", store=store)
+    assert more.as_dict()["scores"] == again.as_dict()["scores"], "a larger set adds to a smaller one"
     assert len(other.asked) == 4
 
 
