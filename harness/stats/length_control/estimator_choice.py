@@ -182,7 +182,7 @@ def _prior_decides(
 def _far_answers(system_lengths: ArrayLike, reference_lengths: ArrayLike, ids: Sequence[str]) -> str | None:
     import numpy as np
 
-    from implicit_if.harness.stats.length_control.offline_model import far_lengths
+    from implicit_if.harness.stats.length_control.length_scale import far_lengths
 
     system, reference = (np.asarray(lengths, dtype=float) for lengths in (system_lengths, reference_lengths))
     far = np.flatnonzero(far_lengths(system, reference))

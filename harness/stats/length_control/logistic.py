@@ -36,7 +36,7 @@ def fit(
     regression, proposition 1).
 
     Args:
-        features: `[n, k]`.
+        features: `[n, k]` for all fits, or `[r, n, k]`.
         outcomes: `[n]` in [0, 1].
         weights: `[r, n]`, not negative.
         prior_mean: `[r, k]`, or `[k]` for all fits.
@@ -50,24 +50,29 @@ def fit(
     Raises:
         UserError: If a fit does not converge, which no finite input is known to cause.
     """
-    n, k = features.shape
+    features = np.broadcast_to(features, (len(weights), *features.shape[-2:]))
     precision = np.asarray(prior_sd**-2.0)
-    pairs = (features[:, :, None] * features[:, None, :]).reshape(n, k * k)
-    means = np.array(np.broadcast_to(prior_mean, (len(weights), k)))
+    means = np.array(np.broadcast_to(prior_mean, (len(weights), features.shape[2])))
     coefficients = means.copy() if start is None else np.tile(start, (len(weights), 1))
     active = np.arange(len(weights))
     for _ in range(_MAX_STEPS):
-        w, c, m = weights[active], coefficients[active], means[active]
-        p = sigmoid(c @ features.T)
-        gradient = (w * (p - outcomes)) @ features + precision * (c - m)
-        hessian = ((w * p * (1 - p)) @ pairs).reshape(-1, k, k) + np.diag(precision)
-        step = np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
-        moved = np.abs(step @ features.T).max(axis=1, initial=0.0)
+        x, w, c, m = features[active], weights[active], coefficients[active], means[active]
+        transposed = x.transpose(0, 2, 1)
+        p = sigmoid(_products(x, c))
+        gradient = _products(transposed, w * (p - outcomes)) + precision * (c - m)
+        hessian = transposed @ (x * (w * p * (1 - p))[:, :, None]) + np.diag(precision)
+        step = np.asarray(np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0], dtype=np.float64)
+        moved = np.abs(_products(x, step)).max(axis=1, initial=0.0)
         coefficients[active] = c - step / np.maximum(1, moved)[:, None]
         active = active[(gradient * step).sum(axis=1) > _TOLERANCE]
         if not active.size:
             return coefficients
     raise UserError(f"{active.size} of {len(weights)} logistic fits did not converge in {_MAX_STEPS} Newton steps.")
+
+
+def _products(matrices: Floats, vectors: Floats) -> Floats:
+    """`[r, a]` products of `[r, a, b]` matrices with `[r, b]` vectors."""
+    return np.asarray((matrices @ vectors[:, :, None])[:, :, 0])
 
 
 def influence(

@@ -2,10 +2,10 @@
 
 Judges prefer longer answers. As in alpaca-eval's GLM (Dubois et al. 2024, arXiv 2404.04475), a logistic regression
 explains the preferences by `tanh(length difference / sd)` and is then asked at difference 0. The sd leaves runaway
-answers out (`far_lengths`), which would else change every answer's weight. Where theirs has the
-hub's difficulty of each instruction, this one has the log length of the reference's answer; where theirs regularises
-on judged length-gamed baselines, this one has a normal prior on the length coefficient, the judge's (`priors`). `glm`
-is the exact one.
+answers out (`length_scale`), which would else change every answer's weight, and is computed anew in each resample.
+Where theirs has the hub's difficulty of each instruction, this one has the log length of the reference's answer; where
+theirs regularises on judged length-gamed baselines, this one has a normal prior on the length coefficient, the judge's
+(`priors`). `alpaca_eval_glm` is the exact one.
 """
 
 from __future__ import annotations
@@ -21,6 +21,13 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.scores import Score
 from implicit_if.harness.stats.bootstrap import replicates
 from implicit_if.harness.stats.intervals import score_interval
+from implicit_if.harness.stats.length_control.length_scale import (
+    far_lengths,
+    length_scales,
+    scale_influence,
+    scaled,
+    slope_of_scaled,
+)
 from implicit_if.harness.stats.length_control.logistic import fit, influence, sigmoid
 from implicit_if.harness.stats.length_control.priors import GPT4_TURBO, LengthPrior
 from implicit_if.harness.stats.vectors import (
@@ -35,7 +42,6 @@ from implicit_if.harness.stats.vectors import (
 
 METHOD = "offline"
 _COVARIATE_SD = 0.3
-_FAR, _FEWEST_FAR = 3.0, 10
 _INTERCEPT_SD = 100.0  # as good as flat, yet finite: it keeps the fit of an all-lost replicate from diverging
 
 
@@ -44,18 +50,30 @@ class LengthModel:
     """The design of the length regression.
 
     Attributes:
-        features: `[n, 4]`: tanh of the length difference (reference minus system, over its standard deviation),
-            share of orders in which the system was shown first minus 0.5, standardised log length of the
-            reference's answer, 1.
+        covariates: `[n, 3]`: share of orders in which the system was shown first minus 0.5, standardised log length of
+            the reference's answer, 1.
+        delta: `[n]` length differences, reference minus system.
+        usual: `[n]` which of them are not far off.
         outcomes: `[n]` preferences for the system.
         lengths: `[n, 2]` characters of the system's and the reference's answers; 0 where they are far off.
         prior: Of the length coefficient.
     """
 
-    features: Floats
+    covariates: Floats
+    delta: Floats
+    usual: NDArray[np.bool_]
     outcomes: Floats
     lengths: Floats
     prior: LengthPrior
+
+    def features(self, weights: Floats) -> Floats:
+        """`[r, n, 4]` for `[r, n]` weights: tanh of the length difference over its scale at these weights, covariates.
+
+        The scale of the reference's log length stays that of the sample: log lengths have no runaways.
+        """
+        length = scaled(self.delta, length_scales(self.delta, self.usual, weights))
+        covariates = np.broadcast_to(self.covariates, (len(weights), *self.covariates.shape))
+        return np.concatenate([length[:, :, None], covariates], axis=2)
 
     def value(self) -> float:
         """The estimate, as a fraction: equal verdicts (only losses, wins or ties) give theirs, whatever the lengths."""
@@ -80,7 +98,7 @@ class LengthModel:
     def coefficients(self) -> Floats:
         """`[4]` of the fit to all instructions."""
         ones = np.ones((1, len(self.outcomes)))
-        return np.asarray(fit(self.features, self.outcomes, ones, self._prior_means(ones), self.spreads)[0])
+        return np.asarray(fit(self.features(ones), self.outcomes, ones, self._prior_means(ones), self.spreads)[0])
 
     def controlled(self, weights: Floats, shift: Floats | float = 0.0) -> Floats:
         """Mean prediction at length difference 0, as a fraction, fitted anew for each row of weights.
@@ -93,8 +111,9 @@ class LengthModel:
             `[r]`.
         """
         start = self.coefficients if len(weights) > 1 else None  # replicates end near it
-        c = fit(self.features, self.outcomes, weights, self._prior_means(weights, shift), self.spreads, start)
-        at_zero = sigmoid(c[:, 1:] @ self.features[:, 1:].T)
+        features, means = self.features(weights), self._prior_means(weights, shift)
+        c = fit(features, self.outcomes, weights, means, self.spreads, start)
+        at_zero = sigmoid(c[:, 1:] @ self.covariates.T)
         return np.asarray((weights * at_zero).sum(axis=1) / weights.sum(axis=1))
 
     def pseudo_values(self) -> tuple[Floats, float]:
@@ -105,10 +124,19 @@ class LengthModel:
             jackknife), and by how much the estimate moves if the mean of the prior on the length coefficient rises by
             its standard deviation: the error that the prior adds. Both as fractions.
         """
-        c = self.coefficients
-        at_zero = self.features * np.array([0.0, 1.0, 1.0, 1.0])
-        values, pulls = influence(self.features, self.outcomes, at_zero, c, self.spreads)
-        return values + pulls[0] * self._prior_influence(), float(pulls[0]) * self.prior.sd
+        features = self.features(np.ones((1, len(self.outcomes))))[0]
+        at_zero = features * np.array([0.0, 1.0, 1.0, 1.0])
+        values, pulls = influence(features, self.outcomes, at_zero, self.coefficients, self.spreads)
+        by_scale = self._slope_by_scale(features, pulls) * scale_influence(self.delta, self.usual)
+        return values + by_scale + pulls[0] * self._prior_influence(), float(pulls[0]) * self.prior.sd
+
+    def _slope_by_scale(self, features: Floats, pulls: Floats) -> float:
+        """Derivative of the estimate by the logarithm of the scale: of the fit's gradient, by the implicit function."""
+        c, scales = self.coefficients, length_scales(self.delta, self.usual, np.ones((1, len(self.delta))))
+        rates, moved = sigmoid(features @ c), slope_of_scaled(self.delta, scales)[0]
+        gradient = c[0] * (rates * (1 - rates) * moved) @ features
+        gradient[0] += (rates - self.outcomes) @ moved
+        return -float((pulls * self.spreads**2) @ gradient)
 
     def _prior_means(self, weights: Floats, shift: Floats | float = 0.0) -> Floats:
         """`[r, 4]`: the prior's mean is that of the win rate and the lengths at these weights."""
@@ -231,31 +259,11 @@ def length_model(
         raise UserError("lengths: found a negative one. Expected characters of each answer, 0 or more.")
     order = canonical_order(ids, y, system, reference, shown)
     y, system, reference, shown = y[order], system[order], reference[order], shown[order]
-    log_reference, delta = np.log1p(reference), reference - system
-    usual = ~far_lengths(system, reference)
-    features = np.column_stack(
-        [
-            np.tanh(_over_spread(delta, usual)),
-            shown - 0.5,
-            _over_spread(log_reference - log_reference.mean()) if y.size else y,
-            np.ones(y.size),
-        ]
-    )
-    return LengthModel(features, y, np.column_stack([system, reference]) * usual[:, None], prior)
-
-
-def far_lengths(system_lengths: Floats, reference_lengths: Floats) -> NDArray[np.bool_]:
-    """`[n]`: which answers are so much longer or shorter than usual that they may not set the scale for the others.
-
-    Far is more than 3 times as far from the median difference of lengths as all but a twentieth of the answers are
-    (of normal differences one in 10 million is). Below 10 answers nobody can tell.
-    """
-    delta = reference_lengths - system_lengths
-    if delta.size < _FEWEST_FAR:
-        return np.zeros(delta.size, dtype=bool)
-    distance = np.abs(delta - np.median(delta))
-    usual = np.quantile(distance, 0.95, method="lower")
-    return np.asarray((distance > _FAR * usual) & (usual > 0))
+    log_reference, usual = np.log1p(reference), ~far_lengths(system, reference)
+    size = _over_spread(log_reference - log_reference.mean()) if y.size else y
+    covariates = np.column_stack([shown - 0.5, size, np.ones(y.size)])
+    lengths = np.column_stack([system, reference]) * usual[:, None]
+    return LengthModel(covariates, reference - system, usual, y, lengths, prior)
 
 
 def _bootstrap_error(model: LengthModel, n_resamples: int, seed: int) -> float:
@@ -278,9 +286,9 @@ def _constant_interval(model: LengthModel, value: float, level: float) -> tuple[
     return (moved, 1.0) if value else (0.0, moved)
 
 
-def _over_spread(values: Floats, of: NDArray[np.bool_] | slice = slice(None)) -> Floats:
-    """The values over the standard deviation of some of them."""
-    spread = float(values[of].std(ddof=1)) if values[of].size > 1 else 0.0
+def _over_spread(values: Floats) -> Floats:
+    """The values over their standard deviation."""
+    spread = float(values.std(ddof=1)) if values.size > 1 else 0.0
     return values / spread if spread > 1e-12 * np.abs(values).max(initial=0) else np.zeros_like(values)
 
 

@@ -49,6 +49,15 @@ def test_equals_scipy_with_priors_and_weights_in_one_batch() -> None:
         assert loss(c) <= theirs.fun + 1e-9
 
 
+def test_each_fit_may_have_features_of_its_own() -> None:
+    features, outcomes = data()
+    own = np.stack([features * scale for scale in (1.0, 0.5, 2.0)])
+    weights = np.random.default_rng(2).integers(0, 3, (3, len(outcomes))).astype(float)
+    together = fit(own, outcomes, weights, np.zeros(4), np.full(4, 2.0))
+    for x, w, c in zip(own, weights, together, strict=True):
+        assert c == pytest.approx(fit(x, outcomes, w[None], np.zeros(4), np.full(4, 2.0))[0], abs=1e-8)
+
+
 @pytest.mark.parametrize("outcomes", [np.zeros(30), np.ones(30), (np.arange(30) < 15).astype(float)])
 def test_separable_data_converge(outcomes: Floats) -> None:
     features = np.column_stack([np.arange(30.0) - 14.5, np.ones(30)])

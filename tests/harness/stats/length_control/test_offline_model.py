@@ -13,8 +13,9 @@ from scipy.optimize import minimize
 
 from implicit_if.harness import stats
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.stats.length_control.length_scale import far_lengths
 from implicit_if.harness.stats.length_control.logistic import sigmoid
-from implicit_if.harness.stats.length_control.offline_model import far_lengths, length_model
+from implicit_if.harness.stats.length_control.offline_model import length_model
 from implicit_if.harness.stats.length_control.priors import GPT4_TURBO, LLM, WEAK, LengthPrior
 
 Floats = NDArray[np.float64]
@@ -176,17 +177,21 @@ def test_the_prior_matters_where_lengths_say_little() -> None:
     assert wide[0] == pytest.approx(value(*always_shorter, prior=moved))
 
 
-def test_pseudo_values_follow_the_prior_as_the_data_move_it() -> None:
+@pytest.mark.parametrize("longest", [None, 100_000.0])
+def test_pseudo_values_follow_prior_and_scale_as_the_data_move_them(longest: float | None) -> None:
     rows = case(300, shorter=0.4)
+    if longest is not None:
+        rows[1][17] = longest
     model = length_model(*rows, ids=[f"{i:03}" for i in range(300)])
     values, _ = model.pseudo_values()
     step = 1e-4
     slopes = []
-    for i in (3, 250):
+    for i in (3, 17, 250):
         weights = np.ones((1, 300))
         weights[0, i] += step
         slopes.append(float(model.controlled(weights)[0] - values.mean()) / step)
-    assert (values[3] - values[250]) / 300 == pytest.approx(slopes[0] - slopes[1], abs=1e-5)
+    assert (values[3] - values[250]) / 300 == pytest.approx(slopes[0] - slopes[2], abs=1e-6)
+    assert (values[3] - values[17]) / 300 == pytest.approx(slopes[0] - slopes[1], abs=1e-6)
 
 
 def test_a_judge_without_a_taste_for_length_is_not_corrected() -> None:
@@ -238,6 +243,48 @@ def test_one_runaway_answer_moves_little_and_narrows_nothing(where: str, length:
     assert far_lengths(system, reference).nonzero()[0].tolist() == [7]
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_one_answer_of_100_000_characters_among_805(seed: int) -> None:
+    y, system, reference = drawn(seed, 805)
+    before = stats.length_controlled_win_rate(y, system, reference)
+    system[7] = 100_000
+    after = stats.length_controlled_win_rate(y, system, reference)
+    assert before.interval.low < after.value < before.interval.high
+    assert abs(after.value - before.value) < 0.2
+    assert after.standard_error > 0.98 * before.standard_error
+
+
+def test_resamples_equal_a_loop_over_rows_written_out() -> None:
+    """Each resample's scale, prior and fit, by NumPy's standard deviation and SciPy's optimiser."""
+    y, system, reference = drawn(4, 60)
+    system[7] = 100_000
+    ids = [f"{i:02}" for i in range(60)]
+    rng = np.random.default_rng(6)
+    shifts = 0.16 * rng.standard_normal(25)
+    draws = [rng.integers(0, 60, 60) for _ in shifts]
+    draws[0][:12] = 7  # a fifth of a resample is the runaway answer
+    size = np.log(reference + 1)
+    size = (size - size.mean()) / size.std(ddof=1)
+    expected = []
+    for rows, shift in zip(draws, shifts, strict=True):
+        usual = rows[rows != 7]
+        scale = (reference - system)[usual].std(ddof=1)
+        x = np.column_stack([np.tanh((reference - system) / scale), size, np.ones(60)])[rows]
+        rate, ratio = y[rows].mean(), system[usual].sum() / reference[usual].sum()
+        mean = -0.88 + 0.11 * np.log(rate / (1 - rate)) + 0.32 * np.log(ratio) + shift
+
+        def loss(c: Floats, x: Floats = x, rows: NDArray[np.intp] = rows, mean: float = mean) -> float:
+            logits = x @ c
+            fitted = np.sum(np.logaddexp(0, logits) - y[rows] * logits)
+            return float(fitted + ((c[0] - mean) / 0.16) ** 2 / 2 + (c[1] / 0.3) ** 2 / 2 + (c[2] / 100) ** 2 / 2)
+
+        c = minimize(loss, np.array([mean, 0, 0]), options={"gtol": 1e-8}).x
+        expected.append(np.mean(1 / (1 + np.exp(-x[:, 1:] @ c[1:]))))
+    weights = np.stack([np.bincount(rows, minlength=60) for rows in draws]).astype(float)
+    found = length_model(y, system, reference, ids=ids).controlled(weights, shifts)
+    assert found == pytest.approx(np.array(expected), abs=1e-5)
+
+
 def test_usual_lengths_are_never_far_and_few_answers_tell_nothing() -> None:
     rng = np.random.default_rng(0)
     for _ in range(200):
@@ -251,7 +298,7 @@ def test_the_scale_without_runaways_is_the_standard_deviation() -> None:
     y, system, reference = drawn(2)
     model = length_model(y, system, reference, ids=[f"{i:02}" for i in range(80)])
     delta = reference - system
-    assert model.features[:, 0] == pytest.approx(np.tanh(delta / delta.std(ddof=1)))
+    assert model.features(np.ones((1, 80)))[0, :, 0] == pytest.approx(np.tanh(delta / delta.std(ddof=1)))
 
 
 @pytest.mark.parametrize("n", [2, 25, 80])
