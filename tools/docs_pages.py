@@ -1,9 +1,11 @@
-"""Writes the generated pages of the documentation: docs/reference/commands.md and docs/llms.txt.
+"""Writes the generated pages of the documentation: docs/reference/commands.md, docs/llms.txt and
+docs/figures/architecture.svg.
 
     python tools/docs_pages.py [--check]
 
 The first is made of the commands' own parsers, the second of the tables of contents in docs/index.md and the first
-paragraph of each page. `--check` writes nothing and has the exit status 1 if a page is out of date.
+paragraph of each page, the third of the imports. `--check` writes nothing and has the exit status 1 if a page is out of
+date.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import sys
 import tomllib
 from pathlib import Path
 from typing import Any
+
+import architecture_figure
 
 from implicit_if.harness.storage import atomic_write
 
@@ -39,7 +43,7 @@ def main(*arguments: str) -> int:
 def pages() -> dict[Path, str]:
     """Every generated page by its path."""
     commands = DOCS / "reference" / "commands.md"
-    made = {commands: commands_page()}
+    made = {commands: commands_page(), DOCS / "figures" / "architecture.svg": architecture_figure.figure()}
     return made | {DOCS / "llms.txt": llms_page(made)}
 
 

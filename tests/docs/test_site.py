@@ -47,8 +47,9 @@ def anchors(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("page", ["docs/reference/commands.md", "docs/llms.txt"])
-def test_a_generated_page_is_current(page: str) -> None:
+@pytest.mark.parametrize("page", ["docs/reference/commands.md", "docs/llms.txt", "docs/figures/architecture.svg"])
+def test_a_generated_page_is_current(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
     made = tool("docs_pages").pages()
     assert made[ROOT / page] == (ROOT / page).read_text(encoding="utf-8"), "run python tools/docs_pages.py"
 
