@@ -95,7 +95,7 @@ def test_anchors_are_told_as_a_code_host_tells_them(tmp_path: Path) -> None:
     assert anchors(page) == {"a-b-c-d", "who-decides", "link--more", "who-decides-1"}
 
 
-def test_external_links_are_asked_by_a_schedule_and_the_site_is_built_with_warnings_as_errors() -> None:
+def test_external_links_are_asked_by_a_schedule_and_no_warning_passes() -> None:
     links = yaml.safe_load((ROOT / ".github" / "workflows" / "links.yml").read_text(encoding="utf-8"))
     assert links[True]["schedule"]  # YAML 1.1 reads "on" as true
     assert any("sphinx -W" in step.get("run", "") for step in links["jobs"]["linkcheck"]["steps"])
