@@ -99,6 +99,32 @@ def markdown_code(text: str, limit: int = 200, *, cell: bool = True) -> str:
     return f"{fence}{pad}{line}{pad}{fence}"
 
 
+_LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "{''}",
+    "`": "{`}",
+    "'": "{'}",
+    "\N{PLUS-MINUS SIGN}": r"$\pm$",
+    "\N{MULTIPLICATION SIGN}": r"$\times$",
+    "\N{HORIZONTAL ELLIPSIS}": r"\dots{}",
+    _REPLACEMENT: "?",
+}
+
+
+def latex(text: str, limit: int = 200) -> str:
+    """The text for a LaTeX paragraph or table cell: no command, comment, column break or ligature takes effect.
+
+    Other letters than ASCII's stay as they are, which needs a LaTeX of 2018 or later, or XeLaTeX or LuaLaTeX.
+    """
+    line = "".join(_LATEX.get(c, c) for c in one_line(text, limit)).replace("--", "-{}-").replace("--", "-{}-")
+    return "{}" + line if line.startswith(("[", "*")) else line  # behind a line break these open an argument
+
+
 def csv_cell(text: str, limit: int = 1_000) -> str:
     """The text for a cell of a CSV file, before the CSV writer quotes it.
 

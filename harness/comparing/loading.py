@@ -197,7 +197,20 @@ def judgement_of(pairs: Sequence[Pair], path: Path, judge: str | None = None) ->
     Raises:
         UserError: If the file has no verdict about these answers, or several judges' without `judge`.
     """
-    lines = _of_one_judge(_lines(path), path, judge)
+    return judgement_from(pairs, _of_one_judge(_lines(path), path, judge), path)
+
+
+def judgement_from(pairs: Sequence[Pair], lines: Sequence[Annotation], path: Path) -> Judgement:
+    """The verdicts about these pairs, as if they had just been judged.
+
+    Args:
+        pairs: The answers.
+        lines: One judge's verdicts.
+        path: Where they are from, for messages.
+
+    Raises:
+        UserError: If none is about these answers.
+    """
     found = {(a.instruction_id, a.system_sha256, a.reference_sha256, a.order): a for a in lines}
     keys = [(p.instruction_id, p.system.sha256, p.reference.sha256) for p in pairs]
     orders = tuple(order for order in get_args(Order) if any((*key, order) in found for key in keys))

@@ -17,7 +17,7 @@ from implicit_if.harness.signature import Signature, make_signature
 from implicit_if.harness.stats.comparison import PairedDifference, compare, holm
 from implicit_if.harness.stats.length_control.comparison import compare_controlled
 from implicit_if.harness.stats.length_control.estimator_choice import cause, departure
-from implicit_if.harness.stats.length_control.offline_model import LengthModel, method_name
+from implicit_if.harness.stats.length_control.offline_model import LengthModel, controlled_win_rate, method_name
 from implicit_if.harness.stats.length_control.priors import WEAK
 from implicit_if.harness.stats.seeds import SeedSummary, length_controlled_over_seeds, over_seeds
 from implicit_if.harness.stats.tie_groups import Sample, tie_groups
@@ -126,8 +126,13 @@ def _control(
         (a, b): compare_controlled(models[a], models[b], seed=seed, **options)
         for a, b in itertools.combinations(models, 2)
     }
+    summaries = {name: length_controlled_over_seeds(seeds, **options) for name, seeds in models.items()}
+    for name, seeds in models.items():
+        if len(seeds) == 1:  # as everywhere else
+            estimate = controlled_win_rate(seeds[0], **options)
+            summaries[name] = replace(summaries[name], estimate=estimate)
     return ControlledPart(
-        {name: length_controlled_over_seeds(seeds, **options) for name, seeds in models.items()},
+        summaries,
         comparisons,
         dict(zip(comparisons, holm([c.p_value for c in comparisons.values()]), strict=True)),
         str(replace(signature, lc=method_name(prior))),

@@ -69,7 +69,7 @@ class Source:
     task: str = WIN_RATE_TASK
 
 
-def read_source(path: Path, reference: Path | None, annotations: Path | None) -> Source:
+def read_source(path: Path, reference: Path | None, annotations: Path | None, *, partial: bool = False) -> Source:
     """Reads whatever kind of source it is.
 
     Args:
@@ -77,6 +77,7 @@ def read_source(path: Path, reference: Path | None, annotations: Path | None) ->
             a file of outputs.
         reference: The reference's outputs; needed for a file of outputs.
         annotations: The verdicts; needed for a file of outputs unless they lie beside it.
+        partial: Whether a run with `--limit` is taken, which cannot be submitted.
 
     Raises:
         UserError: If it is none of these, ambiguous, or incomplete; says which option helps.
@@ -87,9 +88,9 @@ def read_source(path: Path, reference: Path | None, annotations: Path | None) ->
         other = reference or path / "reference.json"
         return _from_files(path / "outputs.json", other, annotations or path / "annotations.jsonl")
     if path.is_dir():
-        return _from_lm_eval(_only_results(path), annotations)
+        return _from_lm_eval(_only_results(path), annotations, partial)
     if _RESULTS.fullmatch(path.name):
-        return _from_lm_eval(path, annotations)
+        return _from_lm_eval(path, annotations, partial)
     if reference is None:
         raise UserError(f"{path}: a file of outputs needs --reference FILE, the outputs it was judged against.")
     return _from_files(path, reference, annotations or path.with_suffix(".annotations.jsonl"))
@@ -166,9 +167,14 @@ def _in_order(verdicts: Mapping[str, Annotation], answers: Mapping[str, tuple[st
     return [verdicts[key] for key in keys if key in verdicts]
 
 
-def _only_results(folder: Path) -> Path:
+def judged_results(folder: Path) -> dict[Path, dict[str, dict[str, Any]]]:
+    """The results of tasks with a judge in a folder of lm-eval's, sorted by path, each with its tasks' settings."""
     found = sorted(p for p in folder.rglob("results_*.json") if _RESULTS.fullmatch(p.name))
-    mine = {p: tasks for p in found if (tasks := _judged_tasks(_load(p)))}
+    return {p: tasks for p in found if (tasks := _judged_tasks(_load(p)))}
+
+
+def _only_results(folder: Path) -> Path:
+    mine = judged_results(folder)
     if not mine:
         raise UserError(
             f"{folder}: found no results of {WIN_RATE_TASK} (results_*.json) and no outputs.json. Expected the folder "
@@ -181,7 +187,7 @@ def _only_results(folder: Path) -> Path:
     return next(iter(mine))
 
 
-def _from_lm_eval(results: Path, annotations: Path | None) -> Source:
+def _from_lm_eval(results: Path, annotations: Path | None, partial: bool) -> Source:
     content = _load(results)
     tasks = _judged_tasks(content)
     if len(tasks) != 1:
@@ -195,7 +201,7 @@ def _from_lm_eval(results: Path, annotations: Path | None) -> Source:
     if not samples.is_file():
         raise UserError(f"{samples}: no such file. The answers are needed: run lm_eval with --log_samples.")
     run, metadata = content.get("config", {}), config.get("metadata") or {}
-    if run.get("limit") is not None:
+    if run.get("limit") is not None and not partial:
         raise UserError(f"{results}: made with --limit {run['limit']}. Only complete runs can be submitted.")
     name, _, digits = str(metadata.get("instruction_set", "")).rpartition("@")
     fingerprint = metadata.get("judge_fingerprint")

@@ -190,9 +190,21 @@ def length_controlled_win_rate(
     Raises:
         UserError: If a value is missing or out of range, vectors differ in length, or an id comes twice.
     """
-    check_level(level)
     model = length_model(preferences, system_lengths, reference_lengths, first_shown, ids, prior)
-    n, method = len(model.outcomes), method_name(prior)
+    return controlled_win_rate(model, n_expected=n_expected, level=level, n_resamples=n_resamples, seed=seed)
+
+
+def controlled_win_rate(
+    model: LengthModel,
+    *,
+    n_expected: int | None = None,
+    level: float = 0.95,
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> Score:
+    """What `length_controlled_win_rate` gives for the verdicts of a model, by arguments and errors as there."""
+    check_level(level)
+    n, method = len(model.outcomes), method_name(model.prior)
     expected = check_expected(n, n_expected)
     if not n:
         return Score.estimate(None, method, n, expected)

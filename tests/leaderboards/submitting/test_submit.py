@@ -30,6 +30,7 @@ from implicit_if.leaderboards.boards.tables import board_markdown
 from implicit_if.leaderboards.commands import leaderboard as leaderboard_command
 from implicit_if.leaderboards.commands import rerun as rerun_command
 from implicit_if.leaderboards.commands import submit as submit_command
+from implicit_if.leaderboards.commands import table as table_command
 from implicit_if.leaderboards.commands import verify as verify_command
 from implicit_if.leaderboards.submission.data_files import output_rows
 from implicit_if.leaderboards.submission.read import parse_yaml
@@ -100,6 +101,18 @@ def test_from_lm_eval_s_results(with_cache: Path, tmp_path: Path, capsys: Any) -
     texts = "".join(p.read_text() for p in folder.iterdir())
     for private in (str(with_cache), str(tmp_path), os.path.expanduser("~"), "Name three fruits"):
         assert private not in texts
+
+
+def test_a_table_takes_lm_eval_s_results_and_the_save_folder(with_cache: Path, tmp_path: Path, capsys: Any) -> None:
+    runs = [f"results={with_cache / 'out'}", f"saved={with_cache / 'saved'}"]
+    assert run(table_command, *runs, "--columns", "win_rate,lc,avg_length,n", "--format", "csv") == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    told = json.loads(next((with_cache / "out").rglob("results_*.json")).read_text())["results"]["alpaca_winrate"]
+    assert [row["system"] for row in rows] == ["results", "saved"]
+    for row in rows:
+        assert float(row["win_rate"]) == pytest.approx(told["win_rate,none"])
+        assert float(row["avg_length"]) == pytest.approx(told["avg_length,none"])
+    assert rows[0]["win_rate_signature"].replace("|dtype:float32", "") == rows[1]["win_rate_signature"]
 
 
 def test_a_system_instruction_and_a_seed_reach_board_and_rerun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
