@@ -144,13 +144,14 @@ class BarRow:
     bars: Sequence[Bar]
 
 
-def bar_panels(title: str, panels: Sequence[str], rows: Sequence[BarRow]) -> str:
+def bar_panels(title: str, panels: Sequence[str], rows: Sequence[BarRow], notes: Sequence[str] = ()) -> str:
     """Bars from 0 to 100 per cent: systems below each other, a panel a measure.
 
     Args:
         title: Above the panels, and what a screen reader says.
         panels: Heading of each panel.
         rows: From the top; as much room is made for their labels as they need, within bounds.
+        notes: Small print below the panels, e.g. signatures.
 
     Returns:
         The SVG file's text.
@@ -161,8 +162,11 @@ def bar_panels(title: str, panels: Sequence[str], rows: Sequence[BarRow]) -> str
     headings = [wrapped(heading, _PANEL + _GAP - 12, 12, 600) for heading in panels]
     below = 18 + _LINE * len(titles)
     top = below + 16 * max(map(len, headings), default=0) + 20
-    height = top + _ROW * len(rows) + 30
-    parts = [text(16, 20 + _LINE * i, part, weight=600) for i, part in enumerate(titles)]
+    bottom = top + _ROW * len(rows) + 30
+    small = [part for note in notes for part in wrapped(note, width - 32, 9)]
+    height = bottom + (12 * len(small) + 12 if small else 0)
+    parts = [text(16, bottom + 8 + 12 * i, part, size=9, fill=MUTED) for i, part in enumerate(small)]
+    parts += [text(16, 20 + _LINE * i, part, weight=600) for i, part in enumerate(titles)]
     middles = [top + _ROW * i + _ROW / 2 for i in range(len(rows))]
     parts += [
         text(left - 12, y, fitted(row.label, _LABELS), anchor="end") for y, row in zip(middles, rows, strict=True)
@@ -172,8 +176,8 @@ def bar_panels(title: str, panels: Sequence[str], rows: Sequence[BarRow]) -> str
         parts += [text(x, below + 12 + 16 * i, part, size=12, weight=600) for i, part in enumerate(heading)]
         for tick in (0, 50, 100):
             at = x + _PANEL * tick / 100
-            parts.append(line(at, top - 6, at, height - 24))
-            parts.append(text(at, height - 12, str(tick), anchor="middle", size=11))
+            parts.append(line(at, top - 6, at, bottom - 24))
+            parts.append(text(at, bottom - 12, str(tick), anchor="middle", size=11))
         for y, row in zip(middles, rows, strict=True):
             parts += _bar(x, y, row.bars[p], row.colour)
     return document(width, height, title, parts)

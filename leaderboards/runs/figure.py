@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from implicit_if.harness.columns import Column
@@ -33,8 +34,8 @@ def draw(table: Table) -> str:
         )
         for row in table.rows
     ]
-    title = "; ".join(f"{column.label}: {table.signatures[column.name]}" for column in panels)
-    return bar_panels(title, [column.label for column in panels], rows)
+    notes = [f"{column.label}: {str(table.signatures[column.name]).replace('|', '| ')}" for column in panels]
+    return bar_panels(_title(table, panels), [column.label for column in panels], rows, [*table.notes, *notes])
 
 
 def check_ending(path: Path) -> str:
@@ -79,3 +80,11 @@ def _bar(row: TableRow, column: Column) -> Bar:
     if score is None:
         return Bar(None)
     return Bar(score.value, None if score.interval is None else score.interval.ends)
+
+
+def _title(table: Table, panels: Sequence[Column]) -> str:
+    told = [table.signatures[column.name] for column in panels]
+    levels = {s.interval.level for row in table.rows for s in row.scores.values() if s.interval is not None}
+    against = next((f"against {s.reference}, judged by {s.judge}" for s in told if s.reference), "")
+    parts = [f"{told[0].instruction_set}, n {told[0].n}", against, *(f"{level:.0%} intervals" for level in levels)]
+    return "; ".join(part for part in parts if part)
