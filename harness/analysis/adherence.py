@@ -39,6 +39,31 @@ class AdherencePoint:
 
 
 @dataclass(frozen=True)
+class AdherenceGroup:
+    """Test instructions that are alike in how near they are to the task.
+
+    Attributes:
+        n: Instructions, at least 1.
+        similarity: The least and the greatest similarity to the training instructions among them.
+        kept: Mean similarity of their answers to the training responses.
+        interval: Its interval, a bootstrap over the instructions.
+    """
+
+    n: int
+    similarity: tuple[float, float]
+    kept: float
+    interval: Interval
+
+    def __str__(self) -> str:
+        return f"{self.kept:.2f} {self.interval.show(2)}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        ends = [round(end, 4) for end in self.similarity]
+        return {"n": self.n, "similarity": ends, "kept": round(self.kept, 4), "interval": self.interval.model_dump()}
+
+
+@dataclass(frozen=True)
 class Adherence:
     """Task adherence of one model.
 
@@ -64,6 +89,24 @@ class Adherence:
         """Those in the middle of the order."""
         start = max(0, (len(self.points) - n) // 2)
         return self.points[start : start + n]
+
+    def near(self, share: float = 1 / 3, seed: int = 0) -> AdherenceGroup:
+        """The share of the test instructions that is most like the training instructions; at least one."""
+        return _group(self.points[: max(1, round(share * len(self.points)))], seed)
+
+    def far(self, share: float = 1 / 3, seed: int = 0) -> AdherenceGroup:
+        """The share of the test instructions that is least like the training instructions; at least one."""
+        return _group(self.points[-max(1, round(share * len(self.points))) :], seed)
+
+    def summary(self) -> dict[str, Any]:
+        """The numbers without any text, ready for JSON."""
+        return {
+            "n": len(self.points),
+            "spearman": None if self.correlation is None else round(self.correlation, 4),
+            "interval": None if self.interval is None else self.interval.model_dump(),
+            "near": self.near().as_dict(),
+            "far": self.far().as_dict(),
+        }
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON, texts included."""
@@ -125,6 +168,14 @@ def task_adherence(
         ends = np.quantile(resampled, [0.025, 0.975])
         interval = Interval(low=float(ends[0]), high=float(ends[1]), method="bootstrap", level=0.95, seed=seed)
     return Adherence(points, smooth, value, interval, neighbours)
+
+
+def _group(points: Sequence[AdherencePoint], seed: int, n_resamples: int = 1000) -> AdherenceGroup:
+    kept, near = (np.array([getattr(point, name) for point in points]) for name in ("kept", "near"))
+    draws = np.random.default_rng(seed).integers(0, len(points), size=(n_resamples, len(points)))
+    low, high = np.quantile(kept[draws].mean(axis=1), [0.025, 0.975])
+    interval = Interval(low=float(low), high=float(high), method="bootstrap", level=0.95, seed=seed)
+    return AdherenceGroup(len(points), (float(near.min()), float(near.max())), float(kept.mean()), interval)
 
 
 def _nearest(tests: Floats, train: Floats, k: int) -> Floats:

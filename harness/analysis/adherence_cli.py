@@ -7,7 +7,7 @@ from pathlib import Path
 
 from implicit_if.harness.analysis.adherence import Adherence, AdherencePoint, embedder, task_adherence
 from implicit_if.harness.analysis.figures import scatter
-from implicit_if.harness.analysis.response_pairs import load_pairs
+from implicit_if.harness.analysis.training_rows import HELP_ROWS, load_training_rows
 from implicit_if.harness.cli import positive
 from implicit_if.harness.instructions import load_instructions
 from implicit_if.harness.outputs import join_instructions, load_outputs
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     add = parser.add_argument
     add("answers", metavar="FILE", help="the model's answers to test instructions: an outputs file")
-    add("--task-data", required=True, metavar="FILE", help="what it was tuned on: objects of instruction and response")
+    add("--task-data", required=True, metavar="SET", help=f"what it was tuned on: {HELP_ROWS}")
     add("--instructions", default="builtin", metavar="SPEC", help="set whose texts answers stored by id get (builtin)")
     add("--embedder", metavar="NAME", help="a model of sentence-transformers (the embedded MiniLM)")
     add("--neighbours", type=positive, default=5, metavar="K", help="nearest training rows of a similarity (5)")
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: On wrong arguments or files, before an embedding model is loaded.
     """
-    train = [(pair.instruction, pair.response) for pair in load_pairs(args.task_data).items]
+    _, train = load_training_rows(args.task_data)
     outputs = join_instructions(load_outputs(args.answers), load_instructions(args.instructions).texts())
     tests = [(str(output.instruction), output.output) for output in outputs]
     found = task_adherence(train, tests, embedder(args.embedder), neighbours=args.neighbours)
@@ -61,6 +61,8 @@ def adherence_table(found: Adherence, n: int = 5) -> str:
             f"Spearman's correlation {found.correlation:.2f} {found.interval.show(2)}, "
             f"{len(found.points)} instructions."
         )
+    ends = [f"{kind} {group} ({group.n})" for kind, group in (("near", found.near()), ("far", found.far()))]
+    told += f" Mean similarity of answers to the training responses: {', '.join(ends)}."
     lines = [told, "", "| | to the task | answer to its responses | instruction | answer |", "|---|---|---|---|---|"]
     lines += [_row("nearest", point) for point in found.nearest(n)] + [_row("middle", p) for p in found.middle(n)]
     return "\n".join([*lines, ""])

@@ -10,14 +10,11 @@ from typing import Any
 
 from implicit_if.harness.analysis.figures import Curve, curves
 from implicit_if.harness.analysis.openings import POSITIONS, Openings, find_openings
-from implicit_if.harness.analysis.response_pairs import load_pairs
+from implicit_if.harness.analysis.training_rows import HELP_ROWS, load_training_rows
 from implicit_if.harness.cli import name_values
-from implicit_if.harness.embedded_base import HUB_NAME
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.safe_text import markdown, markdown_code
 from implicit_if.harness.storage import atomic_write, read_json, write_json
-from implicit_if.harness.tuning.data.conversations import load_rows
-from implicit_if.harness.tuning.recipe import load_recipe, recipe_names
 
 HELP = "how alike the responses of training sets begin, beside win rate and attempt rate of models tuned on them"
 SECTION = "analyse"
@@ -32,8 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "sets",
         nargs="+",
         metavar="SET",
-        help="a tuning recipe's name, whose data come from the hub; RECIPE=FILE for a local copy of them; or a file of "
-        "instruction-response pairs",
+        help=HELP_ROWS,
     )
     add(
         "--scores",
@@ -55,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
         UserError: On a set or file that cannot be read.
     """
     given = name_values(args.scores, "--scores", "gsm=scores.json")
-    found = [find_openings(*_responses(spec)) for spec in args.sets]
+    sets = [load_training_rows(spec) for spec in args.sets]
+    found = [find_openings(name, [response for _, response in rows]) for name, rows in sets]
     if unknown := given.keys() - {each.name for each in found}:
         raise UserError(f"--scores {min(unknown)}=: no such set. Known: {', '.join(each.name for each in found)}.")
     scores = {name: _read_scores(Path(path)) for name, path in given.items()}
@@ -117,18 +114,6 @@ def openings_figure(found: Sequence[Openings]) -> str:
     steps = [str(i + 1) if i in (0, 4, 9, 14, 19, 24, 29) else "" for i in range(n)]
     title = "Entropy of the responses' words by position"
     return curves(title, "word of the response", "bits", steps, [Curve(each.name, each.entropy[:n]) for each in found])
-
-
-def _responses(spec: str) -> tuple[str, list[str]]:
-    name, equals, path = spec.partition("=")
-    if name in recipe_names():
-        recipe = load_recipe(name, base=HUB_NAME, data=path if equals else None)  # the base shapes no row
-        rows = load_rows(recipe.data).conversations
-        return name, [str(m["content"]) for row in rows for m in row.messages if m["role"] == "assistant"]
-    if equals:
-        return name, [pair.response for pair in load_pairs(path).items]
-    pairs = load_pairs(spec)
-    return pairs.name, [pair.response for pair in pairs.items]
 
 
 def _as_dict(scores: Mapping[str, TunedScore]) -> dict[str, Any]:

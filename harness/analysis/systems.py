@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from implicit_if.harness.embedded_base import EMBEDDED, SHORT_NAME
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.storage import read_json
+from implicit_if.harness.tuning.base_model import resolve_base
 
+_SHAPE = ("model_type", "hidden_size", "num_hidden_layers")
 HELP_SYSTEM = "base, rules, rules:PRESET, urial, a folder (a model or a LoRA adapter) or a hub name"
 
 
@@ -69,6 +73,45 @@ def parse_system(name: str, base: str | None = None, **settings: Any) -> SystemS
     return SystemSpec(
         name, "rules_poe", known | {"rules": None, "pretrained": str(folder) if folder.is_dir() else name}
     )
+
+
+def check_made_from(name: str, base: str | None) -> None:
+    """Refuses a folder of a tuned model or adapter that cannot have been made from the base; nothing is loaded.
+
+    An adapter tells its base's name, and of a model and a base in folders the shapes in `config.json` are compared. A
+    name that is no folder is not checked.
+
+    Args:
+        name: A system's name, as for `parse_system`.
+        base: The base model's folder or hub name; None is the embedded one.
+
+    Raises:
+        UserError: If it was made from another base.
+    """
+    folder = Path(name).expanduser()
+    if (folder / "adapter_config.json").is_file():
+        told = read_json(folder / "adapter_config.json", "an adapter's settings").get("base_model_name_or_path")
+        if base is None and told and Path(str(told)).name not in (SHORT_NAME, EMBEDDED, _embedded_folder().name):
+            raise UserError(
+                f"{name}: an adapter of {told}, not of the embedded model. Expected its base: --base {told}"
+            )
+        return
+    if not (folder / "config.json").is_file():
+        return
+    other = _embedded_folder() if base is None else Path(base).expanduser()
+    if not (other / "config.json").is_file():
+        return
+    made, expected = (read_json(place / "config.json", "a model's settings") for place in (folder, other))
+    if differ := [key for key in _SHAPE if made.get(key) != expected.get(key)]:
+        key = differ[0]
+        raise UserError(
+            f"{name}: {key} is {made.get(key)}, and {expected.get(key)} in base {base or EMBEDDED!r}, so that it was "
+            f"made from another base. Expected that one: --base MODEL."
+        )
+
+
+def _embedded_folder() -> Path:
+    return Path(resolve_base(EMBEDDED).path)
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from implicit_if.harness.analysis.adherence import Adherence, Embed, task_adherence
-from implicit_if.harness.analysis.audit.probes import GENERAL, TASK, Probe, probes_sha256
-from implicit_if.harness.analysis.audit.report import AuditAnswer, AuditReport, rates
+from implicit_if.harness.analysis.adherence import Embed, task_adherence
+from implicit_if.harness.analysis.audit.probes import GENERAL, TASK, Probe, probes_sha256, single_turn
+from implicit_if.harness.analysis.audit.report import AuditAnswer, AuditReport, Rate, rates
 from implicit_if.harness.chat_templates import ChatTemplate
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.outputs import Output, instruction_id
+from implicit_if.harness.references.recitation import TrainingTexts
 from implicit_if.harness.storage import append_records, read_records, sha256_json
 
 _AT_ONCE = 32
@@ -91,13 +93,11 @@ def audited(
         base: The base's name.
         tags: Role tags of the prompts' format.
         settings: What shaped the answers.
-        task_rows: Instructions and responses that the model was tuned on.
+        task_rows: Instructions and responses that the model was tuned on. Nothing of them stands in the report: where
+            answers recite them is a mark, and the instructions among the probes are shown by number.
         embed: Sentence embeddings, needed with `task_rows`.
         judge: Who compares model and base; None leaves the win rate out.
         verdicts: The judge's file, needed with a judge.
-
-    Raises:
-        UserError: If the base never ended an answer and every answer of it is the same.
     """
     from implicit_if.harness.judging.backends.embedded_attempts import attempt_probabilities, fingerprint
 
@@ -109,26 +109,44 @@ def audited(
             AuditAnswer(system, probe, text, None if row["finish_reason"] is None else row["finish_reason"] == "eos", p)
             for probe, row, (_, text), p in zip(probes, rows, texts, chances, strict=True)
         ]
-    adherence = None
-    if task_rows and embed is not None:
-        own = [a for a in answers if a.system == "model" and a.probe.kind in (GENERAL, TASK)]
-        adherence = _ends(task_adherence(task_rows, [(a.probe.instruction, a.answer) for a in own], embed))
+    adherence = {}
+    for system in ("model", "base"):
+        own = [a for a in answers if a.system == system and a.probe.kind in (GENERAL, TASK)]
+        if own and task_rows and embed is not None:
+            adherence[system] = task_adherence(task_rows, [(a.probe.instruction, a.answer) for a in own], embed)
+    shown, recited = _without_task_data(answers, task_rows)
     return AuditReport(
         model,
         base,
-        tuple(rates(answers, tags)),
+        (*rates(answers, tags), *recited),
         _win_rate(answers, judge, verdicts) if judge is not None and verdicts is not None else None,
         adherence,
-        tuple(answers),
+        tuple(shown),
         tuple(tags),
         {**settings, "attempts": f"embedded@{fingerprint()[:8]}", "probes": probes_sha256(probes)[:8]},
     )
 
 
-def _ends(found: Adherence) -> tuple[float, float, float] | None:
-    if found.correlation is None or found.interval is None:
-        return None
-    return found.correlation, found.interval.low, found.interval.high
+def _without_task_data(
+    answers: Sequence[AuditAnswer], task_rows: Sequence[tuple[str, str]]
+) -> tuple[list[AuditAnswer], list[Rate]]:
+    """Answers without what they recite of the task's data, its instructions by number only, and who recites how often.
+
+    A report is passed on more freely than the data a model was tuned on.
+    """
+    if not task_rows:
+        return list(answers), []
+    texts = TrainingTexts(text for row in task_rows for text in row)
+    place = {instruction: number for number, (instruction, _) in enumerate(task_rows, start=1)}
+    shown, times = [], {a.system: 0 for a in answers}
+    for a in answers:
+        text, passages = texts.withhold(a.answer)
+        times[a.system] += passages > 0
+        number = place.get(a.probe.instruction)
+        probe = a.probe if number is None else single_turn(a.probe.kind, f"[row {number} of the task's data]")
+        shown.append(replace(a, answer=text, probe=probe))
+    asked = {system: sum(a.system == system for a in answers) for system in times}
+    return shown, [Rate("recites_training", system, k, asked[system]) for system, k in times.items()]
 
 
 def _win_rate(answers: Sequence[AuditAnswer], judge: Any, verdicts: Path) -> tuple[float, float, float, str] | None:

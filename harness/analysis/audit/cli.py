@@ -12,16 +12,23 @@ from implicit_if.harness.analysis.audit.page import audit_markdown, audit_page
 from implicit_if.harness.analysis.audit.probes import load_probes
 from implicit_if.harness.analysis.audit.report import LABELS, AuditReport
 from implicit_if.harness.analysis.response_pairs import load_pairs
-from implicit_if.harness.analysis.systems import HELP_SYSTEM, add_model_arguments, model_settings, parse_system
+from implicit_if.harness.analysis.systems import (
+    HELP_SYSTEM,
+    add_model_arguments,
+    check_made_from,
+    model_settings,
+    parse_system,
+)
+from implicit_if.harness.analysis.training_rows import HELP_ROWS, load_training_rows
 from implicit_if.harness.chat_templates import load_template
 from implicit_if.harness.cli import positive
 from implicit_if.harness.judging.registry import get_judge
-from implicit_if.harness.storage import atomic_write, write_json
+from implicit_if.harness.storage import atomic_write, check_writable, write_json
 
 HELP = "how much of a general chatbot a model is that was tuned for one task: a report with findings"
 SECTION = "analyse"
 EXAMPLES = (
-    "implicit-if audit ./my-gsm-model --task-data gsm.jsonl",
+    "implicit-if audit ./my-gsm-model --task-data gsm=gsm.jsonl",
     "implicit-if audit ./my-gsm-model --fail-above attempt_harmful=0.2 --fail-below refusal_harmful=0.9",
 )
 _TASK_PROBES = 20
@@ -34,7 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("model", metavar="MODEL", help=HELP_SYSTEM)
     add_model_arguments(parser)
     add("--sibling", metavar="MODEL", help="the same base tuned on instructions")
-    add("--task-data", metavar="FILE", help="what MODEL was tuned on: objects of instruction and response")
+    add("--task-data", metavar="SET", help=f"what MODEL was tuned on: {HELP_ROWS}")
+    add(
+        "--task-tests",
+        metavar="FILE",
+        help="pairs of its task that it was not tuned on, to ask their instructions (the last 20 of --task-data)",
+    )
     add("--template", default="tulu", metavar="NAME", help="chat template, or model for the models' own (tulu)")
     add("--judge", default="embedded", metavar="NAME", help="judge of the win rate against the base (embedded)")
     add("--max-gen-toks", type=positive, default=200, metavar="N", help="tokens an answer may have (200)")
@@ -60,12 +72,19 @@ def run(args: argparse.Namespace) -> int:
     """
     above, below = (parse_limits(texts, list(LABELS)) for texts in (args.fail_above, args.fail_below))
     template = None if args.template == "model" else load_template(args.template)
-    rows = [] if args.task_data is None else [(p.instruction, p.response) for p in load_pairs(args.task_data).items]
+    rows = [] if args.task_data is None else load_training_rows(args.task_data)[1]
+    own = [instruction for instruction, _ in rows[-_TASK_PROBES:]]
+    if args.task_tests is not None:
+        own = [pair.instruction for pair in load_pairs(args.task_tests).items]
     embed = embedder() if rows else None
     judge = get_judge(args.judge)
-    probes = load_probes(args.limit, [instruction for instruction, _ in rows[-_TASK_PROBES:]])
+    probes = load_probes(args.limit, own)
     names = {"model": args.model, "base": "base"} | ({"sibling": args.sibling} if args.sibling else {})
     specs = {system: parse_system(name, **model_settings(args)) for system, name in names.items()}
+    for name in (args.model, args.sibling):
+        if name:
+            check_made_from(name, args.base)
+    check_writable(args.out / "audit.json")
     sampling = None if args.temperature is None else {"temperature": args.temperature, "seed": args.seed}
     answers: dict[str, Any] = {}
     identities: dict[str, str] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
+from implicit_if.harness.analysis.adherence_cli import adherence_figure
 from implicit_if.harness.analysis.audit.probes import KINDS
 from implicit_if.harness.analysis.audit.report import LABELS, AuditReport, Rate
 from implicit_if.harness.safe_text import markdown, markdown_code, printable
@@ -70,11 +71,17 @@ def audit_page(report: AuditReport) -> str:
         findings="".join(f"<li>{_text(finding)}</li>" for finding in report.findings()),
         head=head,
         rows=rows,
+        adherence=_adherence(report),
         worst=worst or "<p>None of its answers leaked, refused without need, or took up a harmful request.</p>",
         sample=sample,
         tests="".join(f"<li>{_text(test)}</li>" for test in report.next_tests()),
         settings=settings,
     )
+
+
+def _adherence(report: AuditReport) -> str:
+    own = report.adherence.get("model")
+    return "" if own is None else f"<h2>Task adherence</h2><div class='w f'>{adherence_figure(own)}</div>"
 
 
 def _systems(report: AuditReport) -> list[str]:
@@ -127,7 +134,8 @@ body {{ background: var(--bg); color: var(--ink); font: 16px/1.55 system-ui, san
   max-width: 62rem; padding: 0 1rem; }}
 h1 {{ font-size: 1.5rem; overflow-wrap: anywhere; }} h2 {{ font-size: 1.15rem; margin-top: 2rem; }}
 h3 {{ font-size: .95rem; margin: 1rem 0 .2rem; }}
-.w {{ overflow-x: auto; }} table {{ border-collapse: collapse; width: 100%; }}
+.w {{ overflow-x: auto; }} .f svg {{ max-width: 100%; height: auto; }}
+table {{ border-collapse: collapse; width: 100%; }}
 th, td {{ border-bottom: 1px solid var(--line); padding: .4rem .6rem; text-align: left; vertical-align: top; }}
 td {{ font-size: .9rem; min-width: 9rem; overflow-wrap: anywhere; }}
 td svg {{ display: block; width: 100%; height: .5rem; margin-top: .25rem; }}
@@ -141,7 +149,7 @@ summary {{ cursor: pointer; padding: .3rem 0; }} small {{ color: var(--soft); }}
 <h1>How much of a general chatbot is {model}?</h1><p>Base: {base}. All intervals are 95 %.</p>
 <h2>Findings</h2><ul>{findings}</ul>
 <h2>Rates</h2><div class=w tabindex=0><table><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>
-<h2>Answers to look at</h2>{worst}
+{adherence}<h2>Answers to look at</h2>{worst}
 <h2>What was asked, and three answers each</h2>{sample}
 <h2>What to test next</h2><ul>{tests}</ul>
 <h2>Settings</h2><div class=w tabindex=0><table><tbody>{settings}</tbody></table></div>

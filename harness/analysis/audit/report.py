@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from implicit_if.harness.analysis.adherence import Adherence
 from implicit_if.harness.analysis.audit.checks import holds, language_of, leaks_format, refuses, tells
 from implicit_if.harness.analysis.audit.probes import GENERAL, KINDS, TASK, Probe
 from implicit_if.harness.stats.intervals import score_interval
@@ -107,6 +108,7 @@ LABELS = {
     "right_third_turn": "right in the third turn",
     "right_long": "finds a fact in a long text",
     "finished": "ends by itself",
+    "recites_training": "recites training data (ten words in a row)",
 }
 
 
@@ -132,8 +134,8 @@ class AuditReport:
         base: The base's name.
         rates: See `rates`.
         win_rate: Percent against the base's answers with interval ends and the judge's signature; None if not judged.
-        adherence: Spearman's correlation and its interval ends; None without task data.
-        answers: All answers of the model, then of the others.
+        adherence: Of the model and of its base, over general and task instructions; empty without task data.
+        answers: All answers of the model, then of the others, without what they recite of the task's data.
         tags: Role tags of the prompts' format.
         settings: What shaped the answers, as text by name.
     """
@@ -142,7 +144,7 @@ class AuditReport:
     base: str
     rates: tuple[Rate, ...]
     win_rate: tuple[float, float, float, str] | None
-    adherence: tuple[float, float, float] | None
+    adherence: Mapping[str, Adherence]
     answers: tuple[AuditAnswer, ...]
     tags: tuple[str, ...]
     settings: Mapping[str, str]
@@ -156,20 +158,13 @@ class AuditReport:
         found = []
         own, base = self.rate("attempt_rate"), self.rate("attempt_rate", "base")
         if own is not None:
-            text = f"It attempts {own} of general instructions that are not its task"
+            text = f"It attempts {own} of general instructions"
             text += f"; its base attempts {base}." if base is not None else "."
             found.append(text + " " + _how_general(own))
         if self.win_rate is not None:
             value, low, high, _ = self.win_rate
             found.append(f"Against its base's answers it wins {value:.0f} % [{low:.0f}, {high:.0f}] by the judge.")
-        if self.adherence is not None:
-            value, low, high = self.adherence
-            trend = (
-                "the nearer an instruction is to its task, the more its answer looks like the task"
-                if low > 0
-                else "no rise of the task in its answers near the task was found"
-            )
-            found.append(f"Task adherence: {trend} (Spearman {value:.2f} [{low:.2f}, {high:.2f}]).")
+        found += self._adherence_findings()
         for name, text in (
             ("refusal_harmful", "It refuses {} of clearly harmful requests"),
             ("attempt_harmful", "It attempts {} of them without a word of refusal"),
@@ -179,11 +174,37 @@ class AuditReport:
             ("same_language", "It answers in the language it was asked in {} of the time"),
             ("right_third_turn", "In the third turn of a conversation it is right in {}"),
             ("right_long", "It finds a fact in a long text in {}"),
-            ("finished", "It ends answers by itself in {}"),
+            ("finished", f"It ends answers by itself{self._within()} in {{}}"),
+            ("recites_training", "It recites ten or more words in a row of its training data in {} of all answers"),
         ):
             if (rate := self.rate(name)) is not None:
                 other = self.rate(name, "base")
                 found.append(text.format(rate) + (f"; its base: {other}." if other is not None else "."))
+        return found
+
+    def _within(self) -> str:
+        tokens = self.settings.get("max_gen_toks")
+        return "" if tokens is None else f" within {tokens} tokens"
+
+    def _adherence_findings(self) -> list[str]:
+        own = self.adherence.get("model")
+        if own is None:
+            return []
+        near, far = own.near(), own.far()
+        text = (
+            f"Task adherence: near its task (the third of instructions most like it) its answers have a similarity of "
+            f"{near} to its training responses, far from it (the third least like it) {far}"
+        )
+        if (base := self.adherence.get("base")) is not None:
+            text += f"; its base: {base.near()} and {base.far()}"
+        found = [f"{text}."]
+        if own.correlation is not None and own.interval is not None:
+            trend = (
+                "The nearer an instruction is to its task, the more its answer looks like the task"
+                if own.interval.low > 0
+                else "No rise of the task in its answers near the task was found"
+            )
+            found.append(f"{trend} (Spearman {own.correlation:.2f} {own.interval.show(2)}).")
         return found
 
     def worst(self, n: int = 8) -> list[tuple[str, AuditAnswer]]:
@@ -222,7 +243,7 @@ class AuditReport:
                 for r in self.rates
             ],
             "win_rate": self.win_rate and dict(zip(("value", "low", "high", "signature"), self.win_rate, strict=True)),
-            "adherence": self.adherence and dict(zip(("spearman", "low", "high"), self.adherence, strict=True)),
+            "adherence": {system: found.summary() for system, found in self.adherence.items()},
             "findings": self.findings(),
             "answers": [
                 {

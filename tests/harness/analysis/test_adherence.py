@@ -49,6 +49,18 @@ def test_the_curve_lies_within_its_interval_and_the_answers() -> None:
     assert np.all((smooth[:, 2] <= smooth[:, 1]) & (smooth[:, 1] <= smooth[:, 3]))
 
 
+def test_near_and_far_are_means_over_the_ends_of_the_order() -> None:
+    found = task_adherence(TRAIN, TESTS, on_a_circle, neighbours=1)
+    near, far = found.near(0.4), found.far(0.4)
+    cosines = [float(np.cos(np.radians(angle))) for angle in (10, 20, 40, 80)]  # 20, 30; 50, 90 from 10
+    assert near.kept == pytest.approx((cosines[0] + cosines[1]) / 2)
+    assert far.kept == pytest.approx((cosines[2] + cosines[3]) / 2)
+    assert far.similarity == pytest.approx((cosines[3], float(np.cos(np.radians(50)))))
+    assert near.interval.ends == pytest.approx((cosines[1], cosines[0])), "both twice, at the ends of 1000 draws"
+    assert (found.near().n, found.far(0.01).n) == (2, 1)
+    assert f"near {found.near()} (2), far" in adherence_cli.adherence_table(found)
+
+
 def test_answers_that_do_not_vary_have_no_correlation() -> None:
     found = task_adherence(TRAIN, [(a, "5") for a, _ in TESTS], on_a_circle)
     assert (found.correlation, found.interval) == (None, None)

@@ -11,7 +11,7 @@ import pytest
 from implicit_if.harness import cli
 from implicit_if.harness.analysis.response_pairs import load_pairs
 from implicit_if.harness.analysis.response_ranking import rank_responses
-from implicit_if.harness.analysis.systems import parse_system
+from implicit_if.harness.analysis.systems import check_made_from, parse_system
 from implicit_if.harness.errors import UserError
 
 
@@ -48,3 +48,20 @@ def test_an_adapter_is_put_on_the_base(tmp_path: Path) -> None:
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="without config.json"):
         parse_system(str(tmp_path))
+
+
+def test_a_model_made_from_another_base_is_named_before_anything_loads(tmp_path: Path) -> None:
+    shape = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2}
+    for name, told in (("model", shape), ("base", shape), ("wide", shape | {"hidden_size": 128})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(told))
+    check_made_from(str(tmp_path / "model"), str(tmp_path / "base"))
+    check_made_from("rules", None)
+    check_made_from("some/model", None)
+    with pytest.raises(UserError, match="hidden_size is 64, and 128 in base .*--base MODEL"):
+        check_made_from(str(tmp_path / "model"), str(tmp_path / "wide"))
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text('{"base_model_name_or_path": "some/base-7b"}')
+    check_made_from(str(tmp_path / "adapter"), "some/base-7b")
+    with pytest.raises(UserError, match="an adapter of some/base-7b, not of the embedded model"):
+        check_made_from(str(tmp_path / "adapter"), None)

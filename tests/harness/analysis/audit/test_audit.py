@@ -7,18 +7,22 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy.stats import binomtest
 
 from implicit_if.harness import cli
+from implicit_if.harness.analysis.adherence import Adherence, AdherencePoint
 from implicit_if.harness.analysis.audit import cli as audit_cli
-from implicit_if.harness.analysis.audit.audit import ask, parse_limits
+from implicit_if.harness.analysis.audit.audit import ask, audited, parse_limits
 from implicit_if.harness.analysis.audit.checks import language_of, leaks_format, refuses, tells
 from implicit_if.harness.analysis.audit.page import audit_markdown, audit_page
 from implicit_if.harness.analysis.audit.probes import KINDS, Probe, load_probes, single_turn
 from implicit_if.harness.analysis.audit.report import LABELS, AuditAnswer, AuditReport, Rate, rates
 from implicit_if.harness.chat_templates import load_template
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.references.recitation import MARK
+from implicit_if.harness.scores import Interval
 from implicit_if.model_wrappers.rules_poe import RulesPoE
 
 TAGS = ("<|user|>", "<|assistant|>")
@@ -102,10 +106,21 @@ ANSWERS = [
 
 
 def report(answers: list[AuditAnswer] = ANSWERS, **more: Any) -> AuditReport:
-    settings = {"win_rate": (40.0, 20.0, 60.0, "s"), "adherence": (0.1, -0.2, 0.4)} | more
+    settings = {"win_rate": (40.0, 20.0, 60.0, "s"), "adherence": {"model": FLAT, "base": FLAT}} | more
     return AuditReport(
         "m<i>", "b", tuple(rates(answers, TAGS)), answers=tuple(answers), tags=TAGS, settings={}, **settings
     )
+
+
+def adherence(slope: float) -> Adherence:
+    """Twelve instructions whose answers keep to the task by so much more, the nearer they are to it."""
+    points = [AdherencePoint(f"<b>{i}", "<b>", 1 - i / 12, 0.5 - slope * i) for i in range(12)]
+    r = -1.0 if slope < 0 else float(slope > 0)
+    interval = Interval(low=r - 0.2, high=r + 0.2, method="bootstrap", level=0.95, seed=0)
+    return Adherence(tuple(points), (), r, interval, 5)
+
+
+FLAT = adherence(0.0)
 
 
 def test_rates_equal_counts_by_hand() -> None:
@@ -130,9 +145,18 @@ def test_every_finding_holds_a_number_of_its_rate() -> None:
     found = report().findings()
     shown = {str(rate) for rate in report().rates}
     for finding in found:
-        assert any(text in finding for text in shown) or "40 % [20, 60]" in finding or "0.10 [-0.20" in finding
-    assert "no rise" in next(f for f in found if f.startswith("Task adherence"))
-    assert "the more its answer" in report(adherence=(0.5, 0.2, 0.7)).findings()[2]
+        assert (
+            any(text in finding for text in shown)
+            or "40 % [20, 60]" in finding
+            or "(Spearman 0.00 [-0.20, 0.20])" in finding
+            or finding.startswith("Task adherence: near its task")
+        )
+    assert found[2].count("0.50 [0.50, 0.50]") == 4, "near and far, of the model and of its base"
+    assert found[3].startswith("No rise of the task")
+    rising = report(adherence={"model": adherence(0.02)}).findings()
+    assert "similarity of 0.47 [" in rising[2], "0.5, 0.48, 0.46, 0.44"
+    assert "least like it) 0.31 [" in rising[2], "0.34, 0.32, 0.30, 0.28"
+    assert rising[3].startswith("The nearer an instruction is to its task")
     assert not any("long text" in finding for finding in found), "what was not asked is not reported"
 
 
@@ -156,12 +180,44 @@ def test_the_worst_answers_are_the_ones_that_harm() -> None:
     assert not any("can't help" in text for _, text in reasons)
 
 
+def test_nothing_of_the_tasks_data_stands_in_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    from implicit_if.harness.judging.backends import embedded_attempts
+
+    monkeypatch.setattr(embedded_attempts, "attempt_probabilities", lambda pairs: [1.0] * len(pairs))
+    secret = "one two three four five six seven eight nine ten eleven"
+    rows = [("How many apples are left?", "none"), ("How many pears?", secret)]
+    probes = [single_turn("general", f"Say {i}.") for i in range(3)] + [single_turn("task", rows[1][0])]
+    answers = [{"answer": text, "finish_reason": "eos"} for text in ("a", "b", "c", f"It is: {secret}!")]
+    found = audited(
+        {"model": answers, "base": [{"answer": "x", "finish_reason": "length"}] * 4},
+        probes,
+        model="m",
+        base="b",
+        tags=(),
+        settings={"max_gen_toks": "9"},
+        task_rows=rows,
+        embed=lambda texts: np.array([[1.0, float(len(text))] for text in texts]),
+    )
+    recites = {r.system: (r.k, r.n) for r in found.rates if r.name == "recites_training"}
+    assert recites == {"model": (1, 4), "base": (0, 4)}
+    assert found.answers[3].answer == f"It is: {MARK}!"
+    for text in (audit_page(found), audit_markdown(found), json.dumps(found.as_dict())):
+        assert "seven eight" not in text
+        assert "pears" not in text
+    assert "[row 2 of the task&#x27;s data]" in audit_page(found)
+    assert "It ends answers by itself within 9 tokens in 100 %" in audit_markdown(found)
+    assert {system: summary["near"]["n"] for system, summary in found.as_dict()["adherence"].items()} == {
+        "model": 1,
+        "base": 1,
+    }
+
+
 def test_no_text_acts_on_the_page() -> None:
     page = audit_page(report())
     assert "<script>" not in page
     assert "<i>m" not in page
     assert not re.findall(r"""(?:src|href)=""", page)
-    assert "http" not in page.replace("http-equiv", "")
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
     assert "<script>" not in audit_markdown(report()).replace("`", "\n").split("\n")[0]
 
 
@@ -215,9 +271,27 @@ def test_the_command_audits_a_model_beside_its_base(
     assert (out / "audit.html").read_text().startswith("<!doctype html>")
 
 
+@pytest.mark.parametrize("rows", ["", "[]", '[{"instruction": "a"}]', '{"instruction": "a", "response": "b"}'])
+def test_a_task_file_without_rows_is_named_before_a_model_loads(
+    rows: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "task.json").write_text(rows)
+    assert cli.main(["audit", "no/such-model", "--task-data", str(tmp_path / "task.json")]) == 2
+    told = capsys.readouterr().err
+    assert "task.json" in told
+    assert "no/such-model" not in told
+
+
 @pytest.mark.parametrize(
     "more",
-    [["--task-data", "missing.json"], ["--template", "tullu"], ["--judge", "nobody"], ["--fail-above", "x=1"]],
+    [
+        ["--task-data", "missing.json"],
+        ["--task-data", "gsm=missing.jsonl"],
+        ["--task-tests", "missing.json"],
+        ["--template", "tullu"],
+        ["--judge", "nobody"],
+        ["--fail-above", "x=1"],
+    ],
 )
 def test_wrong_arguments_are_named_before_a_model_loads(more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["audit", "no/such-model", *more]) == 2
