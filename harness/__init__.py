@@ -29,6 +29,7 @@ instructions/       instruction sets at pinned revisions
 references/         named answers that systems are judged against
 stats/              win rates, intervals, comparisons, length control
 judging/            judges, the runner, from verdicts to scores, cards
+web/                pages to read in a browser: document, style, scripts
 tuning/             recipes, one runner, `tune` and `select`
 analysis/           response ranking, token shift, openings, task adherence, the audit
 replicate/          `replicate`: matrices, their plan, and what runs it

@@ -15,7 +15,10 @@ _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 _JOINERS = "\u200c\u200d"  # scripts and emoji need them
 
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|~:@>=$^\"'/])")
+_MARKDOWN = re.compile(r"[\\`*_{}\[\]#~|@>$]|(?<=\])\(|(?<=www)\.|:(?=[\w:]|$)|(?<=:)/(?=/)", re.IGNORECASE)
+"""Markup wherever it stands, and what would be a link, an emoji, a role or a fence."""
+_LIST = re.compile(r"^(\s*)(?=[-+=])|^(\s*\d+)(?=[.)])")
+"""A list, a rule, or the line under a heading: at the start of a line only."""
 _ASCII_VISIBLE = re.compile(r"[ -~]*")
 _FORMULA = "=+-@\t\r"
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
@@ -68,11 +71,13 @@ def html(text: str, limit: int = 10_000) -> str:
 def markdown(text: str, limit: int = 200) -> str:
     """The text for a Markdown paragraph or table cell: no markup, HTML, mention, link or column break takes effect.
 
-    HTML's own characters become entities, Markdown's get a backslash. GitHub also links bare `www.` and `https:`
-    addresses, mentions and issue numbers; the backslashes before `.`, `:`, `/`, `@` and `#` stop that.
+    HTML's own characters become entities, Markdown's get a backslash where they would act, so that names with hyphens,
+    slashes and points stay legible. GitHub also links bare `www.` and `https:` addresses, mentions and issue numbers;
+    what stands before them stops that.
     """
     line = one_line(text, limit).replace("&", "&amp;").replace("<", "&lt;")
-    return _MARKDOWN.sub(r"\\\1", line).replace(r"\>", "&gt;").replace(r"\|", "&#124;").replace(r"\@", "&#64;")
+    line = _LIST.sub(r"\g<0>\\", _MARKDOWN.sub(r"\\\g<0>", line))
+    return line.replace(r"\>", "&gt;").replace(r"\|", "&#124;").replace(r"\@", "&#64;")
 
 
 def markdown_cell(text: object) -> str:

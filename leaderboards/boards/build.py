@@ -21,6 +21,7 @@ from pathlib import Path
 from implicit_if import __version__
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.storage import atomic_write, cache_dir, locked
+from implicit_if.harness.web.document import ANSWERS
 from implicit_if.leaderboards.boards import figures, tables
 from implicit_if.leaderboards.boards.board import Board, make_boards
 from implicit_if.leaderboards.boards.board_key import load_families
@@ -34,7 +35,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 FIGURES = "figures"
 _OWN = {
     FIGURES: re.compile(r"(win-rates|length|rules)-[0-9a-f]{12}\.svg"),
-    page.ANSWERS: re.compile(r"[0-9a-f]{32}\.js"),
+    ANSWERS: re.compile(r"[0-9a-f]{32}\.js"),
 }
 """Folders and the names of our files in them: such a file that no board needs is deleted."""
 
@@ -100,7 +101,7 @@ def render(verified: list[Verified], root: Path) -> Built:
             files |= {f"{FIGURES}/{name}": svg.encode("utf-8") for _, name, svg in board_figures}
     made = page.make_page(boards, published, __version__)
     files["page.html"] = made.html.encode("utf-8")
-    beside = {f"{page.ANSWERS}/{name}": member for name, member in made.beside.items()}
+    beside = {f"{ANSWERS}/{name}": member for name, member in made.beside.items()}
     return Built(files, beside, (*systems, *rules), len(verified))
 
 

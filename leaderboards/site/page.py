@@ -7,27 +7,25 @@ too, where a page may not fetch.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from implicit_if.harness.system_kinds import SYSTEM_KINDS
+from implicit_if.harness.web.document import Texts, dump, html_document, payload_element
 from implicit_if.leaderboards.boards.board import Board
 from implicit_if.leaderboards.boards.published import Published
 from implicit_if.leaderboards.site import page_data
-from implicit_if.leaderboards.verification.result import Verified, read_again, read_pairs
+from implicit_if.leaderboards.verification.result import BADGES, Verified, read_again, read_pairs
 
-PARTS = Path(__file__).parent / "assets"
-SCRIPTS = ("helpers.js", "board.js", "submission.js", "main.js")
-"""Parts of one script, in this order."""
 BUDGET = 5_000_000
-ANSWERS = "answers"
-"""The folder of the script files, beside the page."""
+TEXTS = Texts(
+    title="implicit-if leaderboards",
+    lead="Language models follow instructions that nobody taught them to follow: with three rules, after one narrow "
+    "task, after responses alone. How often they try, and how well:",
+    command="implicit-if leaderboard",
+    noscript="The same tables are in README.md and rules.md beside it.",
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ def make_page(boards: Sequence[tuple[Board, Board | None]], published: Sequence[
         published: Published numbers.
         version: Of implicit-if.
     """
-    rows = page_data.page_rows(boards, published)
+    rows = page_data.page_rows(boards, published, _outputs)
     shown = {m.id: m for main, rules in boards for b in (main, rules) if b for row in b.rows for m in row.members}
     members = [shown[i] for i in sorted(shown)]
     embedded = _embedded(members, BUDGET - len(_html(rows, {}, version, beside=False).encode("utf-8")))
@@ -80,7 +78,7 @@ def _embedded(members: Sequence[Verified], budget: int) -> dict[str, str] | None
     left = budget
     for key, text in _payloads(members):
         found[key] = text
-        left -= len(_element(key, text).encode("utf-8")) + 1
+        left -= len(payload_element(key, text).encode("utf-8")) + 1
         if left < 0:
             return None
     return found
@@ -97,11 +95,11 @@ def _payloads(members: Sequence[Verified]) -> Iterator[tuple[str, str]]:
 
 def _payload(member: Verified) -> tuple[str, str]:
     outputs = _outputs(member) if member.instruction_ids else []
-    return page_data.payload_key(member), page_data.dump(page_data.payload(member, outputs))
+    return page_data.payload_key(member), dump(page_data.payload(member, outputs))
 
 
 def _pairing(member: Verified) -> tuple[str, str]:
-    return page_data.pairing_key(member), page_data.dump(page_data.pairing(read_pairs(member)))
+    return page_data.pairing_key(member), dump(page_data.pairing(read_pairs(member)))
 
 
 def _outputs(member: Verified) -> list[dict[str, Any]]:
@@ -112,42 +110,4 @@ def _outputs(member: Verified) -> list[dict[str, Any]]:
 
 
 def _html(rows: list[dict[str, Any]], payloads: Mapping[str, str], version: str, *, beside: bool) -> str:
-    script = "\n".join(['(() => {\n"use strict";', *map(_part, SCRIPTS), "})();"])
-    style = _part("page.css")
-    # 'strict-dynamic' lets our script, known by its hash, load the files beside the page; nothing else may load any
-    policy = [
-        "default-src 'none'",
-        f"script-src {_hash(script)}{' ' + repr('strict-dynamic') if beside else ''}",
-        f"style-src {_hash(style)}",
-        "base-uri 'none'",
-        "form-action 'none'",
-    ]
-    kinds = {kind: about.label for kind, about in SYSTEM_KINDS.items()}
-    values = {
-        "policy": "; ".join(policy),
-        "style": style,
-        "version": version,
-        "storage": (
-            f"The answers are in the folder {ANSWERS} beside this page and are read when you open a system."
-            if beside
-            else "All answers are in this file."
-        ),
-        "data": page_data.dump(
-            {"columns": page_data.page_columns(), "boards": rows, "folder": ANSWERS, "kinds": kinds}
-        ),
-        "payloads": "\n".join(_element(key, text) for key, text in payloads.items()),
-        "script": script,
-    }
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], _part("template.html"))
-
-
-def _element(key: str, text: str) -> str:
-    return f'<script type="application/json" id="payload-{key}">{text}</script>'
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _part(name: str) -> str:
-    return (PARTS / name).read_text(encoding="utf-8")
+    return html_document(TEXTS, rows, payloads, version, beside=beside, badges=BADGES)

@@ -92,6 +92,24 @@ def test_markdown_holds_no_markup(text: str) -> None:
     assert "://" not in shown
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("gemma-3-270m/instruction-full-s1 (33.4 %), judged", "gemma-3-270m/instruction-full-s1 (33.4 %), judged"),
+        ('it\'s "x"!', 'it\'s "x"!'),
+        ("- a", "\\- a"),
+        (" + a", " \\+ a"),
+        ("12) a", "12\\) a"),
+        ("===", "\\==="),
+        ("note: x", "note: x"),
+        ("a:smile: :::x", "a\\:smile: \\:\\:\\:x"),
+        ("WWW.x http://y", "WWW\\.x http:\\//y"),
+    ],
+)
+def test_markdown_escapes_only_what_would_act(text: str, shown: str) -> None:
+    assert safe_text.markdown(text) == shown
+
+
 @given(st.one_of(ANY_TEXT, st.sampled_from(HOSTILE)))
 def test_markdown_code_cannot_be_left(text: str) -> None:
     span = safe_text.markdown_code(text)

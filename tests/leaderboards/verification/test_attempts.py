@@ -19,6 +19,7 @@ from implicit_if.harness.judging import attempts
 from implicit_if.harness.judging.attempts import is_installed
 from implicit_if.harness.scores import Interval, Score
 from implicit_if.harness.signature import make_signature
+from implicit_if.harness.web.document import page_columns
 from implicit_if.leaderboards.boards import tables
 from implicit_if.leaderboards.boards.board import make_boards
 from implicit_if.leaderboards.site import page_data
@@ -234,10 +235,11 @@ def test_the_attempt_rate_is_the_first_number_of_every_table() -> None:
     (shown,) = json.loads(tables.boards_json([board], [], rules=False))["boards"]
     assert shown["rows"][0]["attempt_rate"]["value"] == 25
     assert shown["rows"][1]["attempt_rate"] is None
-    (table,) = page_data.page_rows([(board, None)], [])
-    assert table["rows"][0]["attempt_rate"] == {"value": 25, "low": 20, "high": 30, "sd": None}
+    (table,) = page_data.page_rows([(board, None)], [], lambda member: [])
+    rate_shown = {"value": 25, "low": 20, "high": 30, "shown": "25.0", "ends": "[20.0, 30.0]"}
+    assert table["rows"][0]["attempt_rate"] == rate_shown
     assert table["attempts_signature"] == str(board.attempts)
-    assert next(c["name"] for c in page_data.page_columns() if c["kind"] != "text") == "attempt_rate"
+    assert next(c["name"] for c in page_columns() if c["kind"] != "text") == "attempt_rate"
 
 
 def test_rates_of_another_judge_do_not_share_the_column() -> None:
@@ -282,4 +284,4 @@ def test_the_page_shows_who_decided_what_of_each_answer(tmp_path: Path) -> None:
     changed = dataclasses.replace(verified, attempts=1 - verified.attempts)
     assert page_data.payload_key(changed) != page_data.payload_key(verified)
     none = dataclasses.replace(verified, attempts=np.zeros(0))
-    assert page_data.payload(none, [{"output": "x", "finish_reason": None, "n_tokens": None}])["attempts"] is None
+    assert page_data.payload(none, [{"output": "x", "finish_reason": None, "n_tokens": None}] * 12)["attempts"] is None

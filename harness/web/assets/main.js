@@ -1,9 +1,10 @@
 // Where we are, keys, theme. Runs last.
 
 function route() {
-  const [, view, rest] = location.hash.match(/^#\/(board|submission)\/((?:%2F|[\w.-])*)$/) ?? [];
+  const [, view, rest, answer] =
+    location.hash.match(/^#\/(board|submission)\/((?:%2F|[\w.-])*)(?:\/([0-9a-f]{16}))?$/) ?? [];
   document.body.dataset.view = view ?? "board";
-  return view === "submission" ? showSubmission(decodeURIComponent(rest)) : showBoard(rest);
+  return view === "submission" ? showSubmission(decodeURIComponent(rest), answer) : showBoard(rest);
 }
 
 addEventListener("hashchange", route);
@@ -30,6 +31,16 @@ addEventListener("keydown", (event) => {
     next?.focus({ preventScroll: true });
     next?.scrollIntoView({ block: "start" });
   }
+});
+
+// On paper everything is open.
+let closed = [];
+addEventListener("beforeprint", () => {
+  closed = [...document.querySelectorAll("details:not([open])")];
+  for (const details of closed) details.open = true;
+});
+addEventListener("afterprint", () => {
+  for (const details of closed) details.open = false;
 });
 
 const themes = ["auto", "light", "dark"],

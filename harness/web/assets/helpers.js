@@ -30,7 +30,13 @@ const visible = (text) =>
     /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u200b\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]/gu,
     (c) => `\u27e8U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}\u27e9`,
   );
-const fixed = (value, digits = 1) => (value === null ? "–" : value.toFixed(digits));
+// Rounded as Python does it, so that 0.125 is 0.12 here as well: an exact half goes to the even digit.
+function fixed(value, digits = 1) {
+  if (value === null) return "–";
+  const half = Math.abs(value * 2 ** (digits + 1)) % 2 === 1;
+  const n = Math.round(value * 10 ** digits);
+  return half && n % 2 ? ((n - 1) / 10 ** digits).toFixed(digits) : value.toFixed(digits);
+}
 const plural = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
 
 function select(label, options, change) {
@@ -43,15 +49,15 @@ function search(label, change) {
   return { control, label: el("label", { class: "wide" }, label, control) };
 }
 
-// Side by side where there is room, folded away on a phone.
-function filters(...labels) {
-  return el(
-    "details",
-    { class: "filters", open: matchMedia("(min-width: 46rem)").matches },
-    el("summary", {}, "Filter and sort"),
-    el("div", { class: "bar" }, ...labels),
-  );
+// Closed on a phone, open where there is room.
+function folded(summary, ...children) {
+  return el("details", { class: "filters", open: matchMedia("(min-width: 46rem)").matches }, el("summary", {}, summary), ...children);
 }
+
+const filters = (...labels) => folded("Filter and sort", el("div", { class: "bar" }, ...labels));
+
+const region = (label, ...children) =>
+  el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, ...children);
 
 // ---- answers: in this file, or in a script file beside it
 

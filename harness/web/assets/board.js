@@ -1,8 +1,6 @@
 // The table of a board: sorted, filtered, with its intervals drawn.
 
-const interval = (score) => (score && score.low !== null ? `[${fixed(score.low)}, ${fixed(score.high)}]` : "");
-
-function drawn(score) {
+function interval(score) {
   const x = (value) => 2 + value * 1.2;
   const parts = [
     svg("line", { class: "axis", x1: 2, x2: 122, y1: 8, y2: 8 }),
@@ -23,8 +21,7 @@ function drawn(score) {
 
 function scoreCell(score) {
   if (!score || score.value === null) return el("td", { class: "number" }, "–");
-  const sd = score.sd === null ? "" : ` ± ${fixed(score.sd)}`;
-  return el("td", { class: "number" }, `${fixed(score.value)}${sd} `, el("small", {}, interval(score)), drawn(score));
+  return el("td", { class: "number" }, `${score.shown} `, el("small", {}, score.ends), interval(score));
 }
 
 const badgeCell = (row) => el("td", {}, el("span", { class: `badge ${row.badge}` }, row.badge));
@@ -38,8 +35,8 @@ const BY_NAME = {
 };
 const BY_KIND = {
   score: ({ name }) => [(row) => row[name] && row[name].value, (row) => scoreCell(row[name])],
-  form: ({ name, digits }) => [(row) => row[name], (row) => el("td", { class: "number" }, fixed(row[name], digits))],
-  count: ({ name }) => [(row) => row[name], (row) => el("td", { class: "number" }, fixed(row[name], 0))],
+  form: ({ name }) => [(row) => row[name], (row) => el("td", { class: "number" }, row.shown[name])],
+  count: ({ name }) => [(row) => row[name], (row) => el("td", { class: "number" }, `${row[name] ?? "–"}`)],
 };
 const COLUMNS = data.columns.map((column) => {
   const [key, cell] = BY_NAME[column.name] ?? BY_KIND[column.kind](column);
@@ -50,13 +47,13 @@ function systemCell(row) {
   return el(
     "th",
     { scope: "row" },
-    el("a", { href: toSubmission(row.members[0]) }, row.label),
+    nameOf(row),
     el("div", {}, row.name),
     el("div", {}, row.base),
   );
 }
 
-const toSubmission = (member) => `#/submission/${encodeURIComponent(member.id)}`;
+const toSubmission = (member, answer) => `#/submission/${encodeURIComponent(member.id)}${answer ? `/${answer}` : ""}`;
 const boardView = { sort: COLUMNS.findIndex((column) => column.name === "win_rate"), down: true, text: "", base: "", kind: "", badge: "", controls: true };
 
 function compare(a, b) {
@@ -110,7 +107,7 @@ function boardTable(board) {
           {
             class: row.kind === "control" ? "opens control" : "opens",
             onclick: (event) => {
-              if (!event.target.closest("a")) location.hash = toSubmission(row.members[0]);
+              if (row.members.length && !event.target.closest("a")) location.hash = toSubmission(row.members[0]);
             },
           },
           ...COLUMNS.map(({ cell }) => cell(row)),
@@ -180,6 +177,8 @@ function showBoard(slug) {
     changed("kind"),
   );
   const badge = select("Badge", [["", "all"], ...all("badge").map((v) => [v, v])], changed("badge"));
+  badge.label.hidden = all("badge").length < 2;
+  base.label.hidden = all("base").length < 2;
   for (const [name, choice] of [
     ["base", base],
     ["kind", kind],
@@ -192,12 +191,13 @@ function showBoard(slug) {
   controls.checked = boardView.controls;
   table.fill();
   main.replaceChildren(
-    top,
     el("h2", { class: "hidden" }, title(board)),
-    board.attempts_signature ? el("p", { class: "signature" }, el("code", {}, board.attempts_signature)) : "",
-    el("p", { class: "signature" }, el("code", {}, board.signature)),
-    board.lc_signature ? el("p", { class: "signature" }, el("code", {}, board.lc_signature)) : "",
-    ...board.warnings.map((warning) => el("p", { class: "mind" }, `Note: ${warning}`)),
+    ...(board.rules ? [] : chart(board)),
+    board.rules ? "" : ways(board),
+    warnings(board),
+    gallery(board),
+    el("h2", {}, board.rules ? "What each rule does" : "All systems"),
+    data.boards.length > 1 ? top : "",
     el(
       "div",
       { class: "bar" },
@@ -205,12 +205,9 @@ function showBoard(slug) {
       filters(base.label, kind.label, badge.label, el("label", { class: "check" }, controls, "control rows")),
     ),
     ...table.nodes,
-    el(
-      "p",
-      { class: "quiet" },
-      "Brackets and bars: confidence intervals. ±: standard deviation over seeds. Systems of one " +
-        "tie group do not differ significantly from the best of it. Choose a system to read its answers.",
-    ),
+    explained(board),
+    lengths(board),
+    categories(board),
   );
 }
 

@@ -1,6 +1,6 @@
 // One submission: its answers beside the reference's.
 
-async function showSubmission(id) {
+async function showSubmission(id, wanted) {
   const found = data.boards
     .flatMap((board) => (board.published ? [] : board.rows.map((row) => ({ board, row }))))
     .find(({ row }) => row.members.some((member) => member.id === id));
@@ -32,19 +32,25 @@ async function showSubmission(id) {
     seeds ?? "",
     status,
   );
+  const here = location.hash;
   head.focus({ preventScroll: true });
   window.scrollTo(0, 0);
   try {
     const own = await payload(member.key);
-    if (location.hash !== toSubmission(member)) return; // the reader has gone on
+    if (location.hash !== here) return; // the reader has gone on
     const pairing = own.pairing ? await payload(own.pairing) : null;
-    if (location.hash !== toSubmission(member)) return;
+    if (location.hash !== here) return;
     status.replaceWith(
       facts(own),
       ...(pairing
-        ? answers(own, pairing, board, row)
+        ? answers(own, pairing, board, row, wanted)
         : [el("p", {}, "This submission reports scores only: there are no answers to read.")]),
     );
+    const article = wanted && document.getElementById(`answer-${wanted}`);
+    if (article) {
+      article.focus({ preventScroll: true });
+      article.scrollIntoView({ block: "start" });
+    }
   } catch (error) {
     status.replaceChildren(`The answers cannot be shown: ${error.message}`);
   }
@@ -67,12 +73,21 @@ function facts(own) {
   );
 }
 
-const outcome = (preference) => (preference > 0.5 ? "win" : preference < 0.5 ? "loss" : "draw");
+const outcome = (preference) =>
+  preference === null ? "not judged" : preference > 0.5 ? "win" : preference < 0.5 ? "loss" : "draw";
+// What can be wrong with an answer's form, for readers.
+const FORMS = {
+  empty: "empty",
+  echo: "echo: mostly the instruction’s own words",
+  loop: "loop: says the same again and again",
+  leak: "leak: a role tag of the chat format",
+  cut: "cut: at the token limit",
+};
 
 const tries = (item) => item.attempt >= 0.5;
 const WANTED = { split: (item) => item.split, attempt: tries, none: (item) => !tries(item) };
 
-function answers(own, pairing, board, row) {
+function answers(own, pairing, board, row, linked) {
   const items = pairing.ids.map((id, i) => ({
     i,
     id,
@@ -85,6 +100,9 @@ function answers(own, pairing, board, row) {
     preference: own.preferences[i],
     attempt: own.attempts ? own.attempts[i] : null,
     orders: Object.entries(own.orders).map(([order, values]) => [order, values[i]]),
+    forms: own.forms?.[i] ?? [],
+    ranks: own.ranks?.[i] ?? null,
+    member: row.members.find((member) => member.key === own.key) ?? row.members[0],
   }));
   for (const item of items) {
     item.low = `${item.question ?? item.id}\n${item.system}\n${item.reference}`.toLowerCase();
@@ -115,13 +133,20 @@ function answers(own, pairing, board, row) {
     ],
     refill,
   );
+  const counted = Object.keys(FORMS).map((name) => [name, items.filter((item) => item.forms.includes(name)).length]);
+  const form = select(
+    "Form of failure",
+    [["", "any"], ...counted.filter(([, n]) => n).map(([name, n]) => [name, `${name} (${n})`]), ["none", "none of these"]],
+    refill,
+  );
+  form.label.hidden = !counted.some(([, n]) => n);
   const sort = select(
     "Sort",
     [
-      ["i", "by instruction id"],
       ["best", "best verdicts first"],
       ["worst", "worst verdicts first"],
       ["long", "longest answers first"],
+      ["i", "by instruction id"],
     ],
     refill,
   );
@@ -141,7 +166,7 @@ function answers(own, pairing, board, row) {
   let shown = STEP;
   const ORDER = {
     i: (a, b) => a.i - b.i,
-    best: (a, b) => b.preference - a.preference || a.i - b.i,
+    best: (a, b) => b.preference - a.preference || (b.attempt ?? 0) - (a.attempt ?? 0) || a.i - b.i,
     worst: (a, b) => a.preference - b.preference || a.i - b.i,
     long: (a, b) => b.system.length - a.system.length || a.i - b.i,
   };
@@ -153,6 +178,8 @@ function answers(own, pairing, board, row) {
         (item) =>
           words.every((word) => item.low.includes(word)) &&
           (!category.control.value || item.category === category.control.value) &&
+          (!form.control.value ||
+            (form.control.value === "none" ? !item.forms.length : item.forms.includes(form.control.value))) &&
           (!wanted || (WANTED[wanted]?.(item) ?? outcome(item.preference) === wanted)),
       )
       .sort(ORDER[sort.control.value]);
@@ -165,6 +192,10 @@ function answers(own, pairing, board, row) {
       `${Math.min(shown, rows.length)} of ${plural(rows.length, "answer")}` +
       (rows.length < items.length ? `, ${items.length} in all` : "");
   }
+  if (linked) {
+    const place = items.filter(() => true).sort(ORDER[sort.control.value]).findIndex((item) => item.id === linked);
+    shown = Math.max(shown, STEP * Math.ceil((place + 1) / STEP));
+  }
   fill();
   category.label.hidden = !categories.length;
   const idsOnly = pairing.texts.every((text) => text === null);
@@ -176,7 +207,8 @@ function answers(own, pairing, board, row) {
           "The licence of these instructions does not let this page carry them: their ids are shown.",
         )
       : "",
-    el("div", { class: "bar" }, find.label, filters(category.label, result.label, sort.label)),
+    el("div", { class: "bar" }, find.label, filters(category.label, result.label, form.label, sort.label)),
+    items.some((item) => item.ranks) ? rankLegend() : "",
     count,
     list,
     more,
@@ -191,7 +223,7 @@ function answer(item, board, row) {
     item.orders.length < 2 ? [] : item.orders.map(([order, p]) => el("span", {}, `${ORDERS[order]}: ${fixed(p, 2)}`));
   return el(
     "article",
-    { tabindex: "-1" },
+    { tabindex: "-1", id: `answer-${item.id}` },
     el(
       "div",
       { class: "question" },
@@ -199,27 +231,54 @@ function answer(item, board, row) {
       el(
         "div",
         { class: "verdicts" },
-        el("span", { class: what }, `${what} ${fixed(item.preference, 2)}`),
+        el("span", { class: what }, item.preference === null ? what : `${what} ${fixed(item.preference, 2)}`),
         ...verdicts,
         item.attempt === null
           ? null
           : el("span", {}, `${tries(item) ? "attempt" : "no attempt"} ${fixed(item.attempt, 2)}`),
+        ...item.forms.map((name) => el("span", { class: "form" }, FORMS[name] ?? name)),
         item.category ? el("span", {}, item.category) : null,
+        el("a", { href: toSubmission(item.member, item.id), class: "share" }, "Link to this answer"),
       ),
     ),
     el(
       "div",
       { class: "sides" },
-      el("div", {}, el("h4", {}, `${row.name}${notes ? ` (${notes})` : ""}`), ...long(item.system)),
+      el("div", {}, el("h4", {}, `${row.name}${notes ? ` (${notes})` : ""}`), ...(item.ranks ? [ranked(item.ranks)] : long(item.system))),
       el("div", {}, el("h4", {}, `reference: ${board.reference}`), ...long(item.reference)),
     ),
   );
 }
 
-function long(text) {
+// Tokens by their rank under the base model: its first choice, its second or third, beyond.
+function ranked(tokens) {
+  return el(
+    "div",
+    { class: "text ranked", dir: "auto" },
+    ...tokens.map(([text, rank, choice]) =>
+      rank === 1
+        ? visible(text)
+        : el("mark", { class: rank <= 3 ? "marginal" : "shifted", title: `rank ${rank}; the base model’s choice: ${visible(choice)}` }, visible(text)),
+    ),
+  );
+}
+
+function rankLegend() {
+  return el(
+    "p",
+    { class: "quiet" },
+    "Tokens by their rank under the base model: unmarked its first choice, ",
+    el("mark", { class: "marginal" }, "marginal"),
+    " its second or third, ",
+    el("mark", { class: "shifted" }, "shifted"),
+    " beyond.",
+  );
+}
+
+function long(text, most = LONG) {
   if (!text) return [el("p", { class: "text empty" }, "(empty answer)")];
-  const shown = el("div", { class: "text", dir: "auto" }, visible(text.slice(0, LONG)));
-  if (text.length <= LONG) return [shown];
+  const shown = el("div", { class: "text", dir: "auto" }, visible(text.slice(0, most)));
+  if (text.length <= most) return [shown];
   const button = el(
     "button",
     {
