@@ -4,8 +4,10 @@ Each line may import what stands above it, never what stands below:
 
 errors              the one error class, with did-you-mean
 storage             strict reading, atomic writing, JSON Lines, canonical bytes, locks, hashes
+csv_rows            rows of CSV files
 hub                 the Hugging Face hub, asked in bounded time
 safe_text           text from outside, made safe where it is shown
+side_by_side        answers beside each other, as text
 cpu_threads         CPU threads: how they wait, and how many
 commands            sub-commands: found, grouped, their parsers
 cli                 the command, argument types, `NAME=VALUE`

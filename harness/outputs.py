@@ -9,16 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
-from implicit_if.harness.errors import UserError
+from implicit_if.harness.csv_rows import csv_rows
+from implicit_if.harness.errors import UserError, raise_all
 from implicit_if.harness.storage import read_json, read_rows, sha256_text, write_json
 
 _PACKAGES = ("implicit-if", "lm_eval", "torch", "transformers", "vllm")
+
+_FORMAT = (
+    'Expected objects like {"instruction": "Name a colour.", "output": "Red."}, in a JSON list, one a line in a .jsonl '
+    "file, or columns of these names in a .csv file; `prompt` and `response` are taken, too, and `generator` names the "
+    "system (default: the file's name). alpaca-eval's outputs and lm-eval's samples_*.jsonl of alpaca_winrate fit as "
+    "they are."
+)
+_OTHER_NAMES = {"prompt": "instruction", "response": "output"}
 
 FinishReason = Literal["eos", "length", "stop"]
 
@@ -117,24 +126,23 @@ def save_outputs(path: str | Path, outputs: Sequence[Output], meta: OutputsMeta 
 
 
 def load_outputs(path: str | Path) -> list[Output]:
-    """Reads our outputs, alpaca-eval's `model_outputs.json`, or lm-eval's `samples_*.jsonl` of `alpaca_winrate`.
+    """Reads outputs: ours, alpaca-eval's `model_outputs.json`, lm-eval's `samples_*.jsonl`, or a user's own file.
 
-    Of samples with repeated responses the one that lm-eval's filter chose is taken; it is an error if it chose none.
+    An own file is a JSON list, JSON Lines or CSV of `instruction` and `output`, or `prompt` and `response`; the system
+    (`generator`) is called by the file's name where a row does not say. Of samples with repeated responses the one that
+    lm-eval's filter chose is taken; it is an error if it chose none.
 
     Raises:
         UserError: If the file is missing, malformed, empty, or holds an instruction twice or several answers to one.
     """
     source = Path(path)
     outputs, first_at = [], dict[str, str]()
-    for place, row in read_rows(source, "a file of outputs"):
+    for place, row in _rows(source):
         try:
             output = Output.model_validate(_from_sample(row, f"{source}, {place}") if "resps" in row else row)
         except ValidationError as error:
             detail = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'row'}: {e['msg']}" for e in error.errors())
-            raise UserError(
-                f"{source}, {place}: {detail}. Expected a JSON list of objects with `instruction`, `output` "
-                f"and `generator`, as alpaca-eval writes it, or lm-eval's samples of alpaca_winrate."
-            ) from error
+            raise UserError(f"{source}, {place}: {detail}. {_FORMAT}") from error
         if (before := first_at.setdefault(output.instruction_id, place)) != place:
             raise UserError(
                 f"{source}: {before} and {place} answer the same instruction (id {output.instruction_id}). "
@@ -144,6 +152,33 @@ def load_outputs(path: str | Path) -> list[Output]:
     if not outputs:
         raise UserError(f"{source}: no outputs found. Expected at least one answer.")
     return outputs
+
+
+def _rows(source: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of a file with their places, under our names."""
+    rows = _csv(source) if source.suffix.lower() == ".csv" else read_rows(source, "a file of outputs")
+    for place, row in rows:
+        if "resps" not in row:
+            if "instruction_id" not in row:
+                for other, name in _OTHER_NAMES.items():
+                    if other in row and name not in row:
+                        row[name] = row.pop(other)
+            row.setdefault("generator", source.stem)
+        yield place, row
+
+
+def _csv(source: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    if not source.is_file():
+        raise UserError(f"{source}: no such file. Expected a file of outputs.")
+    try:
+        rows = list(csv_rows(source))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{source}: cannot be read ({error}). Expected UTF-8: a file of outputs.") from error
+    raise_all([row for row in rows if isinstance(row, UserError)], source)
+    for found in rows:
+        if not isinstance(found, UserError):
+            place, row = found  # an empty cell is an empty answer, or nothing said
+            yield place, {k: v or "" for k, v in row.items() if v is not None or k in ("output", "response")}
 
 
 def load_meta(path: str | Path) -> OutputsMeta | None:

@@ -22,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "outputs",
         type=Path,
         metavar="OUTPUTS",
-        help="outputs: ours, alpaca-eval's JSON, lm-eval's samples_*.jsonl, or a named reference, e.g. "
-        "gemma-3-270m/instruction",
+        help="answers: JSON, JSON Lines or CSV of instruction and output (or prompt and response), alpaca-eval's "
+        "outputs, lm-eval's samples_*.jsonl, or a named reference, e.g. gemma-3-270m/instruction",
     )
     add("--judge", default="embedded", metavar="NAME", help="embedded, openai:MODEL or anthropic:MODEL (embedded)")
     add("--option", action="append", default=[], metavar="K=V", help="an option of the judge; may be repeated")
@@ -48,38 +48,30 @@ def run(args: argparse.Namespace) -> int:
     from implicit_if.harness.columns import ATTEMPTS
     from implicit_if.harness.errors import UserError
     from implicit_if.harness.instructions import load_instructions
-    from implicit_if.harness.instructions.identify import identify_set, system_name
+    from implicit_if.harness.instructions.identify import identify_set
     from implicit_if.harness.judging.attempts import NONE, choose, single_answers
     from implicit_if.harness.judging.cli import cost_of_attempts, missing_verdicts, parse_options
     from implicit_if.harness.judging.judged_run import ATTEMPTS_FILE, decide
     from implicit_if.harness.judging.scoring import check_report, write_report
-    from implicit_if.harness.outputs import load_meta, load_outputs
-    from implicit_if.harness.references import load_reference, reference_meta, reference_names
+    from implicit_if.harness.judging.system_answers import load_system
 
     check_report(args.out, {"judge", ATTEMPTS})
     given = None if args.instructions is None else load_instructions(args.instructions)
-    named = not args.outputs.exists() and args.outputs.as_posix() in reference_names()
-    if named:
-        given = given or load_instructions("builtin")
-        outputs = load_reference(args.outputs.as_posix(), given)[: args.limit]
-    else:
-        outputs = load_outputs(args.outputs)[: args.limit]
+    system = load_system(args.outputs, given)
+    outputs, given = system.outputs[: args.limit], system.instructions
     answers = single_answers(outputs, given.texts() if given is not None else {})
     if args.judge == NONE:
         raise UserError("--judge none: found no judge. Expected e.g. embedded or openai:MODEL.")
     judge = choose(args.judge, parse_options(args.option), dry_run=args.dry_run)
     assert judge is not None, "a judge was named"
-    beside = None if named else args.outputs.with_suffix(f".{ATTEMPTS_FILE}")
-    store = args.annotations or beside
+    store = args.annotations or system.beside(ATTEMPTS_FILE)
     attempts = decide(answers, judge, store, max_cost=args.max_cost, dry_run=args.dry_run)
     if args.dry_run:
         return 0
-    meta = reference_meta(args.outputs.as_posix(), given) if named and given else load_meta(args.outputs)
-    told = AnswerSettings.of_meta(meta)
+    told = AnswerSettings.of_meta(system.meta)
     judgement = attempts.judgement
     score = attempts.score(*identify_set(set(judgement.instruction_ids), given, args.outputs), told)
-    shown = args.outputs.as_posix() if named else system_name(outputs, args.outputs)
-    lines = [f"{shown}: attempt rate {score.render()}", f"signature: {score.signature}"]
+    lines = [f"{system.name}: attempt rate {score.render()}", f"signature: {score.signature}"]
     print("\n".join(lines + cost_of_attempts([judgement]) + missing_verdicts(judgement.unjudged)))
     if args.out is not None:
         found = zip(judgement.instruction_ids, attempts.probabilities, strict=True)

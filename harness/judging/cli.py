@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,15 +14,17 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions.identify import identify_set, system_name
 from implicit_if.harness.judging.attempts import choose
 from implicit_if.harness.judging.cost_limit import show_dollars
-from implicit_if.harness.judging.judged_run import ATTEMPTS_FILE, JudgedRun, judge_pairs
+from implicit_if.harness.judging.judged_run import ATTEMPTS_FILE, JudgedRun, default_store, judge_pairs
 from implicit_if.harness.judging.judgement import Judgement, Unjudged
-from implicit_if.harness.judging.pairs import Pair, make_pairs
+from implicit_if.harness.judging.pairs import Pair, make_pairs, unanswered
 from implicit_if.harness.judging.registry import check_judge_spec, get_judge, known_judges
 from implicit_if.harness.judging.scoring import check_report, write_report
 from implicit_if.harness.judging.sheets.export import SHEET, export_sheet, sheet_exists
-from implicit_if.harness.outputs import join_instructions, load_meta, load_outputs
+from implicit_if.harness.judging.system_answers import HELP_OUTPUTS, load_system
+from implicit_if.harness.outputs import join_instructions
 from implicit_if.harness.references import stored_answers
 from implicit_if.harness.safe_text import one_line
+from implicit_if.harness.side_by_side import side_by_side
 from implicit_if.harness.stats.length_control.estimator_choice import METHODS, check_length_control
 from implicit_if.harness.stats.length_control.priors import parse_prior
 
@@ -46,7 +49,7 @@ _SHOWN_ERRORS = 5
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     add = parser.add_argument
-    add("outputs", type=Path, metavar="OUTPUTS", help="outputs: ours, alpaca-eval's JSON, or lm-eval's samples_*.jsonl")
+    add("outputs", type=Path, metavar="OUTPUTS", help=HELP_OUTPUTS)
     add(
         "--reference",
         required=True,
@@ -55,9 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--judge",
-        required=True,
+        default="embedded",
         metavar="NAME",
-        help=f"a judge, NAME or NAME:ARGUMENT ({', '.join(known_judges())}), or a YAML",
+        help=f"a judge, NAME or NAME:ARGUMENT ({', '.join(known_judges())}), or a YAML (embedded)",
     )
     add("--option", action="append", default=[], metavar="K=V", help="an option of the judge; may be repeated")
     add(
@@ -84,6 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="another prior for ours: gpt4-turbo, llm or weak; numbers as --length-prior=MEAN,SD",
     )
     add("--sheet", type=Path, metavar="FOLDER", help="with --judge sheet: write the sheet there, or read it back")
+    add("--show", type=positive, metavar="N", help="also print the N pairs with the clearest verdicts, side by side")
     add("--max-cost", type=dollars, metavar="USD", help="stop a paid judge before it costs more; verdicts are kept")
     add("--dry-run", action="store_true", help="print calls and estimated cost; judge and write nothing")
 
@@ -103,14 +107,15 @@ def run(args: argparse.Namespace) -> int:
     prior = None if args.length_prior is None else parse_prior(args.length_prior)
     options = parse_options(args.option)
     given = _load_set(args.instructions)
-    system = load_outputs(args.outputs)[: args.limit]
-    if given is not None:
-        system = join_instructions(system, given.texts())
+    answers = load_system(args.outputs, given)
+    system = answers.outputs[: args.limit]
     reference = stored_answers(args.reference, {output.instruction_id: output.instruction for output in system})
     if given is not None:
         reference = join_instructions(reference, given.texts())
-    names = system_name(system, args.outputs), system_name(reference, Path(args.reference))
+    names = answers.name, system_name(reference, Path(args.reference))
     pairs = make_pairs(system, reference, allow_missing=args.allow_missing or args.limit is not None)
+    if args.allow_missing and (note := unanswered(system, reference)):
+        print(f"implicit-if: note: {note}", file=sys.stderr)
     instruction_set = identify_set({pair.instruction_id for pair in pairs}, given, args.outputs)
     check_length_control(args.length_control, [pair.instruction_id for pair in pairs], instruction_set[0], prior)
     if args.sheet is not None and not sheet_exists(args.sheet):
@@ -121,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
     attempts = choose(
         args.judge_attempts, parse_options(args.attempts_option, "--attempts-option"), dry_run=args.dry_run
     )
-    store = args.annotations or args.outputs.with_suffix(".annotations.jsonl")
+    store = args.annotations or answers.beside("annotations.jsonl") or default_store(judge)
     judged = judge_pairs(
         pairs,
         judge,
@@ -130,19 +135,41 @@ def run(args: argparse.Namespace) -> int:
         reference_name=names[1],
         method=args.length_control,
         prior=prior,
-        answers=AnswerSettings.of_meta(load_meta(args.outputs)),
+        answers=AnswerSettings.of_meta(answers.meta),
         n_expected=len(reference) if args.allow_missing else None,
         attempts=attempts,
-        attempts_store=args.outputs.with_suffix(f".{ATTEMPTS_FILE}"),
+        attempts_store=answers.beside(ATTEMPTS_FILE),
         max_cost=args.max_cost,
         dry_run=args.dry_run,
     )
     if args.dry_run:
         return 0
     print(render(judged, *names))
+    if args.show is not None:
+        print(render_pairs(judged, *names, args.show))
     if args.out is not None:
         write_report(args.out, report(judged, *names))
     return 0 if judged.complete else 1
+
+
+def render_pairs(run: JudgedRun, system: str, reference: str, count: int) -> str:
+    """The pairs with the clearest verdicts, side by side, each answer with its preference."""
+    found = [
+        (pair, verdict.preference)
+        for pair, verdict in zip(run.pairs, run.judgement, strict=True)
+        if verdict.preference is not None
+    ]
+    found.sort(key=lambda one: (-abs(one[1] - 0.5), one[0].instruction_id))
+    return "\n\n".join(
+        side_by_side(
+            pair.instruction,
+            [
+                (f"{system}: {preference:.2f}", pair.system.output),
+                (f"{reference}: {1 - preference:.2f}", pair.reference.output),
+            ],
+        )
+        for pair, preference in found[:count]
+    )
 
 
 def parse_options(pairs: Sequence[str], flag: str = "--option") -> dict[str, Any]:

@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -82,10 +82,17 @@ def ask_once(judge: Judge) -> None:
         annotate([item], judge, Path(folder) / "trial.jsonl", progress=False)
 
 
-def find_reference(spec: str, instructions: InstructionSet, base_model: str, *, answers_as_base: bool) -> Reference:
+def find_reference(
+    spec: str,
+    instructions: InstructionSet,
+    base_model: str,
+    *,
+    answers_as_base: bool,
+    places: Iterable[int] | None = None,
+) -> Reference:
     """The reference a spec stands for, loaded; arguments and errors as in `choose_reference` and `load_reference`."""
     name, because = choose_reference(spec, instructions, base_model, answers_as_base=answers_as_base)
-    return Reference(name, because, None if name == BASE else load_reference(name, instructions))
+    return Reference(name, because, None if name == BASE else load_reference(name, instructions, places=places))
 
 
 def sidecar(

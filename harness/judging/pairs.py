@@ -12,6 +12,7 @@ from implicit_if.harness.annotations import Annotation, Order
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.protocol import Comparison, Verdict
 from implicit_if.harness.outputs import Output
+from implicit_if.harness.safe_text import one_line
 from implicit_if.harness.thoughts import without_thoughts
 
 IDENTICAL, EMPTY = "identical answers", "empty answer"
@@ -199,8 +200,8 @@ def _check_match(system: dict[str, Output], reference: dict[str, Output], allow_
     if not only_system and (allow_missing or not only_reference):
         return
     found = "; ".join(
-        f"{len(ids)} only in the {side} outputs ({_first(ids)})"
-        for side, ids in (("system", only_system), ("reference", only_reference))
+        f"{len(ids)} only in the {side} outputs ({_first(ids, answers)})"
+        for side, ids, answers in (("system", only_system, system), ("reference", only_reference, reference))
         if ids
     )
     fix = (
@@ -211,8 +212,20 @@ def _check_match(system: dict[str, Output], reference: dict[str, Output], allow_
     raise UserError(f"the instruction sets do not match: {len(system) - len(only_system)} shared, {found}. {fix}")
 
 
-def _first(ids: Sequence[str]) -> str:
-    return ", ".join(ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
+def unanswered(system: Sequence[Output], reference: Sequence[Output]) -> str | None:
+    """Which of the reference's instructions the system did not answer, the first ones by name; None if none."""
+    answered = {output.instruction_id for output in system}
+    lost = {output.instruction_id: output for output in reference if output.instruction_id not in answered}
+    if not lost:
+        return None
+    return f"{len(lost)} of the reference's {len(reference)} instructions have no answer: {_first(list(lost), lost)}"
+
+
+def _first(ids: Sequence[str], answers: dict[str, Output]) -> str:
+    """The first ids, each with the beginning of its instruction where that is known."""
+    texts = (answers[key].instruction for key in ids[:_SHOWN])
+    named = [key if text is None else f"{key} {one_line(text, 40)!r}" for key, text in zip(ids, texts, strict=False)]
+    return ", ".join(named) + (", ..." if len(ids) > _SHOWN else "")
 
 
 def _text(system: Output, reference: Output) -> str:

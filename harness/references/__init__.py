@@ -99,13 +99,17 @@ def reference_meta(name: str, instructions: InstructionSet, folder: Path = FOLDE
     return load_meta(_path(name, instructions, folder)) if name in reference_names(folder) else None
 
 
-def load_reference(spec: str, instructions: InstructionSet, folder: Path = FOLDER) -> list[Output]:
-    """A reference's answers to every instruction of a set, in the set's order.
+def load_reference(
+    spec: str, instructions: InstructionSet, folder: Path = FOLDER, places: Iterable[int] | None = None
+) -> list[Output]:
+    """A reference's answers to the instructions of a set, in the set's order.
 
     Args:
         spec: A name, or the path of an outputs file.
         instructions: The set.
         folder: Where named references are.
+        places: Which of the set's instructions are asked, counted from 0, as under `--limit`; None: all. A file that
+            answers none of the set is refused in any case.
 
     Raises:
         UserError: If there is neither such a name nor such a file, or an instruction has no answer there.
@@ -121,7 +125,7 @@ def load_reference(spec: str, instructions: InstructionSet, folder: Path = FOLDE
         outputs = _read(path, instructions.texts())
     else:
         outputs = load_outputs(_own_file(spec, folder))
-    return _complete(join_instructions(outputs, instructions.texts()), instructions, spec)
+    return _complete(outputs, instructions, spec, places)
 
 
 def stored_answers(spec: str, texts: Mapping[str, str | None], folder: Path = FOLDER) -> list[Output]:
@@ -184,25 +188,34 @@ def _read(path: Path, texts: Mapping[str, str | None]) -> list[Output]:
     return outputs
 
 
-def _complete(outputs: Iterable[Output], instructions: InstructionSet, spec: str) -> list[Output]:
+def _complete(
+    outputs: Iterable[Output], instructions: InstructionSet, spec: str, places: Iterable[int] | None
+) -> list[Output]:
+    items = instructions.items
+    wanted = items if places is None else [items[place] for place in places if place < len(items)]
     by_id = {output.instruction_id: output for output in outputs}
-    missing = [item.id for item in instructions.items if item.id not in by_id]
+    if not any(item.id in by_id for item in items):
+        wanted = items
+    missing = [item.id for item in wanted if item.id not in by_id]
     if missing:
         raise UserError(
-            f"reference {spec}: {len(missing)} of the {len(instructions.items)} instructions of "
+            f"reference {spec}: {len(missing)} of the {len(wanted)} instructions of "
             f"{instructions.name!r} have no answer there (first: {missing[0]}). Expected answers to the same "
             f"instruction set; choose it with --instructions (in lm_eval: --metadata instructions=)."
         )
-    return [by_id[item.id] for item in instructions.items]
+    return join_instructions([by_id[item.id] for item in wanted], instructions.texts())
 
 
 def _own_file(spec: str, folder: Path) -> Path:
     path = Path(spec).expanduser()
-    if not path.is_file():
-        raise unknown_name(
-            "reference", spec, reference_names(folder), fix="The path of an outputs file is accepted too."
+    if path.is_file():
+        return path
+    if path.suffix.lower() in (".json", ".jsonl", ".csv") or spec.startswith((".", "/", "~")):
+        found = "it is a folder" if path.is_dir() else "no such file"
+        raise UserError(
+            f"reference {spec}: {found}. Expected a file of outputs, or a named reference, e.g. {FALLBACK}."
         )
-    return path
+    raise unknown_name("reference", spec, reference_names(folder), fix="The path of an outputs file is accepted too.")
 
 
 def _files(folder: Path) -> list[Path]:

@@ -75,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
     options = {key: value for key, value in arguments.items() if "." in key}
     systems_of(customise(load_preset(arguments["rules"]), arguments["drop"], options))  # refuses rules without rules
     base = str(arguments.get("pretrained", "embedded"))
-    reference = find_reference(args.reference, instructions, base, answers_as_base=True)
+    places = None if args.limit is None else range(args.limit)
+    reference = find_reference(args.reference, instructions, base, answers_as_base=True, places=places)
     if note := reference.note("--reference"):
         print(note, file=sys.stderr)
     with alone_in(args.out):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TextIO
 
 from implicit_if.harness.chat_templates import Message
+from implicit_if.harness.embedded_base import SHORT_NAME
 from implicit_if.harness.errors import UserError, unknown_name
 from implicit_if.harness.safe_text import printable
 from implicit_if.model_wrappers.chat.explain import Surfaces, why
@@ -19,7 +21,7 @@ HELP = """\
 /help            this text
 /reset           forget the conversation
 /system          the systems that answer; /system base,rules:reference takes others
-/why             which rule changed which token of the last answers; /why all, /why 12 for one token
+/why             the tokens of the last answers that rules changed; /why all, /why 12 for one token
 /quit            leave (also Ctrl-D; Ctrl-C stops an answer)
 A line that ends with \\ goes on in the next one."""
 
@@ -114,10 +116,10 @@ class Chat:
 
         Args:
             read: Gives a line; raises EOFError at the end, KeyboardInterrupt on Ctrl-C.
-            greet: Say how to leave.
+            greet: Say who answers, what to try and how to leave.
         """
         if greet:
-            self.screen.say(f"{', '.join(s.system.name for s in self.sides)}. /help lists the commands.")
+            self.screen.say(opening([side.system for side in self.sides]))
         while True:
             try:
                 line = _read_lines(read)
@@ -170,6 +172,12 @@ class Chat:
                 for answer in answers:
                     if not answer.finished:
                         answer.step()
+                now = column_width(self.screen.width(), len(answers))
+                if now != width:  # rows on the screen are broken for the old width: both texts begin again below
+                    self.screen.say("\n[the window's size changed]")
+                    if now is None:
+                        return self._below_each_other(answers)
+                    width, columns = now, Columns(self.screen.out, len(answers), now, live=True)
                 columns.show(*_state(heads, answers))
         except KeyboardInterrupt:
             for answer in answers:
@@ -184,8 +192,9 @@ class Chat:
             out.write(f"{answer.side.system.name}:\n")
             written = 0
             try:
-                while not answer.finished:
-                    answer.step()
+                while not answer.finished or not written:
+                    if not answer.finished:
+                        answer.step()
                     written += out.write(answer.shown()[written:])
                     out.flush()
             except KeyboardInterrupt:
@@ -233,6 +242,24 @@ class Chat:
         if id(lm) not in self._surfaces:
             self._surfaces[id(lm)] = Surfaces(lm.tokenizer)  # type: ignore[attr-defined]
         return self._surfaces[id(lm)]
+
+
+def opening(systems: Sequence[System]) -> str:
+    """What stands above a conversation: who answers, in a line each, and what to try."""
+    width = max(len(system.name) for system in systems)
+    lines = [f"  {system.name:<{width}}  {_what(system)}" for system in systems]
+    tries = ["Try: What is the capital of France?"]
+    if any(system.lm.bound_rules(system.rules) for system in systems):
+        tries.append("then /why, which shows the tokens that the rules changed")
+    return "\n".join(["Every line you type is answered by:", *lines, f"{', '.join(tries)}. /help lists the commands."])
+
+
+def _what(system: System) -> str:
+    model = f"the embedded model {SHORT_NAME}" if system.lm.embedded else Path(str(system.lm.pretrained)).name
+    rules = system.lm.bound_rules(system.rules)
+    if not rules:
+        return f"{model} as it is, without rules"
+    return f"{model}, its next-token scores changed by the rules {', '.join(rule.name for rule in rules.preset.rules)}"
 
 
 def _state(heads: list[str], answers: list[_Answer]) -> tuple[list[str], list[bool]]:

@@ -10,6 +10,9 @@ from implicit_if.harness.safe_text import printable
 from implicit_if.model_wrappers.chat.streaming import Candidate, Choice
 from implicit_if.model_wrappers.chat.terminal import fit
 
+_OPENED = 5
+"""Changed tokens whose candidates stand below them without being asked for."""
+
 
 class Surfaces:
     """Tokens as people read them: quoted, with their leading space, control characters escaped."""
@@ -35,7 +38,8 @@ def why(name: str, choices: Sequence[Choice], surface: Surfaces, shown: str = ""
         name: The system's name.
         choices: Its steps.
         surface: Spells tokens.
-        shown: "" opens the candidates of changed tokens, "all" of all tokens, a number that token's alone.
+        shown: "" lists the changed tokens, the candidates of the first few opened; "all" opens all tokens in the
+            answer's order, a number that token's alone.
 
     Raises:
         UserError: If `shown` is none of these.
@@ -49,10 +53,15 @@ def why(name: str, choices: Sequence[Choice], surface: Surfaces, shown: str = ""
         raise UserError(f"/why {shown}: expected nothing, 'all', or a token's number from 1 to {len(rows)}.")
     changed = sum(choice.changed for choice in choices)
     lines = [f"{name}: {len(choices)} tokens, {changed} of them (*) not the base model's choice after the same text"]
-    for number, choice in rows:
+    if not shown:
+        rows = [row for row in rows if row[1].changed]
+    for place, (number, choice) in enumerate(rows):
         lines.append(_line(number, choice, surface))
-        if shown or choice.changed:
+        if shown or place < _OPENED:
             lines += _table(choice, surface)
+    if not shown and changed < len(choices):
+        rest = f"the other {len(choices) - changed} are" if changed else "all are"
+        lines.append(f"  {rest} the base model's own choice; /why all opens every token, /why 12 one")
     return "\n".join(lines)
 
 

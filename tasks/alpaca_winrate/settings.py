@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import functools
 import json
+import math
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -95,7 +96,7 @@ class Settings:
             ask_once(attempts)
         instructions = self.load_instructions()
         if self.reference not in (AUTO, BASE):
-            load_reference(self.reference, instructions)
+            load_reference(self.reference, instructions, places=asked_places(sys.argv, len(instructions.items)))
 
     def load_instructions(self) -> InstructionSet:
         """The instruction set; the same object for the same spec within a process."""
@@ -127,14 +128,34 @@ def typed_metadata(argv: Sequence[str]) -> dict[str, str]:
 
     Merged arguments do not tell whose they are; the model's own and other tasks' are none of ours to refuse.
     """
-    program = Path(argv[0])
-    if "lm_eval" not in (program.stem, program.parent.name) or _values(argv, "--tasks", "-t") != [TASK]:
+    if not _is_lm_eval(argv) or _values(argv, "--tasks", "-t") != [TASK]:
         return {}
     values = _values(argv, "--metadata")
     with contextlib.suppress(ValueError):
         if isinstance(found := json.loads(" ".join(values)), dict):
             return found
     return dict(value.split("=", 1) for value in values if "=" in value)
+
+
+def asked_places(argv: Sequence[str], n: int) -> range | None:
+    """Which of n instructions lm_eval's command line asks, as `--limit` says; None for all.
+
+    Nothing is known, so none is given, where another program calls lm_eval or `--samples` chooses them.
+    """
+    if not _is_lm_eval(argv) or _values(argv, "--samples", "-E"):
+        return range(0)
+    try:
+        limit = float(next(iter(_values(argv, "--limit", "-L")), "nan"))
+    except ValueError:  # lm_eval itself refuses it
+        return None
+    if not limit > 0:
+        return None
+    return range(min(n, math.ceil(n * limit) if limit < 1 else int(limit)))
+
+
+def _is_lm_eval(argv: Sequence[str]) -> bool:
+    program = Path(argv[0])
+    return "lm_eval" in (program.stem, program.parent.name)
 
 
 def _values(argv: Sequence[str], *flags: str) -> list[str]:

@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,8 @@ class AlpacaWinrate(ConfigurableTask):
         self._system_instruction = system_instruction
         self._model = model = getattr(rank, "model", None)  # see `Rank`
         if not self._bypassed:
-            self._choose_reference()
+            asked = kwargs.get("samples") or (None if limit is None else range(limit))
+            self._choose_reference(asked)
         if self.settings.save and world_size > 1:
             raise UserError("save=: needs one process. Leave it out and use --log_samples --output_path.")
         generation = self.config.generation_kwargs
@@ -145,8 +146,8 @@ class AlpacaWinrate(ConfigurableTask):
             **kwargs,
         )
 
-    def _choose_reference(self) -> None:
-        """Settles what is judged against, says so, and loads it.
+    def _choose_reference(self, places: Iterable[int] | None) -> None:
+        """Settles what is judged against, says so, and loads its answers to the instructions at some places.
 
         Raises:
             UserError: If the reference is "base" under a model class that cannot answer as its base.
@@ -154,7 +155,9 @@ class AlpacaWinrate(ConfigurableTask):
         model = self._model
         pretrained = (self.config.metadata or {}).get("pretrained")
         base = EMBEDDED if pretrained is None and model is not None else str(pretrained)
-        chosen = find_reference(self.settings.reference, self.instructions, base, answers_as_base=model is not None)
+        chosen = find_reference(
+            self.settings.reference, self.instructions, base, answers_as_base=model is not None, places=places
+        )
         self.config.metadata["reference_chosen_because"] = chosen.because
         if note := chosen.note("--metadata reference="):
             log.warning("%s", note)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.metadata
 import json
 from pathlib import Path
@@ -110,3 +111,47 @@ def test_a_missing_value_never_becomes_text(tmp_path: Path, row: dict[str, Any],
     (tmp_path / "a.json").write_text(json.dumps([{"instruction": "x", "output": "y", "generator": "g"}, row]))
     with pytest.raises(UserError, match=message):
         load_outputs(tmp_path / "a.json")
+
+
+OWN = [("Name a colour.", "Red, or blue."), ("Say hi.", "")]
+
+
+@pytest.mark.parametrize("names", [("instruction", "output"), ("prompt", "response")])
+@pytest.mark.parametrize("kind", ["json", "jsonl", "csv"])
+def test_own_files_of_two_names_are_read_in_every_form(tmp_path: Path, kind: str, names: tuple[str, str]) -> None:
+    rows = [dict(zip(names, row, strict=True)) for row in OWN]
+    path = tmp_path / f"my-model.{kind}"
+    if kind == "csv":
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, [*names, "n_tokens"])
+            writer.writeheader()
+            writer.writerows(rows)
+    elif kind == "jsonl":
+        written(path, rows)
+    else:
+        path.write_text(json.dumps(rows))
+    found = load_outputs(path)
+    assert [(o.instruction, o.output, o.generator, o.n_tokens) for o in found] == [
+        (*row, "my-model", None) for row in OWN
+    ]
+
+
+def test_a_file_that_does_not_fit_is_told_the_format(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('[{"question": "a", "answer": "b"}]')
+    with pytest.raises(UserError) as error:
+        load_outputs(path)
+    assert '{"instruction": "Name a colour.", "output": "Red."}' in str(error.value)
+    assert "generator" not in str(error.value).partition("Expected")[0]  # it has a default
+    (tmp_path / "b.csv").write_text("prompt,response\na,b,c\n")
+    with pytest.raises(UserError, match=r"b\.csv, line 2: found 3 cells, expected 2"):
+        load_outputs(tmp_path / "b.csv")
+    for name in ("missing.csv", "missing.json", "missing.jsonl"):
+        with pytest.raises(UserError, match=f"{name}: no such file"):
+            load_outputs(tmp_path / name)
+
+
+def test_a_prompt_beside_an_instruction_stays_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([{"instruction": "a", "prompt": "<|user|>a", "output": "b", "generator": "g"}]))
+    assert load_outputs(path)[0].model_extra == {"prompt": "<|user|>a"}

@@ -32,7 +32,7 @@ from implicit_if.harness.stats.length_control import offline_model
 from implicit_if.model_wrappers.rules_poe import RulesPoE
 from implicit_if.tasks.alpaca_winrate import settings as settings_module
 from implicit_if.tasks.alpaca_winrate.preflight import check
-from implicit_if.tasks.alpaca_winrate.settings import Settings
+from implicit_if.tasks.alpaca_winrate.settings import Settings, asked_places
 from implicit_if.tasks.alpaca_winrate.task import print_anywhere
 
 INSTRUCTIONS = ["Name three fruits.", "Say hello\nin two lines.", "¿Qué es el agua?", "List: a, b", "Why?"]
@@ -233,6 +233,32 @@ def test_logged_samples_are_outputs(tiny_model_folder: str, instructions: Path, 
 def test_limit_shows_how_many_were_judged_of_all(tiny_model_folder: str, instructions: Path, reference: Path) -> None:
     found = scores(run(tiny_model_folder, instructions, {"reference": str(reference)}, limit=2))
     assert (found["n_judged"], found["n_expected"]) == (2, 5)
+
+
+def test_under_a_limit_an_own_reference_answers_what_is_asked(
+    tiny_model_folder: str, instructions: Path, reference: Path
+) -> None:
+    rows = json.loads(reference.read_text())
+    reference.write_text(json.dumps([row for row in rows if row["instruction"] in INSTRUCTIONS[:2]]))
+    found = run(tiny_model_folder, instructions, {"reference": str(reference)}, limit=2)
+    assert found["n-samples"]["alpaca_winrate"]["effective"] == 2
+    with pytest.raises(UserError, match="instructions of .* have no answer there"):
+        run(tiny_model_folder, instructions, {"reference": str(reference)}, limit=3)
+
+
+@pytest.mark.parametrize(
+    ("argv", "places"),
+    [
+        (["lm_eval", "--limit", "2"], range(2)),
+        (["lm_eval", "-L=0.5"], range(3)),  # lm-eval rounds a share up
+        (["lm_eval", "--limit", "99"], range(5)),
+        (["lm_eval", "--tasks", "alpaca_winrate"], None),
+        (["lm_eval", "--samples", "{}"], range(0)),
+        (["pytest"], range(0)),
+    ],
+)
+def test_a_limit_says_what_the_reference_is_asked(argv: list[str], places: range | None) -> None:
+    assert asked_places(argv, 5) == places
 
 
 def test_predict_only_generates_and_judges_nothing(tiny_model_folder: str, instructions: Path) -> None:
@@ -468,7 +494,7 @@ def test_default_length_is_512_and_recorded(tiny_model_folder: str, instructions
         ({"judge": "longest", "instructions": "builtn"}, "builtin"),
         (
             {"judge": "longest", "instructions": "builtin", "reference": "absent.json"},
-            "unknown reference 'absent.json'",
+            "reference absent.json: no such file",
         ),
         ({"judge": "longest", "instruction": "builtin"}, "Did you mean 'instructions'"),
         ({"judge": 3}, "found int, expected text"),

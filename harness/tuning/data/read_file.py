@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import sys
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from implicit_if.harness.csv_rows import csv_rows
 from implicit_if.harness.errors import UserError, raise_all
 from implicit_if.harness.storage import read_rows
 
@@ -58,49 +57,9 @@ def read_file(
         broken += faults
     if not rows and not faults:
         raise UserError(f"{source}: found 0 rows. Expected at least one.")
-    if null_words and reader is _csv:
+    if null_words and reader is csv_rows:
         return [(place, {k: None if v in null_words else v for k, v in row.items()}) for place, row in rows]
     return rows
-
-
-def _csv(path: Path) -> Iterator[Placed | UserError]:
-    csv.field_size_limit(sys.maxsize)  # a long text is no broken file
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, strict=True)
-        start = 1
-        header: list[str] = []
-        try:
-            for cells in reader:
-                line, start = start, reader.line_num + 1
-                if not cells:
-                    continue
-                if not header:
-                    header = _header(path, cells)
-                elif len(cells) != len(header):
-                    yield UserError(
-                        f"{path}, line {line}: found {len(cells)} cells, expected {len(header)} as in the header "
-                        f'({", ".join(header)}). Fix the row; put a text that holds a comma into quotes: "a, b".'
-                    )
-                else:
-                    yield f"line {line}", {key: cell or None for key, cell in zip(header, cells, strict=True)}
-        except csv.Error as error:
-            raise UserError(
-                f"{path}, line {start}: not a CSV file ({error}). Expected texts that hold a comma, a quote or a "
-                f'line break in quotes, with quotes inside them doubled: "say ""hi""".'
-            ) from error
-        if not header:
-            raise UserError(f"{path}: not a CSV file (it is empty). Expected a header and rows.")
-
-
-def _header(path: Path, cells: list[str]) -> list[str]:
-    twice = sorted({cell for cell in cells if cells.count(cell) > 1})
-    if twice:
-        raise UserError(f"{path}: the header names {twice[0]!r} twice. Expected every column's own name; rename one.")
-    if len(cells) == 1 and (wrong := next((mark for mark in ";\t" if mark in cells[0]), None)):
-        raise UserError(
-            f"{path}: the header is {cells[0]!r}, one column. Expected commas between columns, not {wrong!r}."
-        )
-    return cells
 
 
 def _parquet(path: Path) -> Iterator[Placed]:
@@ -124,7 +83,7 @@ def _lines(path: Path) -> Iterator[Placed]:
 _READERS: dict[str, Callable[[Path], Iterator[Placed | UserError]]] = {
     ".jsonl": partial(read_rows, expected="training data"),
     ".json": partial(read_rows, expected="training data"),
-    ".csv": _csv,
+    ".csv": csv_rows,
     ".parquet": _parquet,
     ".txt": _lines,
     ".pgn": _lines,

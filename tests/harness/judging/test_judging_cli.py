@@ -603,3 +603,42 @@ def test_alpaca_evals_own_length_control_where_its_file_is_cached(
     assert (
         "offline(llm), because df_gamed.csv of AlpacaEval's hub dataset is not in the cache" in capsys.readouterr().out
     )
+
+
+def test_the_judge_defaults_as_in_lm_eval_and_clear_verdicts_are_shown(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from implicit_if.tasks.alpaca_winrate.settings import Settings
+
+    parser = argparse.ArgumentParser()
+    cli.add_arguments(parser)
+    assert parser.parse_args(["x", "--reference", "y"]).judge == Settings().judge
+    files = [str(folder / "sys.json"), "--reference", str(folder / "ref.json"), "--judge", "longest"]
+    assert main(["judge", *files, "--judge-attempts", "none", "--show", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("=" * 100) == 2
+    assert "my system: 1.00" in printed or "my system: 0.00" in printed
+    assert "my system: 0.50" not in printed  # the tie is the least clear
+
+
+def test_lost_rows_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = json.loads((folder / "sys.json").read_text())
+    (folder / "sys.json").write_text(json.dumps(rows[1:]))
+    files = [str(folder / "sys.json"), "--reference", str(folder / "ref.json"), "--judge", "longest"]
+    assert main(["judge", *files]) == 2
+    lost = f"{instruction_id('Instruction 0')} 'Instruction 0'"
+    assert f"1 only in the reference outputs ({lost})" in capsys.readouterr().err
+    main(["judge", *files, "--judge-attempts", "none", "--allow-missing"])
+    assert f"note: 1 of the reference's 5 instructions have no answer: {lost}" in capsys.readouterr().err
+
+
+def test_a_named_reference_stands_where_outputs_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("IMPLICIT_IF_CACHE", str(tmp_path / "cache"))
+    names = ["gemma-3-270m/response", "--reference", "gemma-3-270m/instruction"]
+    assert main(["judge", *names, "--judge", "longest", "--judge-attempts", "none", "--out", "scores.json"]) == 0
+    assert "gemma-3-270m/response against" in capsys.readouterr().out
+    assert scores_in(Path("scores.json"))["win_rate"].signature.instruction_set == "builtin"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "scores.json"]  # nothing beside the package

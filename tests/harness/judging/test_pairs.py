@@ -38,9 +38,9 @@ def test_sets_that_do_not_match_name_how_many_and_which() -> None:
     message = str(caught.value)
     assert "2 shared, 4 only in the system outputs" in message
     assert "1 only in the reference outputs" in message
-    assert ", ".join(instruction_id(f"x{i}") for i in (1, 2, 3)) + ", ..." in message
+    assert ", ".join(f"{instruction_id(f'x{i}')} 'x{i}'" for i in (1, 2, 3)) + ", ..." in message
     assert instruction_id("x4") not in message
-    assert f"({instruction_id('y')})" in message
+    assert f"({instruction_id('y')} 'y')" in message
 
 
 def test_the_reference_may_have_more_only_if_allowed() -> None:

@@ -154,3 +154,23 @@ def test_texts_that_may_not_be_shipped_are_not_even_in_the_answers(tmp_path: Pat
     assert [o.output for o in found] == [outputs[0].output, "You ask:  Many."]
     with pytest.raises(UserError, match="quotes the instruction .* --instructions NAME"):
         stored_answers("tiny/instruction", {instruction_id(asked): None}, tmp_path)
+
+
+def test_an_own_reference_need_answer_only_what_is_asked(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps([{"instruction": TEXTS[0], "output": "x"}]))
+    asked = load_reference(str(path), make_set(*TEXTS), folder, range(1))
+    assert [(o.instruction, o.output, o.generator) for o in asked] == [(TEXTS[0], "x", "own")]
+    with pytest.raises(UserError, match="1 of the 1 instructions"):
+        load_reference(str(path), make_set(*TEXTS), folder, [1])
+    assert load_reference(str(path), make_set(*TEXTS), folder, range(0)) == []
+    with pytest.raises(UserError, match="1 of the 1 instructions"):
+        load_reference(str(path), make_set("Another."), folder, range(0))
+
+
+@pytest.mark.parametrize("spec", ["missing.json", "./missing", "/missing/outputs.csv"])
+def test_a_missing_file_is_called_that(folder: Path, spec: str) -> None:
+    with pytest.raises(UserError, match=f"reference {spec}: no such file"):
+        load_reference(spec, make_set(*TEXTS), folder)
+    with pytest.raises(UserError, match="unknown reference 'tiny/instructoin'. Did you mean 'tiny/instruction'"):
+        load_reference("tiny/instructoin", make_set(*TEXTS), folder)

@@ -45,7 +45,7 @@ def args_of(folder: str) -> str:
 def chat(folder: str, systems: str = "base,rules:paper", **kwargs: Any) -> tuple[Chat, io.StringIO]:
     out = io.StringIO()
     width = kwargs.pop("width", 80)
-    screen = Screen(out, lambda: width, live=kwargs.pop("live", False))
+    screen = Screen(out, width if callable(width) else lambda: width, live=kwargs.pop("live", False))
     models = Models(args_of(folder), kwargs.pop("max_gen_toks", 12))
     template = TurnTemplate.load(kwargs.pop("template", "tulu"))
     return Chat(models, systems, template, screen, **kwargs), out
@@ -120,6 +120,10 @@ def test_why_marks_changed_tokens_and_names_the_rule(lm: RulesPoE) -> None:
     changed = [n for n, choice in enumerate(choices, start=1) if choice.changed]
     assert f"30 tokens, {len(changed)} of them (*)" in text
     marked = [line for line in text.splitlines() if line[4:5] == "*"]
+    assert text.splitlines()[1] == marked[0]
+    assert not [line for line in text.splitlines() if line[:4].strip().isdecimal() and line[4:5] != "*"]
+    assert text.count("candidate ") == min(5, len(changed))
+    assert f"the other {30 - len(changed)} are the base model's own choice; /why all" in text
     assert [int(line[:4]) for line in marked] == changed
     for line, n in zip(marked, changed, strict=True):
         assert f"instead of {surface(choices[n - 1].base_token)}" in line
@@ -185,6 +189,39 @@ def test_below_each_other_and_side_by_side_show_the_same(tiny_model_folder: str)
     assert [part.strip() for part in rows[0].split("│")] == ["base:", "rules:paper:"]
     assert sum(row.count("[cut at 12 tokens]") for row in rows) == 2
     assert "\x1b" not in plain.getvalue()
+
+
+@pytest.mark.parametrize("after", [70, 40])
+def test_a_resized_window_gets_whole_rows_of_its_own_width(tiny_model_folder: str, after: int) -> None:
+    asked: list[int] = []
+
+    def width() -> int:
+        asked.append(1)
+        return 120 if len(asked) <= 5 else after
+
+    resized, out = chat(tiny_model_folder, width=width, live=True)
+    fixed, expected = chat(tiny_model_folder, width=after, live=True)
+    assert resized.ask("What is a list?")
+    assert fixed.ask("What is a list?")
+    assert [s.messages for s in resized.sides] == [s.messages for s in fixed.sides]
+    before, _, shown = out.getvalue().partition("[the window's size changed]\n")
+    assert before
+    plain = [[line.rpartition("\x1b[K")[2] for line in text.split("\n")] for text in (shown, expected.getvalue())]
+    assert plain[0] == plain[1]
+
+
+def test_it_opens_with_who_answers_and_what_to_try(tiny_model_folder: str) -> None:
+    talk, out = chat(tiny_model_folder)
+    lines = iter(["/quit"])
+    talk.talk(lambda: next(lines))
+    name = Path(tiny_model_folder).name
+    assert out.getvalue().splitlines() == [
+        "Every line you type is answered by:",
+        f"  base         {name} as it is, without rules",
+        f"  rules:paper  {name}, its next-token scores changed by the rules eos, uniform, diversity",
+        "Try: What is the capital of France?, then /why, which shows the tokens that the rules changed. "
+        "/help lists the commands.",
+    ]
 
 
 def test_control_characters_of_an_answer_never_reach_the_terminal(
