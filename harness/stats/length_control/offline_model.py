@@ -42,6 +42,7 @@ from implicit_if.harness.stats.vectors import (
 
 METHOD = "offline"
 _COVARIATE_SD = 0.3
+_UNTIED = np.array([0.0, 1.0, 1.0, 1.0, 1.0])  # features without the judge's taste for length
 _INTERCEPT_SD = 100.0  # as good as flat, yet finite: it keeps the fit of an all-lost replicate from diverging
 
 
@@ -67,13 +68,15 @@ class LengthModel:
     prior: LengthPrior
 
     def features(self, weights: Floats) -> Floats:
-        """`[r, n, 4]` for `[r, n]` weights: tanh of the length difference over its scale at these weights, covariates.
+        """`[r, n, 5]` for `[r, n]` weights: tanh of the length difference over its scale there, twice, and covariates.
 
-        The scale of the reference's log length stays that of the sample: log lengths have no runaways.
+        The first is the judge's taste for length, the second what else goes with length (`LengthPrior.confounding`;
+        0 if that is 0). The scale of the reference's log length stays that of the sample: log lengths have no
+        runaways.
         """
-        length = scaled(self.delta, length_scales(self.delta, self.usual, weights))
+        length = scaled(self.delta, length_scales(self.delta, self.usual, weights))[:, :, None]
         covariates = np.broadcast_to(self.covariates, (len(weights), *self.covariates.shape))
-        return np.concatenate([length[:, :, None], covariates], axis=2)
+        return np.concatenate([length, length * self._is_confounded, covariates], axis=2)
 
     def value(self) -> float:
         """The estimate, as a fraction: equal verdicts (only losses, wins or ties) give theirs, whatever the lengths."""
@@ -90,13 +93,18 @@ class LengthModel:
         return self.is_constant and self.outcomes[0] in (0, 1)
 
     @property
+    def _is_confounded(self) -> bool:
+        return self.prior.confounding > 0
+
+    @property
     def spreads(self) -> Floats:
-        """`[4]` prior standard deviations."""
-        return np.array([self.prior.sd, _COVARIATE_SD, _COVARIATE_SD, _INTERCEPT_SD])
+        """`[5]` prior standard deviations."""
+        confounding = self.prior.confounding or 1.0  # of a column that is 0
+        return np.array([self.prior.sd, confounding, _COVARIATE_SD, _COVARIATE_SD, _INTERCEPT_SD])
 
     @cached_property
     def coefficients(self) -> Floats:
-        """`[4]` of the fit to all instructions."""
+        """`[5]` of the fit to all instructions."""
         ones = np.ones((1, len(self.outcomes)))
         return np.asarray(fit(self.features(ones), self.outcomes, ones, self._prior_means(ones), self.spreads)[0])
 
@@ -113,7 +121,7 @@ class LengthModel:
         start = self.coefficients if len(weights) > 1 else None  # replicates end near it
         features, means = self.features(weights), self._prior_means(weights, shift)
         c = fit(features, self.outcomes, weights, means, self.spreads, start)
-        at_zero = sigmoid(c[:, 1:] @ self.covariates.T)
+        at_zero = sigmoid((features[:, :, 1:] @ c[:, 1:, None])[:, :, 0])
         return np.asarray((weights * at_zero).sum(axis=1) / weights.sum(axis=1))
 
     def pseudo_values(self) -> tuple[Floats, float]:
@@ -125,7 +133,7 @@ class LengthModel:
             its standard deviation: the error that the prior adds. Both as fractions.
         """
         features = self.features(np.ones((1, len(self.outcomes))))[0]
-        at_zero = features * np.array([0.0, 1.0, 1.0, 1.0])
+        at_zero = features * _UNTIED
         values, pulls = influence(features, self.outcomes, at_zero, self.coefficients, self.spreads)
         by_scale = self._slope_by_scale(features, pulls) * scale_influence(self.delta, self.usual)
         return values + by_scale + pulls[0] * self._prior_influence(), float(pulls[0]) * self.prior.sd
@@ -133,14 +141,17 @@ class LengthModel:
     def _slope_by_scale(self, features: Floats, pulls: Floats) -> float:
         """Derivative of the estimate by the logarithm of the scale: of the fit's gradient, by the implicit function."""
         c, scales = self.coefficients, length_scales(self.delta, self.usual, np.ones((1, len(self.delta))))
-        rates, moved = sigmoid(features @ c), slope_of_scaled(self.delta, scales)[0]
-        gradient = c[0] * (rates * (1 - rates) * moved) @ features
-        gradient[0] += (rates - self.outcomes) @ moved
-        return -float((pulls * self.spreads**2) @ gradient)
+        slope = slope_of_scaled(self.delta, scales)[0]
+        moved = np.zeros_like(features)
+        moved[:, 0], moved[:, 1] = slope, slope * self._is_confounded
+        fitted, at_zero = sigmoid(features @ c), sigmoid((features * _UNTIED) @ c)
+        gradient = (fitted - self.outcomes) @ moved + (fitted * (1 - fitted) * (moved @ c)) @ features
+        directly = float(np.mean(at_zero * (1 - at_zero) * ((moved * _UNTIED) @ c)))
+        return directly - float((pulls * self.spreads**2) @ gradient)
 
     def _prior_means(self, weights: Floats, shift: Floats | float = 0.0) -> Floats:
-        """`[r, 4]`: the prior's mean is that of the win rate and the lengths at these weights."""
-        means = np.zeros((len(weights), 4))
+        """`[r, 5]`: the prior's mean is that of the win rate and the lengths at these weights."""
+        means = np.zeros((len(weights), 5))
         rates = weights @ self.outcomes / weights.sum(axis=1)
         means[:, 0] = self.prior.means(np.clip(rates, 0, 1), _ratios(weights @ self.lengths)) + shift
         return means

@@ -201,6 +201,22 @@ def test_a_judge_without_a_taste_for_length_is_not_corrected() -> None:
     assert value(preferences, system, reference, first, prior=GPT4_TURBO) > raw + 5
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_else_goes_with_length_stays_in_the_win_rate(sign: int) -> None:
+    """Hard instructions have shorter answers (or longer ones): the verdicts alone take that for the judge's taste."""
+    rng = np.random.default_rng(0)
+    n = 4000
+    reference = rng.lognormal(7, 0.5, n)
+    system = reference * rng.lognormal(-0.5, 0.5, n)
+    length = np.tanh((reference - system) / (reference - system).std(ddof=1))
+    level = -0.4 + sign * 0.5 * length
+    y, truth = sigmoid(-1.2 * length + level), 100 * sigmoid(level).mean()
+    prior = LengthPrior("known", -1.2, 0.16)
+    blind, aware = (value(y, system, reference, prior=p) for p in (prior, replace(prior, confounding=0.3)))
+    assert abs(aware - truth) < 0.3 * abs(blind - truth)
+    assert abs(blind - truth) > 3
+
+
 def test_the_method_names_the_prior() -> None:
     assert stats.length_controlled_win_rate(*case(), prior=WEAK).method == "offline(weak);score"
 
@@ -269,16 +285,18 @@ def test_resamples_equal_a_loop_over_rows_written_out() -> None:
     for rows, shift in zip(draws, shifts, strict=True):
         usual = rows[rows != 7]
         scale = (reference - system)[usual].std(ddof=1)
-        x = np.column_stack([np.tanh((reference - system) / scale), size, np.ones(60)])[rows]
+        length = np.tanh((reference - system) / scale)
+        x = np.column_stack([length, length, size, np.ones(60)])[rows]
         rate, ratio = y[rows].mean(), system[usual].sum() / reference[usual].sum()
         mean = -0.88 + 0.11 * np.log(rate / (1 - rate)) + 0.32 * np.log(ratio) + shift
 
         def loss(c: Floats, x: Floats = x, rows: NDArray[np.intp] = rows, mean: float = mean) -> float:
             logits = x @ c
             fitted = np.sum(np.logaddexp(0, logits) - y[rows] * logits)
-            return float(fitted + ((c[0] - mean) / 0.16) ** 2 / 2 + (c[1] / 0.3) ** 2 / 2 + (c[2] / 100) ** 2 / 2)
+            taste, others = (c[0] - mean) / 0.16, c[1:] / np.array([0.3, 0.3, 100])
+            return float(fitted + taste**2 / 2 + np.sum(others**2) / 2)
 
-        c = minimize(loss, np.array([mean, 0, 0]), options={"gtol": 1e-8}).x
+        c = minimize(loss, np.array([mean, 0, 0, 0]), options={"gtol": 1e-8}).x
         expected.append(np.mean(1 / (1 + np.exp(-x[:, 1:] @ c[1:]))))
     weights = np.stack([np.bincount(rows, minlength=60) for rows in draws]).astype(float)
     found = length_model(y, system, reference, ids=ids).controlled(weights, shifts)

@@ -30,6 +30,12 @@ def test_priors_by_judge(judge: str, prior: LengthPrior) -> None:
     assert length_prior(judge) is prior
 
 
+def test_an_impossible_prior_is_refused() -> None:
+    for numbers in ({"sd": 0.0}, {"mean": math.nan}, {"confounding": -0.1}, {"confounding": math.inf}):
+        with pytest.raises(UserError, match="the sd above 0, confounding 0 or more"):
+            LengthPrior("x", **{"mean": -1.0, "sd": 0.2, **numbers})
+
+
 def test_the_mean_follows_win_rate_and_lengths_within_the_known_range() -> None:
     prior = LengthPrior("x", -1.0, 0.2, by_win_rate=0.5, by_length=2.0)
     means = prior.means(np.array([0.5, 0.75, 0.0, 1.0, 0.5]), np.array([1.0, 1.0, 1.0, 1.0, 0.0]))
