@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
-from implicit_if.harness.replicate.plan import Cell
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.replicate.matrix import Matrix, load_matrix
+from implicit_if.harness.replicate.plan import Cell, find, plan
 
 HELP = "plan and run a whole replication: tune, answer, judge, submit, tables"
 
@@ -18,24 +21,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     matrix.add_argument("matrix", metavar="MATRIX", help="embedded, single_gpu, paper, or a YAML file")
     add = actions.add_parser("plan", parents=[matrix], help="cells, what they need, hours, memory, disk, judge cost")
     add.add_argument("--json", action="store_true", help="JSON Lines, a cell a line, with its command")
+    places = argparse.ArgumentParser(add_help=False, parents=[matrix])
+    places.add_argument("--out", type=Path, default=Path("replication"), metavar="DIR", help="DIR/MATRIX (replication)")
+    places.add_argument(
+        "--data", type=Path, metavar="DIR", help="local data: DIR/gsm.jsonl, DIR/lima.jsonl, ... (from the hub)"
+    )
+    add = actions.add_parser("run", parents=[places], help="run a matrix, or one of its cells; continues what there is")
+    add.add_argument("cell", nargs="?", metavar="CELL", help="one cell; without it, all of them")
+    actions.add_parser("status", parents=[places], help="which cells are whole, and why the others are not")
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command.
 
-    Raises:
-        UserError: For an unknown matrix, or a file that is none.
-    """
-    from implicit_if.harness.replicate.matrix import load_matrix
-    from implicit_if.harness.replicate.plan import plan
+    Returns:
+        0; 1 if a cell is not whole; 75 if it was stopped and can be continued; else a cell's own exit status.
 
+    Raises:
+        UserError: For an unknown matrix or cell, a folder that is none, or as the cell's command does.
+    """
     matrix = load_matrix(args.matrix)
     cells = plan(matrix)
-    if args.json:
-        print("\n".join(json.dumps(cell.as_dict()) for cell in cells))
+    if args.action == "plan":
+        if args.json:
+            print("\n".join(json.dumps(cell.as_dict()) for cell in cells))
+        else:
+            print(f"{matrix.name}: {matrix.summary}\n\n{plan_table(cells)}")
         return 0
-    print(f"{matrix.name}: {matrix.summary}\n\n{plan_table(cells)}")
-    return 0
+    return _run(args, matrix, cells)
+
+
+def _run(args: argparse.Namespace, matrix: Matrix, cells: list[Cell]) -> int:
+    from implicit_if.harness.replicate.launch import Launch, run_in_order
+    from implicit_if.harness.replicate.markers import Folder
+
+    if args.data is not None and not args.data.is_dir():
+        raise UserError(f"--data {args.data}: no such folder. Expected one with files such as gsm.jsonl.")
+    place = Folder((args.out / matrix.name).resolve(), cells, args.data and args.data.resolve())
+    launch = Launch(args.matrix, cells, args.out, place)
+    if args.action == "status":
+        return launch.report()
+    if args.cell is not None:
+        from implicit_if.harness.replicate.cell_run import run_cell
+
+        return run_cell(place, find(cells, args.cell), matrix)
+    return run_in_order(launch)
 
 
 def plan_table(cells: Sequence[Cell]) -> str:

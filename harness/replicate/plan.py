@@ -37,7 +37,8 @@ class Cell:
         api: Whether it asks a judge over a network.
         scratch: What may be removed once it is whole, as a pattern.
         costs: Hours, memory, disk, judge calls and their cost.
-        recipe: The recipe it trains, whose content is part of what the cell is.
+        recipe: The recipe it trains.
+        recipe_sha256: Hash of all that the recipe says.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Cell:
     scratch: str = ""
     costs: Costs = field(default_factory=lambda: costs(Work()))
     recipe: str | None = None
+    recipe_sha256: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """What `plan --json` writes of it."""
@@ -149,6 +151,7 @@ class _Plan:
             scratch=f"{there}/sweep/epochs-*",
             costs=costs(work),
             recipe=recipe,
+            recipe_sha256=self.recipes[recipe].fingerprint,
         )
 
     def _tune(self, recipe: str, seed: int) -> Cell:
@@ -163,7 +166,17 @@ class _Plan:
             epochs = max(self.matrix.sweep.epochs)  # at most
         start = (*m.launcher, "-m", "implicit_if.harness.cli") if m.launcher else PROGRAM
         work = costs(self._training(recipe, epochs))
-        return Cell(name, "tune", needs, (*start, *words), (model,), gpus=m.gpus, costs=work, recipe=recipe)
+        return Cell(
+            name,
+            "tune",
+            needs,
+            (*start, *words),
+            (model,),
+            gpus=m.gpus,
+            costs=work,
+            recipe=recipe,
+            recipe_sha256=self.recipes[recipe].fingerprint,
+        )
 
     def _training(self, recipe: str, epochs: float, models: int = 1) -> Work:
         like = recipe if recipe in TOKENS else SIBLING if recipe.startswith(SIBLING) else "response"

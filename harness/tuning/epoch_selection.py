@@ -149,8 +149,13 @@ def command_trainer(launcher: Sequence[str]) -> Train:
     return train
 
 
-def run_stoppable(command: Sequence[str]) -> tuple[int, bool]:
-    """Exit status of a command that is handed this process's SIGTERM, and whether there was one."""
+def run_stoppable(command: Sequence[str], keep_open: Sequence[int] = ()) -> tuple[int, bool]:
+    """Exit status of a command that is handed this process's SIGTERM, and whether there was one.
+
+    Args:
+        command: Its words.
+        keep_open: File descriptors that it inherits, such as a lock's, which is then held until it ends, too.
+    """
     signals: list[int] = []
     children: list[subprocess.Popen[bytes]] = []
 
@@ -162,7 +167,7 @@ def run_stoppable(command: Sequence[str]) -> tuple[int, bool]:
     ours = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, forward) if ours else None
     try:
-        with subprocess.Popen(command) as child:
+        with subprocess.Popen(command, pass_fds=keep_open) as child:
             children.append(child)
             if signals:  # one that came while the child was started
                 child.terminate()

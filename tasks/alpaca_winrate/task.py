@@ -32,7 +32,7 @@ from implicit_if.harness.judging.judged_run import (
     sidecar,
 )
 from implicit_if.harness.judging.pairs import make_pairs
-from implicit_if.harness.outputs import Output, OutputsMeta
+from implicit_if.harness.outputs import Output, OutputsMeta, save_outputs
 from implicit_if.harness.references import BASE, reference_meta
 from implicit_if.harness.scores import Score
 from implicit_if.harness.signature import outputs_sha256
@@ -197,12 +197,15 @@ class AlpacaWinrate(ConfigurableTask):
         """Judges this process's answers: the one moment when all are there and no sample is scored yet."""
         super().apply_filters()
         replica = self._world_size == 1 and int(os.environ.get("LOCAL_RANK", 0)) > 0
-        if self._bypassed or replica:  # a tensor-parallel replica's results are thrown away
+        if replica or (self._bypassed and not self.settings.save):  # a tensor-parallel replica's are thrown away
             return
         name = next(iter(self.instances[0].filtered_resps))
         made: tuple[list[Output], list[Output]] = ([], [])
         for instance in self.instances:
             made[instance.idx == 1].append(self._output(instance.doc, instance.filtered_resps[name], instance.idx == 1))
+        if self._bypassed:  # judged elsewhere: `implicit-if judge`
+            save_outputs(Path(str(self.settings.save)) / "outputs.json", made[0], self._meta(made[0][0]))
+            return
         wanted = {output.instruction_id for output in made[0]}
         reference = [o for o in self._reference.outputs or made[1] if o.instruction_id in wanted]
         asked, meta = self.attempts_judge, self._meta(made[0][0])

@@ -267,6 +267,18 @@ def test_predict_only_generates_and_judges_nothing(tiny_model_folder: str, instr
     assert len(results["samples"]["alpaca_winrate"][0]["resps"]) == 1
 
 
+def test_predict_only_keeps_the_answers_to_judge_elsewhere(
+    tiny_model_folder: str, instructions: Path, tmp_path: Path
+) -> None:
+    results = run(tiny_model_folder, instructions, {"save": str(tmp_path)}, predict_only=True)
+    outputs = load_outputs(tmp_path / "outputs.json")
+    assert [o.output for o in outputs] == [s["filtered_resps"][0] for s in results["samples"]["alpaca_winrate"]]
+    meta = load_meta(tmp_path / "outputs.json")
+    assert meta is not None
+    assert meta.template["name"] == "tulu"
+    assert not (tmp_path / "annotations.jsonl").exists()
+
+
 def test_hf_models_need_a_reference_and_have_no_finish_rate(
     tiny_model_folder: str, instructions: Path, reference: Path
 ) -> None:

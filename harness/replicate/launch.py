@@ -1,0 +1,111 @@
+"""What all launchers share, and the plainest of them: the cells of a matrix one after the other, each in a process.
+
+A launcher knows when a cell may start and nothing else: each cell checks its inputs, locks itself and is its own proof.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from implicit_if.harness.replicate.markers import Folder
+from implicit_if.harness.replicate.plan import Cell
+from implicit_if.harness.safe_text import one_line, printable
+
+STOPPED = 75
+"""Exit status of a cell that was stopped and can be continued, as of `tune`."""
+_TAIL = 20_000
+
+
+class Launch:
+    """One matrix in one folder, as launchers see it."""
+
+    def __init__(self, matrix: str, cells: Sequence[Cell], out: Path, place: Folder, program: Sequence[str] = ()):
+        """Holds what is needed to start cells.
+
+        Args:
+            matrix: The matrix as the user named it: a name, or a file.
+            cells: The plan.
+            out: `--out`.
+            place: The matrix's folder.
+            program: What starts this program; empty: this interpreter.
+        """
+        self.matrix = str(Path(matrix).resolve()) if Path(matrix).suffix in (".yaml", ".yml") else matrix
+        self.cells, self.out, self.place = cells, out.resolve(), place
+        self.program = program or (sys.executable, "-m", "implicit_if.harness.cli")
+
+    def command(self, cell: str) -> list[str]:
+        """What runs a cell, from anywhere."""
+        words = [*self.program, "replicate", "run", self.matrix, cell, "--out", str(self.out)]
+        return words if self.place.data is None else [*words, "--data", str(self.place.data.resolve())]
+
+    def log(self, cell: str) -> Path:
+        """The file of a cell's messages."""
+        return self.place.path / "logs" / f"{cell}.log"
+
+    def todo(self) -> list[Cell]:
+        """The cells that are not whole, in order."""
+        self.place.forget()
+        return [cell for cell in self.cells if self.place.unfinished(cell.name) is not None]
+
+    def report(self) -> int:
+        """Says how many cells are whole, and which are not: those that failed, with reason and log, and the others.
+
+        Returns:
+            0 if all are whole, else 1.
+        """
+        todo = self.todo()
+        unfinished = {cell.name for cell in todo}
+        failed = [cell for cell in todo if not unfinished & set(cell.needs)]
+        print(f"{len(self.cells) - len(todo)} of {len(self.cells)} cells are whole in {self.place.path}")
+        for cell in failed:
+            print(f"not whole: {cell.name}: {self.reason(cell.name)}\n  log: {self.log(cell.name)}")
+        if waiting := len(todo) - len(failed):
+            print(f"{waiting} more wait for these. Run the same command again once the reasons are gone.")
+        return int(bool(todo))
+
+    def reason(self, cell: str) -> str:
+        """What a cell's log says last, which is the error it ended with; why it has to run where there is no log."""
+        log = self.log(cell)
+        if not log.is_file():
+            return str(self.place.unfinished(cell))
+        with open(log, "rb") as file:
+            file.seek(max(0, log.stat().st_size - _TAIL))
+            lines = [line for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+        told = [line for line in lines if "error" in line.lower()] or lines or ["it was ended without a word"]
+        return one_line(printable(told[-1].strip()), 500)
+
+
+def run_in_order(launch: Launch) -> int:
+    """Runs the cells one after the other; a cell that fails leaves those that do not wait for it.
+
+    Returns:
+        0 if all are whole at the end, 1 if not, 75 if it was stopped.
+    """
+    from implicit_if.harness.tuning.epoch_selection import run_stoppable
+
+    for number, cell in enumerate(launch.cells, start=1):
+        launch.place.forget()
+        why = launch.place.unfinished(cell.name)
+        if why is None or why.startswith("waits"):
+            continue
+        print(f"[{number}/{len(launch.cells)}] {cell.name} {why}; log: {launch.log(cell.name)}", flush=True)
+        began = time.monotonic()
+        status, stopped = run_stoppable(logged(launch, cell.name))
+        if stopped or status == STOPPED:
+            print("stopped; run the same command to continue", flush=True)
+            return STOPPED
+        what = "done" if status == 0 else f"failed ({status}): {launch.reason(cell.name)}"
+        print(f"[{number}/{len(launch.cells)}] {cell.name} {what} after {time.monotonic() - began:.0f} s", flush=True)
+    return launch.report()
+
+
+def logged(launch: Launch, cell: str) -> list[str]:
+    """A command that runs a cell and appends its messages to the cell's log."""
+    log = launch.log(cell)
+    os.makedirs(log.parent, exist_ok=True)
+    return ["sh", "-c", f"exec {shlex.join(launch.command(cell))} >>{shlex.quote(str(log))} 2>&1"]
