@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -129,7 +129,7 @@ def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, sort_keys=True, indent=2, ensure_ascii=True, allow_nan=False) + "\n").encode("ascii")
 
 
-def yaml_bytes(value: Mapping[str, Any]) -> bytes:
+def yaml_bytes(value: Mapping[str, Any] | Sequence[Any]) -> bytes:
     """A canonical YAML file: the keys in the order given, non-ASCII text escaped."""
     import yaml
 

@@ -1,4 +1,4 @@
-"""Verified submissions in other tools' forms: a model card's block, Every Eval Ever's JSON, alpaca-eval's CSV."""
+"""Verified submissions in other tools' forms: for model repos on the hub, Every Eval Ever's JSON, alpaca-eval's CSV."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from implicit_if.harness.stats.length_control.estimator_choice import control_le
 from implicit_if.harness.storage import json_bytes, yaml_bytes
 from implicit_if.leaderboards.verification.result import Verified, read_pairs
 
-EEE_SCHEMA = "0.2.1"
+EEE_SCHEMA = "0.3.0"
 """Version of evaleval/every_eval_ever's eval.schema.json that `every_eval_ever` follows."""
 
 _NAMES = {
@@ -72,6 +72,56 @@ def model_index(verified: Verified) -> bytes:
         "metrics": metrics,
     }
     return yaml_bytes({"model-index": [{"name": metadata.name.split("/")[1], "results": [result]}]})
+
+
+_HUB_SCORES = (ATTEMPTS, "win_rate", "length_controlled_win_rate")
+
+
+def hub_eval_results(verified: Verified, dataset: str | None = None, task_id: str | None = None) -> bytes:
+    """A file for `.eval_results/` of a model's repo on the Hugging Face hub, an entry a score.
+
+    The format is the hub's (https://huggingface.co/docs/hub/eval-results). `notes` holds interval and signature.
+
+    Args:
+        verified: The submission.
+        dataset: The hub's data set with the instructions; None takes AlpacaEval's for its own instructions.
+        task_id: The task by the data set's `eval.yaml`; None names each score's metric.
+
+    Raises:
+        UserError: If the instructions are in no data set of the hub that is known, or the verdicts are those of a judge
+            that only orders and smoke-tests, which are no AlpacaEval win rates.
+    """
+    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+
+    info, judge = verified.metadata.instruction_set, verified.metadata.judge.name
+    official = dataset is None and info.name == "alpaca_eval"
+    if dataset is None and not official:
+        raise UserError(
+            f"{verified.id}: the instructions {info.name!r} are in no data set of the hub that is known here. "
+            f"Name one: --dataset ORG/NAME"
+        )
+    names = [name for name in _HUB_SCORES if name in verified.scores]
+    if official and judge in offline_judges():
+        names = [name for name in names if name == ATTEMPTS]
+        if not names:
+            raise UserError(
+                f"{verified.id}: judged by {judge}, which only orders systems; its win rates are not AlpacaEval's."
+            )
+    entries = [
+        EvalResultEntry(
+            dataset_id=dataset or REPOSITORY,
+            task_id=task_id or name,
+            value=round(score.value, 4),
+            dataset_revision=info.revision if official else None,
+            source_url=verified.metadata.links[0] if verified.metadata.links else None,
+            notes=f"{_described(name, score, verified)}, in percent: {score.render()}. {score.settings}",
+        )
+        for name in names
+        if (score := verified.scores[name]).value is not None
+    ]
+    if task_id is not None and len(entries) > 1:
+        raise UserError(f"--task-id {task_id}: {len(entries)} scores would be one task's. Leave it out.")
+    return yaml_bytes(eval_result_entries_to_yaml(entries))
 
 
 def every_eval_ever(verified: Verified, timestamp: int) -> bytes:
@@ -196,6 +246,9 @@ def _eee_result(verified: Verified, name: str, score: Score) -> dict[str, Any]:
         "source_data": source,
         "metric_config": {
             "evaluation_description": f"{_described(name, score, verified)}, in percent",
+            "metric_id": name,
+            "metric_name": _NAMES.get(name, name),
+            "metric_unit": "percent",
             "lower_is_better": bias,
             "score_type": "continuous",
             "min_score": -100 if bias else 0,
@@ -227,7 +280,8 @@ def _system(verified: Verified) -> dict[str, str]:
     system = verified.metadata.system.model_dump(exclude_none=True, exclude_defaults=True)
     base = verified.metadata.base_model
     details = {f"system_{key}": str(value) for key, value in sorted(system.items())}
-    return details | {"base_model": base.name}
+    # the schema wants to know both, and a submission tells neither
+    return details | {"base_model": base.name, "deployment_type": "unknown", "model_availability": "unknown"}
 
 
 def _interval(score: Score) -> dict[str, float]:

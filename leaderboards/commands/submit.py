@@ -54,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rest.add_argument("--contact", metavar="TEXT", help="how to reach you, if you want to be reached")
     rest.add_argument("--link", action="append", metavar="URL", help="paper, code, weights; may be repeated")
     rest.add_argument("--replace", action="store_true", help="replace a submission of the same name and revision")
+    rest.add_argument("--pr", action="store_true", help="commit it on a branch and open the pull request through gh")
     rest.add_argument("--scores-only", action="store_true", help="leave out answers and verdicts (self-reported)")
 
 
@@ -65,12 +66,14 @@ def run(args: argparse.Namespace) -> int:
         SubmissionError: If the submission would not verify.
     """
     from implicit_if.harness.instructions import load_instructions
-    from implicit_if.leaderboards.submitting import metadata
+    from implicit_if.leaderboards.submission.read import REFERENCE
+    from implicit_if.leaderboards.submitting import metadata, pull_request
     from implicit_if.leaderboards.submitting.sources import find_annotations, find_attempts, read_source
     from implicit_if.leaderboards.submitting.write import write_submission
     from implicit_if.leaderboards.verification.result import summary
     from implicit_if.leaderboards.verification.verify import verify
 
+    checkout = pull_request.check_ready(args.root) if args.pr else None
     source = read_source(args.source, args.reference, args.annotations)
     instructions = load_instructions(args.instructions) if args.instructions else None
     system, reference = metadata.align(source, instructions)
@@ -93,10 +96,17 @@ def run(args: argparse.Namespace) -> int:
     )
     for note in draft.notes:
         print(f"implicit-if: mind: {note}", file=sys.stderr)
-    print(summary(verify(folder)))
+    verified = verify(folder)
+    print(summary(verified))
+    print(f"\nwritten: {folder}\nRead {folder / 'metadata.yaml'}: all of it becomes public.")
+    if checkout is not None:
+        told = None if args.scores_only else verified.metadata.files.get(REFERENCE)
+        steps = pull_request.commands(checkout, folder, args.name, told)
+        print(f"opening a pull request with gh, in {checkout.root}:\n{pull_request.shown(steps)}", flush=True)
+        print(pull_request.open_pull_request(checkout, steps))
+        return 0
     print(
-        f"\nwritten: {folder}\n"
-        f"Read {folder / 'metadata.yaml'}: all of it becomes public. Then check it again and open a pull request:\n"
+        f"Then check it again and open a pull request, as --pr does where gh is installed:\n"
         f"  implicit-if verify {folder}\n"
         f"  git checkout -b submit-{folder.parent.name} && git add {folder} && git commit -m 'Submit {args.name}'\n"
         f"The tables are rebuilt by the maintainers; see docs/submitting.md."

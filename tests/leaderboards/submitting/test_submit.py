@@ -436,7 +436,7 @@ def test_model_index_is_read_by_the_hub_s_own_reader(runnable: Path) -> None:
 
 
 def test_every_eval_ever_has_what_its_schema_requires(runnable: Path) -> None:
-    """Required keys, closed objects and text-only details of eval.schema.json 0.2.1, written down by hand."""
+    """Required keys, closed objects and text-only details of eval.schema.json, written down by hand."""
     verified = verify(runnable)
     record = json.loads(exports.every_eval_ever(verified, 1_700_000_000))
     required = {"schema_version", "evaluation_id", "retrieved_timestamp", "source_metadata", "model_info"}
