@@ -12,6 +12,7 @@ cpu_threads         CPU threads: how they wait, and how many
 commands            sub-commands: found, grouped, their parsers
 cli                 the command, argument types, `NAME=VALUE`
 system_kinds        kinds of systems: label, order, colour
+published_numbers/  numbers that papers published
 embedded_base       the embedded base model's names
 svg                 shapes and panels of bars as SVG text
 thoughts            what a model thought before it answered

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.replicate import comparison_cli
 from implicit_if.harness.replicate.matrix import Matrix, load_matrix
 from implicit_if.harness.replicate.plan import Cell, find, plan
 
@@ -29,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = actions.add_parser("run", parents=[places], help="run a matrix, or one of its cells; continues what there is")
     add.add_argument("cell", nargs="?", metavar="CELL", help="one cell; without it, all of them")
     actions.add_parser("status", parents=[places], help="which cells are whole, and why the others are not")
+    compare = actions.add_parser("compare", help="a replication's boards beside the paper's numbers, as Markdown")
+    comparison_cli.add_arguments(compare)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: For an unknown matrix or cell, a folder that is none, or as the cell's command does.
     """
+    if args.action == "compare":
+        return comparison_cli.run(args)
     matrix = load_matrix(args.matrix)
     cells = plan(matrix)
     if args.action == "plan":

@@ -20,13 +20,13 @@ from pathlib import Path
 
 from implicit_if import __version__
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.published_numbers import Published, load_published
 from implicit_if.harness.storage import atomic_write, cache_dir, locked
 from implicit_if.harness.web.document import ANSWERS
 from implicit_if.leaderboards.boards import figures, tables
 from implicit_if.leaderboards.boards.board import Board, make_boards
 from implicit_if.leaderboards.boards.board_key import load_families
 from implicit_if.leaderboards.boards.markers import replace_part
-from implicit_if.leaderboards.boards.published import Published, load_published
 from implicit_if.leaderboards.site import page
 from implicit_if.leaderboards.verification.result import Verified
 from implicit_if.leaderboards.verification.verify_all import check_all

@@ -13,11 +13,11 @@ from typing import Any
 from urllib.parse import quote
 
 from implicit_if.harness.columns import COLUMNS, FORM, SCORES, notes
+from implicit_if.harness.published_numbers import Published, PublishedRow
 from implicit_if.harness.safe_text import csv_cell, markdown, markdown_code
 from implicit_if.harness.scores import Score
 from implicit_if.leaderboards.boards.board import Board
 from implicit_if.leaderboards.boards.board_key import BoardKey
-from implicit_if.leaderboards.boards.published import Published, PublishedRow
 from implicit_if.leaderboards.boards.rows import Row
 from implicit_if.leaderboards.verification.result import BADGES
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from implicit_if.harness.published_numbers import Published
 from implicit_if.harness.web.document import Texts, dump, html_document, payload_element
 from implicit_if.leaderboards.boards.board import Board
-from implicit_if.leaderboards.boards.published import Published
 from implicit_if.leaderboards.site import page_data
 from implicit_if.leaderboards.verification.result import BADGES, Verified, read_again, read_pairs
 

@@ -18,12 +18,12 @@ from implicit_if.harness.judging import attempt_features
 from implicit_if.harness.judging import failure_forms as failure_forms_module
 from implicit_if.harness.judging.failure_forms import failure_forms
 from implicit_if.harness.judging.pairs import Pair
+from implicit_if.harness.published_numbers import Published
 from implicit_if.harness.stats.attempt_rate import decisions
 from implicit_if.harness.storage import sha256_file, sha256_json
 from implicit_if.harness.system_kinds import Kind
 from implicit_if.harness.web.tables import category_table, form_data, score_data
 from implicit_if.leaderboards.boards.board import Board
-from implicit_if.leaderboards.boards.published import Published
 from implicit_if.leaderboards.boards.rows import Row
 from implicit_if.leaderboards.verification.result import Verified
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from board_samples import make_verified
 
+from implicit_if.harness.published_numbers import load_published
 from implicit_if.leaderboards.boards import tables
 from implicit_if.leaderboards.boards.board import Board, make_boards
-from implicit_if.leaderboards.boards.published import load_published
 
 HOSTILE = '<img src=x onerror=alert(1)>|`**[x](javascript:alert(1))**" \'=HYPERLINK("https://x")'
 FORMULA = '=HYPERLINK("https://evil.example")'

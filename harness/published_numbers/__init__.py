@@ -1,4 +1,4 @@
-"""Numbers that papers published, from `published_numbers/*.yaml`: facts with their source."""
+"""Numbers that papers published, from the YAML files here: facts with their source."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.storage import read_yaml
 from implicit_if.harness.system_kinds import Kind
 
-FOLDER = Path(__file__).parent / "published_numbers"
+FOLDER = Path(__file__).parent
 
 
 class PublishedRow(BaseModel):
