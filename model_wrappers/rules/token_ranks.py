@@ -10,8 +10,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from implicit_if.model_wrappers.rules.likelihood import HEAD_ROWS, Head
+from implicit_if.model_wrappers.rules.likelihood import Head
 from implicit_if.model_wrappers.rules.product import BoundRules, teacher_forced_step
+
+_ROWS = 128
+"""Positions whose logits exist at once: more than for likelihoods, of which there are many at a time."""
 
 
 @torch.no_grad()
@@ -28,17 +31,18 @@ def ranks_under(head: Head, context: list[int], answer: list[int]) -> tuple[Tens
     device = head.model.device
     (logits,) = head.rows(torch.tensor([[*context, *answer][:-1]], device=device))
     target = torch.tensor(answer, device=device)
-    ids = torch.arange(int(head.model.get_output_embeddings().weight.shape[0]), device=device)
     ranks, first = [], []
-    for at in range(0, len(answer), HEAD_ROWS):
-        end = min(at + HEAD_ROWS, len(answer))
+    for at in range(0, len(answer), _ROWS):
+        end = min(at + _ROWS, len(answer))
         scores = logits(len(context) - 1 + at, len(context) - 1 + end)
-        chosen = target[at:end, None]
-        own = scores.gather(1, chosen)
-        ranks.append(1 + (scores > own).sum(1) + ((scores == own) & (ids[: scores.shape[1]] < chosen)).sum(1))
-        best = scores.max(-1, keepdim=True).values
-        first.append((scores == best).int().argmax(-1))  # the lowest id among ties
-    return torch.cat(ranks), torch.cat(first)
+        chosen = target[at:end]
+        own = scores.gather(1, chosen[:, None])[:, 0]
+        ranks += [  # row by row: on a CPU, a sum over a whole block of comparisons takes as long as the logits
+            1 + torch.count_nonzero(row > score) + torch.count_nonzero(row[:token] == score)
+            for row, score, token in zip(scores, own, chosen.tolist(), strict=True)
+        ]
+        first.append(scores.argmax(-1))  # the lowest id among ties
+    return torch.stack(ranks), torch.cat(first)
 
 
 @torch.no_grad()
