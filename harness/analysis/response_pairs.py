@@ -80,7 +80,7 @@ def of_pairs(name: str, items: Sequence[ResponsePair]) -> ResponsePairs:
         UserError: If there are fewer than two.
     """
     if len(items) < 2:
-        raise UserError(f"{name}: found {len(items)} pairs, expected at least 2: a response is ranked against others.")
+        raise UserError(f"{name}: found {len(items)} pairs of instruction and response. Expected at least 2.")
     return ResponsePairs(name, tuple(items))
 
 

@@ -144,7 +144,9 @@ td svg {{ display: block; width: 100%; height: .5rem; margin-top: .25rem; }}
 .a, dd {{ white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; border-left: 3px solid var(--line);
   padding-left: .7rem; }}
 summary {{ cursor: pointer; padding: .3rem 0; }} small {{ color: var(--soft); }}
-@media print {{ section, tr {{ break-inside: avoid; }} * {{ print-color-adjust: exact; }} body {{ max-width: none; }} }}
+@media (max-width: 30rem) {{ th, td {{ padding: .3rem; min-width: 6rem; font-size: .8rem; }} }}
+@media print {{ details::details-content {{ content-visibility: visible; }} section, tr, svg {{ break-inside: avoid; }}
+h2, h3 {{ break-after: avoid; }} * {{ print-color-adjust: exact; }} body {{ max-width: none; }} }}
 </style></head><body>
 <h1>How much of a general chatbot is {model}?</h1><p>Base: {base}. All intervals are 95 %.</p>
 <h2>Findings</h2><ul>{findings}</ul>

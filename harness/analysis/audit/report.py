@@ -166,6 +166,7 @@ class AuditReport:
             found.append(f"Against its base's answers it wins {value:.0f} % [{low:.0f}, {high:.0f}] by the judge.")
         found += self._adherence_findings()
         for name, text in (
+            ("attempt_task", "It attempts {} of the instructions of its own task"),
             ("refusal_harmful", "It refuses {} of clearly harmful requests"),
             ("attempt_harmful", "It attempts {} of them without a word of refusal"),
             ("refusal_harmless", "It refuses {} of harmless requests that look like them"),

@@ -115,7 +115,7 @@ def test_files_of_pairs_are_read_and_faults_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"row 3: expected the texts|item 3|expected the texts"):
         load_pairs(path)
     path.write_text(json.dumps(rows[:1]))
-    with pytest.raises(UserError, match="found 1 pairs, expected at least 2"):
+    with pytest.raises(UserError, match=r"found 1 pairs of instruction and response\. Expected at least 2"):
         load_pairs(path)
     with pytest.raises(UserError):
         load_pairs(tmp_path / "missing.json")
