@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 
+from implicit_if.harness import hub
 from implicit_if.harness.errors import UserError, unknown_name
+from implicit_if.harness.hub import HubUnavailableError, within
 from implicit_if.harness.model_fingerprint import model_fingerprint
 from implicit_if.harness.tuning.profile import base_names, near_base
 
@@ -71,20 +73,33 @@ def hub_commit(base: Base, revision: str | None) -> str | None:
     """
     if Path(base.path).is_dir():
         return revision
-    from transformers.utils.hub import cached_file, extract_commit_hash
+    from transformers.utils.hub import extract_commit_hash
+
+    return extract_commit_hash(hub_config(base.path, revision), None) or revision
+
+
+def hub_config(name: str, revision: str | None) -> str:
+    """The path of a hub model's config.json, from the cache or the hub.
+
+    Raises:
+        UserError: If the hub has no such model or revision, or cannot be reached and nothing is cached, or does not
+            answer within `hub.PATIENCE` seconds: transformers' own timeouts add up to minutes where a proxy hangs.
+    """
+    from transformers.utils.hub import cached_file
 
     try:
-        config = cached_file(base.path, "config.json", revision=revision)
-    except (OSError, ValueError) as error:
-        raise unreadable_config(base.name, revision, error) from error
-    return extract_commit_hash(config, None) or revision
+        return str(within(hub.PATIENCE, lambda: cached_file(name, "config.json", revision=revision)))
+    except OSError as error:
+        raise unreadable_config(name, revision, error) from error
 
 
 def unreadable_config(name: str, revision: str | None, error: Exception) -> UserError:
     """The error for a base model whose config.json cannot be loaded, with the name that may have been meant."""
+    silent = isinstance(error, HubUnavailableError)
+    fix = " If it was downloaded before, HF_HUB_OFFLINE=1 takes it from the cache." if silent else ""
     return UserError(
         f"base model {name!r}: its config.json cannot be loaded ({error}). Expected a Hugging Face model's "
-        f"name or folder; base_revision is {revision!r}.{near_base(name)}"
+        f"name or folder; base_revision is {revision!r}.{fix}{near_base(name)}"
     )
 
 

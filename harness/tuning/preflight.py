@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from implicit_if.harness.errors import UserError, unknown_name
 from implicit_if.harness.storage import read_json
-from implicit_if.harness.tuning.base_model import unreadable_config
+from implicit_if.harness.tuning.base_model import hub_config, unreadable_config
 from implicit_if.harness.tuning.schema import Lora, Train
 
 if TYPE_CHECKING:
@@ -189,6 +189,8 @@ def _skeleton(path: str | Path, revision: str | None, attention: str | None) -> 
     if attention is not None and attention not in known:
         fix = "Kernels of the hub are named like kernels-community/flash-attn2."
         raise unknown_name("train.attention", attention, known, fix=fix)
+    if not Path(path).is_dir():
+        hub_config(str(path), revision)  # in bounded time, which AutoConfig's own question is not
     try:
         config = AutoConfig.from_pretrained(str(path), revision=revision, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:

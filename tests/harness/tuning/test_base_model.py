@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,30 @@ def test_a_hub_model_is_known_by_its_commit(hub: str) -> None:
     assert weights_identity(base, COMMIT) == f"some/model@{COMMIT}"
     with pytest.raises(UserError, match=r"(?s)config\.json cannot be loaded .*base_revision is 'v2'"):
         hub_commit(base, "v2")
+
+
+@pytest.mark.parametrize("where", ["commit", "check"])
+def test_a_hub_that_hangs_is_named_in_bounded_time(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_recipe: Callable[..., Recipe]
+) -> None:
+    def ask() -> None:
+        if where == "commit":
+            hub_commit(Base("some/model", "some/model"), None)
+        else:
+            check_model("some/model", None, make_recipe(attention="sdpa").train)
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # connections are accepted and never answered
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/{filename}")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("implicit_if.harness.hub.PATIENCE", 0.5)
+        start = time.monotonic()
+        told = r"some/model.*no answer from the hub within 0\.5 seconds.*HF_HUB_OFFLINE=1"
+        with pytest.raises(UserError, match=told):
+            ask()
+        assert time.monotonic() - start < 10
 
 
 def test_a_misspelt_hub_model_is_named(hub: str) -> None:
