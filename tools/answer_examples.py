@@ -102,7 +102,12 @@ def _answer(item: Instruction, system: str) -> str:
     decided = "attempts" if attempts(item, system) >= 0.5 else "no attempt"
     ended = {"eos": "ended by itself", "length": "cut at the limit"}.get(output.finish_reason or "", "")
     about = ", ".join(part for part in (decided, f"{output.n_tokens} tokens", ended) if part)
-    shown = printable(output.output.replace("\r\n", "\n")).strip()
+    return quoted(system, about, output.output)
+
+
+def quoted(system: str, about: str, answer: str) -> str:
+    """An answer's first characters under its system's name, as HTML."""
+    shown = printable(answer.replace("\r\n", "\n")).strip()
     lines = [html(line) for line in shown[:SHOWN].splitlines() if line.strip()] + ["[…]"] * (len(shown) > SHOWN)
     return f"<p><i>{system}</i> ({about}):</p>\n<blockquote>{'<br>'.join(lines)}</blockquote>"
 
