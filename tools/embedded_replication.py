@@ -79,14 +79,14 @@ TITLE = """# The paper at 270 million parameters
 <!-- Written by tools/embedded_replication.py; change that, not this page. -->"""
 
 ABOUT = """Hewitt, Liu, Liang and Manning (2024) found that base models of 7 billion parameters follow instructions
-after tuning on responses alone, on one narrow task, or under three hand-written rules. Which of that holds for a model of 270
-million, [Gemma 3 270M](embedded-model.md)? The numbers are those of the [leaderboard](../leaderboards/README.md) and of
+after tuning on responses alone, on one narrow task, or under three hand-written rules. Which of that holds for a model of
+270 million, [Gemma 3 270M](embedded-model.md)? The numbers are those of the [leaderboard](../leaderboards/README.md) and of
 its [rules](../leaderboards/rules.md): {n} built-in instructions, the embedded judge, answers against those of the same
 model tuned on instructions."""
 
 METHOD = """A difference of win rates is paired over instructions (Student's t); one of attempt rates is by Newcombe's
-(1998) method from the two rates' intervals, which ignores the pairing and is rather too wide. "Holds" means that both 95 %
-intervals lie above 0, "holds in part" that one does and the other is not below; "not shown" that neither does;
+(1998) method from the two rates' intervals, which ignores the pairing and is rather too wide. "Holds" means that both
+95 % intervals lie above 0, "holds in part" that one does and the other is not below; "not shown" that neither does;
 "reversed" that one lies below 0. These are {k} comparisons without correction for their number: with none true, one in
 forty intervals lies above 0 by chance."""
 
@@ -97,8 +97,8 @@ CAVEATS = (
     "**{seeds}** The intervals hold for new instructions, not for new seeds of tuning, unless a row says ± over seeds.",
     "**Other trainings than the paper's.** Epochs: {epochs}; the paper's for Llama-2 were 15, 5, 7 and 15 of the first "
     "four. So instruction tuning, whose answers are the reference, saw its data less often than there. All weights "
-    "were tuned, in float32, on one GPU; epochs were not chosen on a validation set. Answers are greedy, of at most 256 "
-    "tokens.",
+    "were tuned, in float32, on one GPU; epochs were not chosen on a validation set. Answers are greedy, of at most "
+    "256 tokens.",
     "**Not run:** {absent}.",
     "**One base model from one family.** What fails here may be the model's size, its pretraining, or the rules' token "
     "list, which was written for another vocabulary.",
