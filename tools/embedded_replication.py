@@ -79,16 +79,16 @@ TITLE = """# The paper at 270 million parameters
 <!-- Written by tools/embedded_replication.py; change that, not this page. -->"""
 
 ABOUT = """Hewitt, Liu, Liang and Manning (2024) found that base models of 7 billion parameters follow instructions
-after tuning on responses alone, on one narrow task, or under three hand-written rules. Which of that holds for a model of
-270 million, [Gemma 3 270M](embedded-model.md)? The numbers are those of the [leaderboard](../leaderboards/README.md) and of
-its [rules](../leaderboards/rules.md): {n} built-in instructions, the embedded judge, answers against those of the same
-model tuned on instructions."""
+after tuning on responses alone, on one narrow task, or under three hand-written rules. Which of that holds for a
+model of 270 million, [Gemma 3 270M](embedded-model.md)? The numbers are those of the
+[leaderboard](../leaderboards/README.md) and of its [rules](../leaderboards/rules.md): {n} built-in instructions,
+the embedded judge, answers against those of the same model tuned on instructions."""
 
-METHOD = """A difference of win rates is paired over instructions (Student's t); one of attempt rates is by Newcombe's
-(1998) method from the two rates' intervals, which ignores the pairing and is rather too wide. "Holds" means that both
-95 % intervals lie above 0, "holds in part" that one does and the other is not below; "not shown" that neither does;
-"reversed" that one lies below 0. These are {k} comparisons without correction for their number: with none true, one in
-forty intervals lies above 0 by chance."""
+METHOD = """A difference of win rates is paired over instructions (Student's t); one of attempt rates is by
+Newcombe's (1998) method from the two rates' intervals, which ignores the pairing and is rather too wide. "Holds"
+means that both 95 % intervals lie above 0, "holds in part" that one does and the other is not below; "not shown"
+that neither does; "reversed" that one lies below 0. These are {k} comparisons without correction for their number:
+with none true, one in forty intervals lies above 0 by chance."""
 
 CAVEATS = (
     "**They are no AlpacaEval win rates.** The embedded judge orders systems and finds gross faults, and it was fitted "
