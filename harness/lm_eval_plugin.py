@@ -105,6 +105,17 @@ def on_command_line(*flags: str) -> bool | None:
     return any(argument.split("=")[0] in flags for argument in sys.argv[1:])
 
 
+def command_line_value(*flags: str) -> str | None:
+    """What follows one of these flags on lm_eval's command line; None if that is not what runs, or has none."""
+    if not on_command_line(*flags):
+        return None
+    for argument, after in zip(sys.argv[1:], [*sys.argv[2:], ""], strict=True):
+        flag, equals, value = argument.partition("=")
+        if flag in flags:
+            return (value if equals else after) or None
+    return None
+
+
 @functools.cache
 def _print_user_errors() -> None:
     """Makes lm_eval's command end in one sentence on a user's mistake; LMEVAL_LOG_LEVEL=DEBUG keeps the traceback."""

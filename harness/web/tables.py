@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ def score_data(score: Score | None, sd: float | None = None) -> dict[str, Any] |
     return {"value": score.value, "low": low, "high": high, "shown": shown, "ends": brackets}
 
 
-def form_data(form: dict[str, float | None]) -> dict[str, Any]:
+def form_data(form: Mapping[str, float | None]) -> dict[str, Any]:
     """Measures of form by column, and under "shown" what other tables show of them."""
     values = {column.name: form.get(column.name) for column in FORM}
     return {**values, "shown": {column.name: column.show(values[column.name]) for column in FORM}}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from implicit_if.leaderboards.runs.loading import Run
     from implicit_if.leaderboards.runs.table import Table
 
 HELP = "the scores of any runs as a table for a paper: LaTeX, Markdown or CSV"
@@ -26,6 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments that say which runs, how they are read, and which columns are wanted."""
+    add_reading_arguments(parser)
+    columns = "the columns, e.g. attempt_rate,win_rate,lc,avg_length,n (all)"
+    parser.add_argument("--columns", metavar="NAME,...", help=columns)
+
+
+def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that say which runs, and how they are read."""
     add = parser.add_argument
     add(
@@ -40,7 +48,6 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     add("--judge", metavar="NAME", help="which judge's verdicts, where files hold several")
     add("--judge-attempts", choices=("embedded", "none"), help="who decides about attempts where nobody has yet")
     add("--instructions", metavar="SPEC", help="the instruction set, for answers that hold no texts (builtin)")
-    add("--columns", metavar="NAME,...", help="the columns, e.g. attempt_rate,win_rate,lc,avg_length,n (all)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -69,11 +76,21 @@ def table_of(args: argparse.Namespace) -> Table:
     Raises:
         UserError: As of `run`.
     """
+    from implicit_if.leaderboards.runs.table import make_table
+
+    return make_table(read_runs(args), args.columns.split(",") if args.columns else ())
+
+
+def read_runs(args: argparse.Namespace) -> list[tuple[str | None, list[Run]]]:
+    """The runs that the arguments name: a name, if one was given, and the runs of its seeds.
+
+    Raises:
+        UserError: If a run cannot be read.
+    """
     from implicit_if.harness.errors import UserError
     from implicit_if.harness.instructions import load_instructions
     from implicit_if.harness.judging.attempts import choose
-    from implicit_if.leaderboards.runs.loading import Reading, Run, load_runs
-    from implicit_if.leaderboards.runs.table import make_table
+    from implicit_if.leaderboards.runs.loading import Reading, load_runs
 
     instructions = None if args.instructions is None else load_instructions(args.instructions)
     reading = Reading(args.reference, args.judge, choose(args.judge_attempts), instructions)
@@ -87,4 +104,4 @@ def table_of(args: argparse.Namespace) -> Table:
         if any(len(found) != 1 for found in runs) or not name:
             raise UserError(f"{spec!r}: expected NAME=RUN, or NAME=RUN,RUN for seeds, each of one system.")
         systems.append((name, [found[0] for found in runs]))
-    return make_table(systems, args.columns.split(",") if args.columns else ())
+    return systems

@@ -56,6 +56,11 @@ class Run:
         lengths: `[2, n]` characters of the system's and the reference's answers.
         attempts: `[n]` 1.0 where the answer is an attempt; empty if nobody decided.
         reference_sha256: Hash of the answers judged against; empty where it is not known.
+        outputs: The system's answers, where they are at hand.
+        judged: The same with their verdicts, where there are any.
+        decided: Which answers are attempts, where nothing was judged against a reference.
+        tags: Role tags of the chat template.
+        verified: The submission, if it is one.
     """
 
     name: str
@@ -68,6 +73,11 @@ class Run:
     lengths: Floats = field(default_factory=lambda: np.zeros((2, 0)), repr=False, compare=False)
     attempts: Floats = field(default_factory=lambda: np.zeros(0), repr=False, compare=False)
     reference_sha256: str = ""
+    outputs: Sequence[Output] = field(default=(), repr=False, compare=False)
+    judged: JudgedRun | None = field(default=None, repr=False, compare=False)
+    decided: Attempts | None = field(default=None, repr=False, compare=False)
+    tags: Sequence[str] = ()
+    verified: Verified | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -152,6 +162,8 @@ def _submission(verified: Verified) -> Run:
         lengths=verified.lengths.astype(float),
         attempts=decisions(verified.attempts),
         reference_sha256=verified.metadata.reference.sha256,
+        tags=verified.metadata.template.tags if verified.metadata.template is not None else (),
+        verified=verified,
     )
 
 
@@ -215,12 +227,12 @@ def _unjudged(
     path: Path | None,
     reading: Reading,
 ) -> Run:
-    scores = {}
+    scores, decided = {}, None
     ids = [output.instruction_id for output in outputs]
     if reading.judge_of_attempts is not None and all(output.instruction is not None for output in outputs):
-        decided: Attempts = decide(single_answers(outputs), reading.judge_of_attempts).expecting(_expected(ids))
+        decided = decide(single_answers(outputs), reading.judge_of_attempts).expecting(_expected(ids))
         scores = {ATTEMPTS: decided.score(*identify_set(ids, reading.instructions, path), settings)}
-    return Run(name, scores, form_measures(outputs, tags))
+    return Run(name, scores, form_measures(outputs, tags), outputs=outputs, decided=decided, tags=tags)
 
 
 def _of_source(source: Source, path: Path, reading: Reading) -> Run:
@@ -265,6 +277,9 @@ def _of_judged(name: str, run: JudgedRun, tags: Sequence[str]) -> Run:
         lengths=np.array([[len(pair.shown[side]) for pair in pairs] for side in (0, 1)], dtype=float),
         attempts=decided,
         reference_sha256=outputs_sha256(run.reference),
+        outputs=run.outputs,
+        judged=run,
+        tags=tags,
     )
 
 

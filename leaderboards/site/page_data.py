@@ -156,7 +156,7 @@ def _row(board: Board, row: Row) -> dict[str, Any]:
         "reference": row.is_reference,
         "tie_group": board.groups.get(row.id),
         **{name: score_data(score, sd) for name, (score, sd) in row.scores.items()},
-        **form_data(dict(row.form)),
+        **form_data(row.form),
         "n": row.win_rate.n_expected,
         "n_judged": row.win_rate.n_judged,
         "members": [{"id": m.id, "revision": m.metadata.revision, "key": payload_key(m)} for m in row.members],

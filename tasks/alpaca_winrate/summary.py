@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
 from implicit_if.harness.answer_form import form_of
 from implicit_if.harness.columns import ATTEMPTS, FORM, SCORES, form_cells, score_cells
+from implicit_if.harness.lm_eval_plugin import command_line_value, on_command_line
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.safe_text import html
 from implicit_if.harness.scores import Score
@@ -40,6 +42,20 @@ def summary_table(
         [f"{_name(reference)} (reference)", *score_cells(other, "50"), *form_cells(form_of(reference, tags)), ""],
     ]
     return tabulate(rows, headers=_HEAD, tablefmt="github", disable_numparse=True)
+
+
+def where_to_read(save: str | None) -> str:
+    """The line that says which command shows the answers in a browser; empty where lm_eval's command does not run.
+
+    Args:
+        save: The folder that the task saves answers in, if any.
+    """
+    logged = on_command_line("--log_samples", "-s")
+    if folder := save or (command_line_value("--output_path", "-o") if logged else None):
+        return f"read the answers: implicit-if view {shlex.quote(folder)}\n"
+    if logged is None:
+        return ""
+    return "to read the answers, run with --log_samples --output_path DIR, then: implicit-if view DIR\n"
 
 
 def _name(outputs: Sequence[Output]) -> str:

@@ -45,7 +45,7 @@ from implicit_if.tasks.alpaca_winrate.metrics import (
     win_rate_of,
 )
 from implicit_if.tasks.alpaca_winrate.settings import Settings
-from implicit_if.tasks.alpaca_winrate.summary import summary_table
+from implicit_if.tasks.alpaca_winrate.summary import summary_table, where_to_read
 from implicit_if.tasks.own_metrics import with_metrics
 
 log = logging.getLogger(__name__)
@@ -313,7 +313,7 @@ class AlpacaWinrate(ConfigurableTask):
         n, rate = len(self.instructions.items), run.reference_attempt_rate
         table = summary_table(run.outputs, run.reference, run.scores, self._tags, n, rate)
         notes = "".join(f"note: {note}\n" for note in run.control.notes)
-        print_anywhere("\n".join(["", table, *signatures, notes]))
+        print_anywhere("\n".join(["", table, *signatures, notes + where_to_read(self.settings.save)]))
 
     # ------------------------------------------------------------------ scores
     def process_results(self, doc: dict[str, Any], results: list[str]) -> dict[str, Any]:

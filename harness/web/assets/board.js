@@ -38,7 +38,7 @@ const BY_KIND = {
   form: ({ name }) => [(row) => row[name], (row) => el("td", { class: "number" }, row.shown[name])],
   count: ({ name }) => [(row) => row[name], (row) => el("td", { class: "number" }, `${row[name] ?? "–"}`)],
 };
-const COLUMNS = data.columns.map((column) => {
+const COLUMNS = data.columns.filter((column) => !data.without?.includes(column.name)).map((column) => {
   const [key, cell] = BY_NAME[column.name] ?? BY_KIND[column.kind](column);
   return { ...column, key, cell };
 });
@@ -48,8 +48,8 @@ function systemCell(row) {
     "th",
     { scope: "row" },
     nameOf(row),
-    el("div", {}, row.name),
-    el("div", {}, row.base),
+    row.name ? el("div", {}, row.name) : null,
+    row.base ? el("div", {}, row.base) : null,
   );
 }
 
@@ -134,7 +134,7 @@ function boardTable(board) {
 const title = (board) =>
   board.published
     ? `Published, not made here: ${board.title}`
-    : `${board.set} (n ${board.n}) against ${board.reference}, judged by ${board.judge}${board.rules ? ": rule ablation" : ""}`;
+    : `${board.set} (n ${board.n})${board.reference ? ` against ${board.reference}` : ""}${board.judge ? `, judged by ${board.judge}` : ""}${board.rules ? ": rule ablation" : ""}`;
 
 function showBoard(slug) {
   const index = Math.max(

@@ -37,12 +37,14 @@ function bar(score, kind) {
 
 function chart(board) {
   const rows = drawn(board);
+  if (!rows.length) return [];
   const attempts = rows.some((row) => measured(row.attempt_rate));
   const paper = rows.some((row) => row.paper);
+  const wins = rows.some((row) => measured(row.win_rate));
   const head = [
     "system",
     ...(attempts ? ["attempts what is asked, %"] : []),
-    `wins against the reference, %`,
+    ...(wins ? ["wins against the reference, %"] : []),
     ...(paper ? [`paper: LC win rate, %`] : []),
   ];
   const order = Object.keys(data.kinds);
@@ -54,7 +56,7 @@ function chart(board) {
         {},
         el("th", { scope: "row" }, nameOf(row, row.label.replace(" (the reference)", ""))),
         attempts ? el("td", {}, bar(row.attempt_rate, row.kind)) : null,
-        el("td", {}, row.reference ? el("span", { class: "quiet" }, "the reference") : bar(row.win_rate, row.kind)),
+        !wins ? null : el("td", {}, row.reference ? el("span", { class: "quiet" }, "the reference") : bar(row.win_rate, row.kind)),
         paper ? el("td", { class: "number paper" }, row.paper ?? "") : null,
       ),
     );
@@ -85,8 +87,9 @@ const nameOf = (row, label = row.label) =>
 
 function caption(board, rows, attempts) {
   const models = new Set(rows.map((row) => row.base));
-  const what = attempts ? "Attempt rate and win rate" : "Win rate";
-  return `${what}${models.size === 1 ? ` of ${[...models][0]}` : ""} on ${board.n} instructions`;
+  const wins = rows.some((row) => measured(row.win_rate));
+  const what = [attempts && "attempt rate", wins && "win rate"].filter(Boolean).join(" and ");
+  return `${what[0].toUpperCase()}${what.slice(1)}${models.size === 1 && rows[0].base ? ` of ${[...models][0]}` : ""} on ${board.n} instructions`;
 }
 
 // The four ways, one sentence each, of those that this board has.
@@ -122,7 +125,7 @@ const LEGEND = [
 function explained(board) {
   const notes = data.columns.filter((column) => column.note).map((column) => [column.label, column.note]);
   const badges = Object.entries(data.badges ?? {}).map(([name, what]) => [name, what]);
-  const signatures = [board.attempts_signature, board.signature, board.lc_signature].filter(Boolean);
+  const signatures = board.signatures ?? [board.attempts_signature, board.signature, board.lc_signature].filter(Boolean);
   const list = (pairs) => el("dl", {}, ...pairs.flatMap(([name, what]) => [el("dt", {}, name), el("dd", {}, what)]));
   return el(
     "details",

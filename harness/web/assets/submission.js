@@ -8,7 +8,7 @@ async function showSubmission(id, wanted) {
   const { board, row } = found,
     member = row.members.find((m) => m.id === id);
   const status = el("p", { role: "status" }, "Loading the answers …");
-  const head = el("h2", { tabindex: "-1" }, `${row.label}: ${row.name}`);
+  const head = el("h2", { tabindex: "-1" }, [row.label, row.name].filter(Boolean).join(": "));
   const seeds =
     row.members.length < 2
       ? null
@@ -23,11 +23,18 @@ async function showSubmission(id, wanted) {
         );
   main.replaceChildren(
     el("a", { class: "back", href: `#/board/${board.slug}` }, "← All systems"),
-    el("div", { class: "head" }, head, el("span", { class: `badge ${row.badge}` }, row.badge)),
+    el("div", { class: "head" }, head, row.badge ? el("span", { class: `badge ${row.badge}` }, row.badge) : ""),
     el(
       "p",
       { class: "quiet" },
-      `revision ${member.revision}, ${row.base}, against ${board.reference}, judged by ${board.judge}`,
+      [
+        member.revision && `revision ${member.revision}`,
+        row.base,
+        board.reference && `against ${board.reference}`,
+        board.judge && `judged by ${board.judge}`,
+      ]
+        .filter(Boolean)
+        .join(", "),
     ),
     seeds ?? "",
     status,
@@ -94,7 +101,7 @@ function answers(own, pairing, board, row, linked) {
     question: pairing.texts[i],
     category: pairing.categories[i],
     system: own.outputs[i],
-    reference: pairing.outputs[i],
+    reference: pairing.outputs ? pairing.outputs[i] : null,
     ended: own.finish[i],
     tokens: own.tokens[i],
     preference: own.preferences[i],
@@ -105,7 +112,7 @@ function answers(own, pairing, board, row, linked) {
     member: row.members.find((member) => member.key === own.key) ?? row.members[0],
   }));
   for (const item of items) {
-    item.low = `${item.question ?? item.id}\n${item.system}\n${item.reference}`.toLowerCase();
+    item.low = `${item.question ?? item.id}\n${item.system}\n${item.reference ?? ""}`.toLowerCase();
     item.split = new Set(item.orders.map(([, p]) => outcome(p))).size > 1;
   }
   const tally = (what) => items.filter((item) => outcome(item.preference) === what).length;
@@ -120,10 +127,14 @@ function answers(own, pairing, board, row, linked) {
     "Outcome",
     [
       ["", `all (${items.length})`],
-      ["win", `wins (${tally("win")})`],
-      ["loss", `losses (${tally("loss")})`],
-      ["draw", `draws (${tally("draw")})`],
-      ["split", `orders disagree (${items.filter((item) => item.split).length})`],
+      ...(pairing.outputs
+        ? [
+            ["win", `wins (${tally("win")})`],
+            ["loss", `losses (${tally("loss")})`],
+            ["draw", `draws (${tally("draw")})`],
+            ["split", `orders disagree (${items.filter((item) => item.split).length})`],
+          ]
+        : []),
       ...(own.attempts
         ? [
             ["attempt", `attempts (${items.filter(tries).length})`],
@@ -166,8 +177,8 @@ function answers(own, pairing, board, row, linked) {
   let shown = STEP;
   const ORDER = {
     i: (a, b) => a.i - b.i,
-    best: (a, b) => b.preference - a.preference || (b.attempt ?? 0) - (a.attempt ?? 0) || a.i - b.i,
-    worst: (a, b) => a.preference - b.preference || a.i - b.i,
+    best: (a, b) => (b.preference ?? -1) - (a.preference ?? -1) || (b.attempt ?? 0) - (a.attempt ?? 0) || a.i - b.i,
+    worst: (a, b) => (a.preference ?? 2) - (b.preference ?? 2) || (a.attempt ?? 0) - (b.attempt ?? 0) || a.i - b.i,
     long: (a, b) => b.system.length - a.system.length || a.i - b.i,
   };
   function fill(goOn = false) {
@@ -231,7 +242,7 @@ function answer(item, board, row) {
       el(
         "div",
         { class: "verdicts" },
-        el("span", { class: what }, item.preference === null ? what : `${what} ${fixed(item.preference, 2)}`),
+        item.reference === null ? null : el("span", { class: what }, item.preference === null ? what : `${what} ${fixed(item.preference, 2)}`),
         ...verdicts,
         item.attempt === null
           ? null
@@ -244,8 +255,10 @@ function answer(item, board, row) {
     el(
       "div",
       { class: "sides" },
-      el("div", {}, el("h4", {}, `${row.name}${notes ? ` (${notes})` : ""}`), ...(item.ranks ? [ranked(item.ranks)] : long(item.system))),
-      el("div", {}, el("h4", {}, `reference: ${board.reference}`), ...long(item.reference)),
+      el("div", {}, el("h4", {}, `${row.name || row.label}${notes ? ` (${notes})` : ""}`), ...(item.ranks ? [ranked(item.ranks)] : long(item.system))),
+      item.reference === null
+        ? null
+        : el("div", {}, el("h4", {}, `reference: ${board.reference}`), ...long(item.reference)),
     ),
   );
 }

@@ -1,0 +1,339 @@
+"""Any runs as a page to read, before anything is submitted: the board's page, of what is on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from implicit_if import __version__
+from implicit_if.harness.columns import ATTEMPTS, SCORES
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.instructions import load_instructions
+from implicit_if.harness.judging.failure_forms import failure_forms
+from implicit_if.harness.judging.judged_run import JudgedRun
+from implicit_if.harness.judging.registry import backend_of
+from implicit_if.harness.outputs import Output
+from implicit_if.harness.safe_text import one_line
+from implicit_if.harness.scores import Score
+from implicit_if.harness.signature import Signature
+from implicit_if.harness.stats.attempt_rate import THRESHOLD
+from implicit_if.harness.stats.vectors import Floats
+from implicit_if.harness.storage import sha256_json
+from implicit_if.harness.web.document import ANSWERS, Texts, dump, html_document, payload_element
+from implicit_if.harness.web.tables import category_table, form_data, score_data
+from implicit_if.leaderboards.runs.loading import Run
+from implicit_if.leaderboards.runs.token_ranks import Ranks, ranks_of
+from implicit_if.leaderboards.verification.result import read_pairs
+from implicit_if.leaderboards.verification.scores import form_measures
+
+BUDGET = 5_000_000
+"""Bytes that a page has at most; answers beyond go into files beside it."""
+TEXTS = Texts(
+    title="implicit-if view",
+    lead="Runs on this machine: how often each system tries to do what is asked, how well, and what it said.",
+    command="implicit-if view",
+    noscript="implicit-if table prints the same numbers.",
+)
+_WITHOUT = ("seeds", "badge", "tie_group")
+_FIRST, _CLIPPED, _CARDS = 3, 2_000, 6
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A run's answers with all that is known of each.
+
+    Shapes: `n` answers, sorted by instruction id.
+
+    Attributes:
+        run: The run.
+        ids: `[n]`.
+        texts: `[n]` instructions; None where the text is not known.
+        answers: `[n]` of the system.
+        references: `[n]` of the reference; empty where nothing was judged.
+        preferences: `[n]`, NaN where not judged; empty where nothing was.
+        by_order: The same in each presentation order.
+        probabilities: `[n]` of an attempt, NaN where nobody decided; empty where nobody did for any.
+    """
+
+    run: Run
+    ids: Sequence[str]
+    texts: Sequence[str | None]
+    answers: Sequence[Output]
+    references: Sequence[Output] = ()
+    preferences: Floats = field(default_factory=lambda: np.zeros(0))
+    by_order: Mapping[str, Floats] = field(default_factory=dict)
+    probabilities: Floats = field(default_factory=lambda: np.zeros(0))
+
+
+@dataclass(frozen=True)
+class View:
+    """What belongs on disk.
+
+    Attributes:
+        html: The page.
+        beside: Scripts with answers by path beside the page; empty where all answers are in it.
+    """
+
+    html: str
+    beside: Mapping[str, bytes]
+
+
+def make_view(runs: Sequence[Run], ranks: Ranks | None = None, budget: int = BUDGET) -> View:
+    """The page of these runs: a table for those judged alike, and their answers.
+
+    Args:
+        runs: At least one, in the order of the user.
+        ranks: Token ranks of answers, where they were computed.
+        budget: Bytes of the page.
+
+    Raises:
+        UserError: If no run has answers or scores to show.
+    """
+    if not runs:
+        raise UserError("no run to show. Expected at least one RUN.")
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(_group(run), []).append(run)
+    boards: list[dict[str, Any]] = []
+    payloads: dict[str, str] = {}
+    for number, group in enumerate(groups.values(), start=1):
+        board, held = _board(group, f"runs-{number}", ranks)
+        boards.append(board)
+        payloads |= held
+    boards.sort(key=lambda board: -len(board["rows"]))  # what a reader sees first has most systems
+    size = len(html_document(TEXTS, boards, {}, __version__, without=_WITHOUT).encode())
+    size += sum(len(payload_element(key, text).encode()) + 1 for key, text in payloads.items())
+    if size <= budget:
+        return View(html_document(TEXTS, boards, payloads, __version__, without=_WITHOUT), {})
+    scripts = {f"{ANSWERS}/{key}.js": f'implicitIf("{key}",{text});\n'.encode() for key, text in payloads.items()}
+    return View(html_document(TEXTS, boards, {}, __version__, beside=True, without=_WITHOUT), scripts)
+
+
+def read_run(run: Run) -> Answered | None:
+    """A run's answers in order; None if it holds scores only."""
+    if run.verified is not None:
+        member = run.verified
+        if not member.instruction_ids:
+            return None
+        pairs = read_pairs(member)
+        return Answered(
+            run,
+            member.instruction_ids,
+            [pair.instruction.strip() or None for pair in pairs],
+            [pair.system for pair in pairs],
+            [pair.reference for pair in pairs],
+            member.preferences,
+            {str(order): values for order, values in member.by_order.items()},
+            member.attempts,
+        )
+    if run.judged is not None:
+        judged = run.judged
+        return Answered(
+            run,
+            [pair.instruction_id for pair in judged.pairs],
+            [pair.instruction.strip() or None for pair in judged.pairs],
+            judged.outputs,
+            judged.reference,
+            judged.judgement.preferences,
+            {str(order): judged.judgement.in_order(order) for order in judged.judgement.orders},
+            np.zeros(0) if judged.attempts is None else judged.attempts.judgement.preferences,
+        )
+    if not run.outputs:
+        return None
+    order = sorted(range(len(run.outputs)), key=lambda i: run.outputs[i].instruction_id)
+    answers = [run.outputs[i] for i in order]
+    tries = np.zeros(0) if run.decided is None else run.decided.judgement.preferences[order]
+    return Answered(
+        run, [a.instruction_id for a in answers], [a.instruction for a in answers], answers, probabilities=tries
+    )
+
+
+def _group(run: Run) -> str:
+    """What runs of one table share: the instructions' set, the reference's answers and the judge."""
+    settings = _settings(run)
+    if settings is None:
+        return sha256_json([run.reference_sha256])
+    return sha256_json(
+        [settings.instruction_set, settings.n, settings.judge, settings.judge_hash, settings.reference_hash]
+    )
+
+
+def _settings(run: Run) -> Signature | None:
+    score = run.scores.get("win_rate") or next(iter(run.scores.values()), None)
+    return None if score is None else score.settings
+
+
+def _board(runs: Sequence[Run], slug: str, ranks: Ranks | None) -> tuple[dict[str, Any], dict[str, str]]:
+    settings, compared = _settings(runs[0]), "win_rate" in runs[0].scores
+    readings = [read_run(run) for run in runs]
+    signatures = dict.fromkeys(str(score.settings) for run in runs for score in run.scores.values())
+    payloads: dict[str, str] = {}
+    rows = []
+    for number, (run, reading) in enumerate(zip(runs, readings, strict=True)):
+        members = []
+        if reading is not None:
+            key = _add_payloads(payloads, reading, ranks)
+            members = [{"id": f"{slug}.{number + 1}", "revision": "", "key": key}]
+        rows.append(_row(run, members))
+    judged = next((run.judged for run in runs if run.judged is not None), None)
+    if judged is not None and judged.reference_attempt_rate is not None:
+        rows.append(_reference_row(judged, next(run.tags for run in runs if run.judged is judged)))
+    found = [reading for reading in readings if reading is not None]
+    board = {
+        "slug": slug,
+        "rules": False,
+        "set": settings.instruction_set if settings else "answers",
+        "n": max((len(reading.ids) for reading in found), default=settings.n if settings else 0),
+        "reference": settings.reference if settings and compared else None,
+        "judge": settings.judge if settings and compared else None,
+        "signatures": list(signatures),
+        "warnings": _warnings(runs),
+        "rows": rows,
+        "gallery": _gallery(readings),
+    }
+    names = {item.id: item.category or "other" for item in load_instructions("builtin").items}
+    if found and all(set(reading.ids) <= names.keys() and reading.ids == found[0].ids for reading in found):
+        seeds: list[list[tuple[Floats, Floats]]] = [[] if r is None else [_for_categories(r)] for r in readings]
+        board |= category_table([names[i] for i in found[0].ids], [*seeds, *([[]] * (len(rows) - len(runs)))], rows)
+    return board, payloads
+
+
+def _for_categories(reading: Answered) -> tuple[Floats, Floats]:
+    """Preferences and probabilities; of attempts none unless all were decided."""
+    preferences = reading.preferences if reading.preferences.size else np.full(len(reading.ids), np.nan)
+    known = reading.probabilities.size and not np.isnan(reading.probabilities).any()
+    return preferences, reading.probabilities if known else np.zeros(0)
+
+
+def _row(run: Run, members: list[dict[str, str]]) -> dict[str, Any]:
+    shown = run.scores.get("win_rate") or run.scores.get(ATTEMPTS)
+    return {
+        "label": one_line(run.name),
+        "name": "" if run.long_name == run.name else one_line(run.long_name),
+        "base": "",
+        "kind": run.kind or "other",
+        "badge": "",
+        "reference": run.verified is not None and run.name.endswith("(the reference)"),
+        "tie_group": None,
+        **_scores(run.scores),
+        **form_data(run.form),
+        "n": 0 if shown is None else shown.n_expected,
+        "n_judged": 0 if shown is None else shown.n_judged,
+        "members": members,
+    }
+
+
+def _reference_row(judged: JudgedRun, tags: Sequence[str]) -> dict[str, Any]:
+    """The reference, which has no win rate against itself."""
+    rate = judged.reference_attempt_rate
+    scores = {} if rate is None else {ATTEMPTS: rate}
+    run = Run(judged.reference_name or judged.reference[0].generator, scores, form_measures(judged.reference, tags))
+    return _row(run, []) | {"label": f"{one_line(run.name)} (the reference)", "reference": True}
+
+
+def _scores(scores: Mapping[str, Score]) -> dict[str, Any]:
+    return {column.name: score_data(scores.get(column.metric)) for column in SCORES}
+
+
+def _warnings(runs: Sequence[Run]) -> list[str]:
+    found = []
+    win_rate = runs[0].scores.get("win_rate")
+    backend = backend_of(win_rate.settings.judge) if win_rate is not None and win_rate.settings.judge else None
+    if backend is not None and backend.caution:
+        found.append(backend.caution)
+    for run in runs:
+        for name, score in run.scores.items():
+            if not score.complete:
+                found.append(f"{run.name}: {name.replace('_', ' ')} of {score.n_judged} of {score.n_expected} answers.")
+        if run.judged is not None:
+            found += [f"{run.name}: {note}" for note in run.judged.control.notes]
+    how = {str(s.settings.answers) for run in runs for name, s in run.scores.items() if name == "win_rate"}
+    if len(how) > 1:
+        found.append("these systems did not all answer under the same settings; see the signatures.")
+    return [one_line(text, 500) for text in dict.fromkeys(found)]
+
+
+def _gallery(readings: Sequence[Answered | None]) -> list[dict[str, Any]]:
+    """The first instructions that all runs answered, in the order of the set."""
+    found = [(at, reading) for at, reading in enumerate(readings) if reading is not None][:_CARDS]
+    if not found:
+        return []
+    place = {item.id: number for number, item in enumerate(load_instructions("builtin").items)}
+    common = set.intersection(*(set(reading.ids) for _, reading in found))
+    gallery = []
+    for i in sorted(common, key=lambda i: (place.get(i, len(place)), i))[:_FIRST]:
+        answers = []
+        for at, reading in found:
+            k = reading.ids.index(i)
+            tries = _or_none(float(reading.probabilities[k])) if reading.probabilities.size else None
+            text = reading.answers[k].output[:_CLIPPED]
+            answers.append([at, text, None if tries is None else tries >= THRESHOLD, _forms(reading, k)])
+        first = found[0][1]
+        gallery.append({"id": i, "instruction": first.texts[first.ids.index(i)], "answers": answers})
+    return gallery
+
+
+def _add_payloads(payloads: dict[str, str], reading: Answered, ranks: Ranks | None) -> str:
+    """Puts a run's answers, and the instructions it shares with others, under keys made of their content."""
+    names = {item.id: item.category for item in load_instructions("builtin").items}
+    pairing = dump(
+        {
+            "ids": list(reading.ids),
+            "texts": list(reading.texts),
+            "categories": [names.get(i) for i in reading.ids],
+            "outputs": [output.output for output in reading.references] or None,
+        }
+    )
+    pairing_key = sha256_json(pairing)[:32]
+    payloads[pairing_key] = pairing
+    n = len(reading.ids)
+    shown = {
+        "facts": _facts(reading.run),
+        "pairing": pairing_key,
+        "outputs": [output.output for output in reading.answers],
+        "finish": [output.finish_reason for output in reading.answers],
+        "tokens": [output.n_tokens for output in reading.answers],
+        "attempts": _listed(reading.probabilities) if reading.probabilities.size else None,
+        "preferences": _listed(reading.preferences) if reading.preferences.size else [None] * n,
+        "orders": {order: _listed(values) for order, values in reading.by_order.items()},
+        "forms": [_forms(reading, k) for k in range(n)],
+        "ranks": ranks_of(ranks, reading.answers) if ranks else None,
+    }
+    key = sha256_json([reading.run.name, shown])[:32]
+    payloads[key] = dump(shown | {"key": key})
+    return key
+
+
+def _forms(reading: Answered, k: int) -> list[str]:
+    answer = reading.answers[k]
+    return failure_forms(answer.output, answer.finish_reason, reading.texts[k] or "", reading.run.tags)
+
+
+def _facts(run: Run) -> list[tuple[str, str]]:
+    facts = [("system", run.name), ("kind", run.kind or ""), ("role tags", ", ".join(map(repr, run.tags)))]
+    facts += [(name.replace("_", " "), f"{score.render()}, {score.settings}") for name, score in run.scores.items()]
+    return [(name, text) for name, text in facts if text]
+
+
+def _listed(values: Floats) -> list[float | None]:
+    return [_or_none(round(float(value), 4)) for value in values]
+
+
+def _or_none(value: float) -> float | None:
+    return None if value != value else value
+
+
+def write_view(view: View, folder: Path) -> Path:
+    """Writes `index.html` and what it needs into a folder, and returns its path."""
+    from implicit_if.harness.storage import atomic_write
+
+    for name, data in view.beside.items():
+        with atomic_write(folder / name, "wb") as file:
+            file.write(data)
+    with atomic_write(folder / "index.html") as file:
+        file.write(view.html)
+    return folder / "index.html"
