@@ -38,4 +38,5 @@ analysis/           response ranking, token shift, openings, task adherence, the
 replicate/          `replicate`: matrices, their plan, and what runs it
 comparing/          `compare`: which of several systems is better
 lm_eval_plugin      how lm_eval finds us
+installation/       `doctor`, `cache`, `completion`: what works here, what is kept here
 """

@@ -13,7 +13,14 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from implicit_if.harness.commands import PROGRAM, command_parser, find_commands, load_command, program_parser
+from implicit_if.harness.commands import (
+    PROGRAM,
+    command_parser,
+    completion_parser,
+    find_commands,
+    load_command,
+    program_parser,
+)
 from implicit_if.harness.cpu_threads import spin_briefly
 from implicit_if.harness.errors import UserError, unknown_name
 from implicit_if.harness.safe_text import one_line, printable
@@ -96,6 +103,10 @@ def _plain_warnings() -> Iterator[None]:
 
 def _dispatch(argv: list[str]) -> int:
     commands = find_commands()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what could come next
+        import argcomplete
+
+        argcomplete.autocomplete(completion_parser(commands, os.environ.get("COMP_LINE", "")))
     name = argv[0] if argv and not argv[0].startswith("-") else None
     if name is None:
         parser = program_parser(commands)

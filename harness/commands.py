@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import shlex
 import shutil
 import sys
 import textwrap
@@ -174,6 +175,25 @@ def program_parser(commands: Mapping[str, EntryPoint]) -> argparse.ArgumentParse
         group = parser.add_argument_group(title)
         for name, line in lines[section]:
             group.add_argument(name, nargs="?", help=line.replace("%", "%%"))
+    return parser
+
+
+def completion_parser(commands: Mapping[str, EntryPoint], line: str) -> argparse.ArgumentParser:
+    """A parser of all commands by name, with the arguments of the one on the line."""
+    try:
+        words = shlex.split(line)
+    except ValueError:  # a quote that is still open
+        words = line.split()
+    parser = argparse.ArgumentParser(prog=PROGRAM)
+    parser.add_argument("--version", action="store_true")
+    each = parser.add_subparsers()
+    for name, point in commands.items():
+        command = each.add_parser(name)
+        if name in words[1:2]:
+            try:
+                load_command(point).add_arguments(command)
+            except UserError:  # a broken command has no arguments to complete
+                continue
     return parser
 
 

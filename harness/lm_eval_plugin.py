@@ -81,6 +81,11 @@ def register(module_name: str) -> None:
         )
 
 
+def declared(group: str) -> list[str]:
+    """The names that our distribution declares in a group of entry points, sorted."""
+    return sorted(point.name for point in _own_entry_points(group))
+
+
 def task_folders() -> list[Path]:
     """The folders our `lm_eval.tasks` entry points name.
 

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -272,6 +273,28 @@ def locked(path: str | os.PathLike[str], timeout: float = -1) -> Iterator[None]:
         held.release()
 
 
+@contextlib.contextmanager
+def _held(file: IO[bytes], path: Path) -> Iterator[None]:
+    """Holds an open file itself, which is never replaced, so that no lock file is left beside a user's."""
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        waiting = threading.Timer(
+            2.0, lambda: print(f"waiting for {path}, which another process holds", file=sys.stderr)
+        )
+        waiting.start()
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        finally:
+            waiting.cancel()
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
 def sha256_text(text: str) -> str:
     """Hex sha256 of the text as UTF-8; lone surrogates, which UTF-8 cannot hold, are kept distinct."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
@@ -341,7 +364,7 @@ def append_records(path: str | os.PathLike[str], records: Iterable[dict[str, Any
     file_path.parent.mkdir(parents=True, exist_ok=True)
     if os.path.exists(file_path) and not os.path.isfile(file_path):
         raise UserError(f"{file_path}: not a regular file, so nothing can be kept in it. Name another file.")
-    with locked(file_path), open(file_path, "ab+") as file:
+    with open(file_path, "ab+") as file, _held(file, file_path):
         keep = _whole_lines(file, file_path, begins)
         if data:
             file.truncate(keep)

@@ -127,13 +127,14 @@ def print_list() -> None:
     """Prints recipes, profiles and registered base models."""
     print("recipes:")
     for name in recipe_names():
-        print(f"  {name:<24}{_summary(name)}")
+        print(f"  {name:<24}{summary_of(name)}")
     print("profiles:")
     for profile in profiles().values():
         print(f"  {profile.name:<24}{profile.base or 'any other base model'}")
     print(f"registered base models: {', '.join(registered_models()) or 'none'}")
 
 
-def _summary(name: str) -> str:
+def summary_of(name: str) -> str:
+    """A shipped recipe's one line."""
     overrides = ["train.epochs=1", "train.learning_rate=1"]  # any value: a summary does not depend on the profile
     return load_recipe(name, overrides, profile="llama2-7b/reference").summary

@@ -75,7 +75,6 @@ def save(
         check_reloaded(tokenizer, folder)
         save_recipe(folder / "recipe.yaml", prepared.recipe, note="implicit-if tune recipe.yaml  # tunes this again")
         append_records(folder / "training_log.jsonl", trainer.state.log_history)
-        (folder / "training_log.jsonl.lock").unlink(missing_ok=True)
         save_decisions(folder / "rephrasing.jsonl", prepared.decisions)
         provenance = _provenance(trainer, prepared, base, identity, model_type)
         provenance.training["saved_difference"] = None if difference is None else round(difference, 4)

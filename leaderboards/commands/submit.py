@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         replace=args.replace,
     )
     for note in draft.notes:
-        print(f"implicit-if: mind: {note}", file=sys.stderr)
+        print(f"implicit-if: note: {note}", file=sys.stderr)
     verified = verify(folder)
     print(summary(verified))
     print(f"\nwritten: {folder}\nRead {folder / 'metadata.yaml'}: all of it becomes public.")

@@ -17,7 +17,13 @@ EXAMPLES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     add = parser.add_argument
-    add("paths", type=Path, nargs="+", metavar="PATH", help="submissions <org>__<model>/<revision>, or submissions/")
+    add(
+        "paths",
+        type=Path,
+        nargs="+",
+        metavar="PATH",
+        help="submissions: <org>__<model>/<revision>, a model's folder of them, or submissions/",
+    )
     add("--contributed", action="store_true", help="as a pull request may bring it: without a maintainer's rerun.json")
     add(
         "--rejudge",
@@ -46,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
     for path in args.paths:
         together = _is_root(path)
-        folders = list(submission_folders(path).values()) if together else [path]
+        folders = list(submission_folders(path).values()) if together else _revisions(path)
         for folder in folders:
             if args.update:
                 for line in update(folder):
@@ -69,3 +75,12 @@ def _is_root(path: Path) -> bool:
     if not path.is_dir() or (path / METADATA).exists():
         return False
     return path.name == "submissions" or any((path / name).is_dir() and "__" in name for name in os.listdir(path))
+
+
+def _revisions(path: Path) -> list[Path]:
+    """The submissions in a model's folder; the path itself where it is none."""
+    from implicit_if.leaderboards.submission.read import METADATA
+
+    if not path.is_dir() or (path / METADATA).exists():
+        return [path]
+    return sorted(folder for folder in path.iterdir() if (folder / METADATA).is_file()) or [path]

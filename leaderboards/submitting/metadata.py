@@ -26,7 +26,7 @@ _RULES = re.compile(r"rules:(?P<preset>[^@,]*)")
 _EMBEDDED = {"name": HUB_NAME, "licence": LICENCE}
 
 
-_PLACEHOLDERS = ("your/model", "org/model", "your-org/your-model")
+_PLACEHOLDERS = ("your/model", "org/model", "your-org/your-model", "my-org/my-model")
 
 
 class Draft(NamedTuple):

@@ -28,7 +28,7 @@ from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.judging.protocol import Judge
 from implicit_if.harness.outputs import Output, OutputsMeta, save_outputs
 from implicit_if.harness.references import BASE
-from implicit_if.harness.storage import locked
+from implicit_if.harness.storage import check_writable, locked
 from implicit_if.model_wrappers.ablation.table import AblationRow, AblationTable
 from implicit_if.model_wrappers.answer_cache import AnswerMemory
 from implicit_if.model_wrappers.rules.presets import Preset, Rule, customise, load_preset
@@ -98,10 +98,11 @@ def alone_in(folder: Path) -> Iterator[None]:
     """Keeps a second process out of the folder, which would only repeat this one's work.
 
     Raises:
-        UserError: If another process is at work there.
+        UserError: If another process is at work there, or nothing can be written there.
     """
     import filelock
 
+    check_writable(folder / "ablate.lock")
     try:
         with locked(folder / "ablate", timeout=0):
             yield

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import itertools
 import json
 import math
@@ -10,7 +11,6 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import filelock
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -265,17 +265,18 @@ def test_verdicts_are_written_while_nothing_more_arrives(store: Path) -> None:
 def test_the_lock_is_tried_before_anything_is_asked_and_waiting_says_so(
     store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    held = filelock.FileLock(f"{store}.lock")
-    held.acquire()
+    held = store.open("ab")
+    fcntl.flock(held, fcntl.LOCK_EX)
     judge = FakeJudge(lambda c: 0.5, paid=True, price=0.1)
     asking = threading.Thread(target=lambda: annotate([make_pair(1)], judge, store, progress=False))
     asking.start()
     time.sleep(2.5)
     assert judge.asked == []
     assert f"waiting for {store}" in capsys.readouterr().err
-    held.release()
+    held.close()
     asking.join(20)
     assert len(lines(store)) == 2
+    assert [path.name for path in store.parent.iterdir()] == [store.name]  # no lock file is left beside it
 
 
 def test_a_full_disk_is_found_by_the_timer_too(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

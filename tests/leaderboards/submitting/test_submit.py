@@ -542,7 +542,7 @@ def test_another_base_model_has_no_revision_of_the_recorded_one(with_cache: Path
     assert other == {"name": "acme/two"}
 
 
-@pytest.mark.parametrize("name", ["YOUR/MODEL", "your/model", "org/model"])
+@pytest.mark.parametrize("name", ["YOUR/MODEL", "your/model", "org/model", "my-org/my-model"])
 def test_the_examples_name_is_not_submitted(name: str) -> None:
     own = outputs("mine", 12, 1)
     with pytest.raises(UserError, match="is the example's"):

@@ -341,3 +341,12 @@ def test_many_submissions_of_805_answers(tmp_path: Path) -> None:
     assert time.perf_counter() - made < 5
     peak = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     assert peak < 2 << 20
+
+
+def test_a_model_s_folder_stands_for_its_revisions(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = root / "acme__a"
+    (revision,) = (path.name for path in folder.iterdir())
+    assert run(verify_command, str(folder)) == 0
+    shown = capsys.readouterr().out
+    assert run(verify_command, str(folder / revision)) == 0
+    assert capsys.readouterr().out == shown

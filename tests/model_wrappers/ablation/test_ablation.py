@@ -284,6 +284,12 @@ def test_a_second_process_is_kept_out(tmp_path: Path) -> None:
         pytest.fail("let in")
 
 
+def test_a_folder_that_cannot_be_written_is_named_before_a_model_loads(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="--out .*cannot be written"), alone_in(tmp_path / "file" / "x"):
+        pytest.fail("let in")
+
+
 # ---------------------------------------------------------------------- the command
 def arguments(*argv: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
