@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.replicate.held import held, own_gpus
 from implicit_if.harness.replicate.markers import Folder
 from implicit_if.harness.replicate.matrix import Matrix
 from implicit_if.harness.replicate.plan import TABLES, Cell, folder, sibling_of
@@ -41,7 +41,7 @@ def run_cell(place: Folder, cell: Cell, matrix: Matrix) -> int:
         place.begin(cell)
         words = place.words(cell)
         _say(f"{cell.name}: {shlex.join(words)}")
-        with _inside(place.path):
+        with own_gpus(cell.gpus), _inside(place.path):
             if cell.kind == TABLES:
                 write_families(matrix)
             status = execute(words, target.with_name(f"{target.name}.command.lock"))
@@ -81,9 +81,8 @@ def execute(words: Sequence[str], lock: Path) -> int:
     from implicit_if.harness.tuning.epoch_selection import run_stoppable
     from implicit_if.harness.tuning.runner import STOPPED
 
-    with open(lock, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        status, stopped = run_stoppable(words, (file.fileno(),))
+    with held(lock, "a command that outlived its cell") as descriptor:
+        status, stopped = run_stoppable(words, (descriptor,))
     return STOPPED if stopped else status
 
 
@@ -111,7 +110,7 @@ def write_families(matrix: Matrix) -> None:
             for seed in matrix.seeds:
                 path = Path(TABLES) / "submissions" / name / f"s{seed}" / "metadata.yaml"
                 seeds[seed] = read_yaml(path, "a submission's metadata")["reference"]["sha256"]
-            if len(seeds) > 1:
+            if len(set(seeds.values())) == len(seeds) > 1:  # siblings with equal answers share a table as it is
                 families.append({"name": f"{model.name}-{recipe}", "seeds": seeds})
     if families:
         (Path(TABLES) / "references.yaml").write_bytes(yaml_bytes({"families": families}))

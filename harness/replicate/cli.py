@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from implicit_if.harness.cli import positive
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.replicate import comparison_cli
+from implicit_if.harness.replicate.launch import Launch, count_gpus, run_in_order
 from implicit_if.harness.replicate.matrix import Matrix, load_matrix
 from implicit_if.harness.replicate.plan import Cell, find, plan
 
+ENGINES = ("auto", "snakemake", "local")
 HELP = "plan and run a whole replication: tune, answer, judge, submit, tables"
 
 
@@ -29,6 +38,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add = actions.add_parser("run", parents=[places], help="run a matrix, or one of its cells; continues what there is")
     add.add_argument("cell", nargs="?", metavar="CELL", help="one cell; without it, all of them")
+    add.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="auto",
+        help="auto: snakemake where it is installed, else local (one by one)",
+    )
+    add.add_argument("--cores", type=positive, metavar="N", help="CPU cores (all), or jobs at once on a cluster")
+    add.add_argument("--gpus", type=positive, metavar="N", help="GPUs (all of this machine)")
+    add.add_argument("--api", type=positive, default=4, metavar="N", help="cells that ask an API at once (4)")
+    add.add_argument("--snakemake-args", default="", metavar="TEXT", help="more arguments, e.g. '--profile slurm'")
+    add.add_argument("--sbatch", action="store_true", help="submit to SLURM: one array a level and kind of machine")
+    add.add_argument("--sbatch-args", default="", metavar="TEXT", help="more arguments, e.g. '--partition=gpu'")
+    add.add_argument("--skypilot", action="store_true", help="print a SkyPilot task for `sky jobs launch`")
+    add.add_argument("--accelerators", metavar="NAME:N", help="of the SkyPilot machine (H100:1, or 8)")
+    actions.add_parser("snakefile", parents=[places], help="print the Snakefile that `run` uses")
     actions.add_parser("status", parents=[places], help="which cells are whole, and why the others are not")
     compare = actions.add_parser("compare", help="a replication's boards beside the paper's numbers, as Markdown")
     comparison_cli.add_arguments(compare)
@@ -57,7 +81,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace, matrix: Matrix, cells: list[Cell]) -> int:
-    from implicit_if.harness.replicate.launch import Launch, run_in_order
     from implicit_if.harness.replicate.markers import Folder
 
     if args.data is not None and not args.data.is_dir():
@@ -66,11 +89,49 @@ def _run(args: argparse.Namespace, matrix: Matrix, cells: list[Cell]) -> int:
     launch = Launch(args.matrix, cells, args.out, place)
     if args.action == "status":
         return launch.report()
-    if args.cell is not None:
+    if args.action == "run" and args.skypilot:
+        from implicit_if.harness.replicate.skypilot import skypilot_yaml
+
+        print(skypilot_yaml(args.matrix, cells, args.accelerators), end="")
+        return 0
+    if args.action == "run" and args.cell is not None:
         from implicit_if.harness.replicate.cell_run import run_cell
 
         return run_cell(place, find(cells, args.cell), matrix)
-    return run_in_order(launch)
+    if args.action == "snakefile":
+        from implicit_if.harness.replicate.snakemake import snakefile
+
+        print(snakefile(launch), end="")
+        return 0
+    if args.sbatch:
+        return _submit(launch, shlex.split(args.sbatch_args), args.api)
+    installed = importlib.util.find_spec("snakemake") is not None
+    if args.engine == "snakemake" and not installed:
+        raise UserError(
+            "--engine snakemake: it is not installed. Run pip install 'implicit-if[replicate]', or --engine local."
+        )
+    if args.engine == "local" or not installed:
+        if args.engine == "auto":
+            print("Snakemake is not installed (the extra `replicate`): one cell after the other", file=sys.stderr)
+        return run_in_order(launch)
+    from implicit_if.harness.replicate.snakemake import run_snakemake
+
+    gpus = max(1, args.gpus or count_gpus())
+    cores = args.cores or len(os.sched_getaffinity(0))
+    return run_snakemake(launch, cores, gpus, args.api, shlex.split(args.snakemake_args))
+
+
+def _submit(launch: Launch, extra: Sequence[str], api: int) -> int:
+    from implicit_if.harness.replicate.slurm import write
+
+    if shutil.which("sbatch") is None:
+        raise UserError("--sbatch: no sbatch here. Run this on a machine that submits to SLURM.")
+    script = write(launch, extra, api)
+    print(f"submitting by {script}; `implicit-if replicate status` says what is whole", flush=True)
+    status = subprocess.run(["sh", str(script)], check=False).returncode
+    if status:
+        raise UserError(f"sbatch ended with status {status}; its message stands above. --sbatch-args gives it more.")
+    return 0
 
 
 def plan_table(cells: Sequence[Cell]) -> str:

@@ -5,13 +5,15 @@ A launcher knows when a cell may start and nothing else: each cell checks its in
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from implicit_if.harness.replicate.held import GPUS
 from implicit_if.harness.replicate.markers import Folder
 from implicit_if.harness.replicate.plan import Cell
 from implicit_if.harness.safe_text import one_line, printable
@@ -52,15 +54,18 @@ class Launch:
         self.place.forget()
         return [cell for cell in self.cells if self.place.unfinished(cell.name) is not None]
 
+    def failed(self) -> list[Cell]:
+        """The cells that are not whole though all that they need is."""
+        todo = self.todo()
+        return [cell for cell in todo if not {other.name for other in todo} & set(cell.needs)]
+
     def report(self) -> int:
         """Says how many cells are whole, and which are not: those that failed, with reason and log, and the others.
 
         Returns:
             0 if all are whole, else 1.
         """
-        todo = self.todo()
-        unfinished = {cell.name for cell in todo}
-        failed = [cell for cell in todo if not unfinished & set(cell.needs)]
+        todo, failed = self.todo(), self.failed()
         print(f"{len(self.cells) - len(todo)} of {len(self.cells)} cells are whole in {self.place.path}")
         for cell in failed:
             print(f"not whole: {cell.name}: {self.reason(cell.name)}\n  log: {self.log(cell.name)}")
@@ -102,6 +107,27 @@ def run_in_order(launch: Launch) -> int:
         what = "done" if status == 0 else f"failed ({status}): {launch.reason(cell.name)}"
         print(f"[{number}/{len(launch.cells)}] {cell.name} {what} after {time.monotonic() - began:.0f} s", flush=True)
     return launch.report()
+
+
+def count_gpus() -> int:
+    """NVIDIA GPUs that this machine's driver knows, or as many as `CUDA_VISIBLE_DEVICES` names."""
+    if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return len([name for name in named.split(",") if name.strip() not in ("", "-1")])
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+
+
+@contextlib.contextmanager
+def shared_gpus(number: int) -> Iterator[None]:
+    """Has the cells that are started in the block share this machine's GPUs, if there are several."""
+    if number > 1 and GPUS not in os.environ:
+        named = os.environ.get("CUDA_VISIBLE_DEVICES")
+        os.environ[GPUS] = named or ",".join(map(str, range(number)))
+        try:
+            yield
+        finally:
+            del os.environ[GPUS]
+    else:
+        yield
 
 
 def logged(launch: Launch, cell: str) -> list[str]:

@@ -175,6 +175,9 @@ class Folder:
             if match := re.fullmatch(r"\{data of (\S+)\}", word):
                 file = self.data_file(match[1])
                 words = words[:-1] if file is None else [*words, str(file)]
+            elif match := re.fullmatch(r"\{rows of (\S+)\}", word):
+                file = self.data_file(match[1])
+                words.append(match[1] if file is None else f"{match[1]}={file}")
             else:
                 words.append(re.sub(r"\{epochs of (\S+)\}", lambda m: self._epochs(m[1]), word))
         return words

@@ -21,6 +21,8 @@ EPOCHS = "{epochs of %s}"
 """In a command: the number that the cell of that name chose."""
 DATA = "{data of %s}"
 """In a command: the local file of that recipe's data; without one it and the option before it are left out."""
+ROWS = "{rows of %s}"
+"""In a command: that recipe's rows as analyses take them, with the local file if there is one."""
 
 
 @dataclass(frozen=True)
@@ -29,16 +31,16 @@ class Cell:
 
     Attributes:
         name: Also its folder's, `cells/<name>`.
-        kind: select, tune, opponent, answer, judge, submit, ranking, tables, or comparison.
+        kind: select, tune, opponent, answer, judge, submit, adherence, ranking, tables, or comparison.
         needs: Names of the cells whose artefacts it reads.
-        command: Its words; paths are relative to the matrix's folder. See `EPOCHS` and `DATA`.
+        command: Its words; paths are relative to the matrix's folder. See `EPOCHS`, `DATA` and `ROWS`.
         artefacts: Files and folders it leaves, relative to the matrix's folder.
         gpus: GPUs it needs; 0 where a CPU will do.
         api: Whether it asks a judge over a network.
         scratch: What may be removed once it is whole, as a pattern.
         costs: Hours, memory, disk, judge calls and their cost.
-        recipe: The recipe it trains.
-        recipe_sha256: Hash of all that the recipe says.
+        recipe: The recipe whose data it reads.
+        recipe_sha256: Hash of all that the recipe says, where it is trained.
     """
 
     name: str
@@ -68,7 +70,14 @@ def plan(matrix: Matrix) -> list[Cell]:
     boards = Cell(
         TABLES, TABLES, submissions, (*PROGRAM, "leaderboard", "--root", TABLES), (f"{TABLES}/leaderboard.json",)
     )
-    return [*cells, boards]
+    beside = Cell(
+        "comparison",
+        "comparison",
+        (TABLES,),
+        (*PROGRAM, "replicate", "compare", TABLES, "--out", f"{TABLES}/comparison.md"),
+        (f"{TABLES}/comparison.md",),
+    )
+    return [*cells, boards, beside]
 
 
 def find(cells: Sequence[Cell], name: str) -> Cell:
@@ -119,6 +128,7 @@ class _Plan:
                 yield from self._judged(recipe, f"{recipe}-s{seed}", sibling_of(recipe), seed, self._told(recipe, seed))
             for system in untuned:
                 yield from self._judged(system, system, SIBLING, seed, self._kind(system))
+        yield from (self._adherence(recipe) for recipe in m.recipes if kind_of(recipe) == "single_task")
         if m.ranking:
             yield self._ranking()
 
@@ -249,13 +259,13 @@ class _Plan:
         command += ["--revision", f"s{seed}", "--licence", self.model.licence, "--base-licence", self.model.licence]
         base = "google/gemma-3-270m" if self.model.base == "embedded" else self.model.base
         command += ["--base-model", base, *told, "--root", f"{TABLES}/submissions", "--replace"]
-        if judge.attempts:
-            command += ["--judge-attempts", judge.attempts]
+        if judge.attempts not in (None, "none"):
+            command += ["--judge-attempts", str(judge.attempts)]
         yield Cell(self._name("submit", f"{short}-s{seed}"), "submit", (name, *needs), tuple(command), (submission,))
 
     def _told(self, recipe: str, seed: int) -> list[str]:
         """What a tuned system's submission is told about it."""
-        kind = next((k for k in ("instruction", "response") if recipe.startswith(k)), "single_task")
+        kind = kind_of(recipe)
         told = ["--system", kind, "--recipe", recipe, "--seed", str(seed), "--data", _data(self.recipes[recipe])]
         return told + (["--task", recipe] if kind == "single_task" else [])
 
@@ -266,6 +276,14 @@ class _Plan:
         told = ["--system", "rules", "--preset", str(self.model.rules)]
         change, _, rule = system.partition("-")
         return told + ([f"--{change}", rule] if rule else [])
+
+    def _adherence(self, recipe: str) -> Cell:
+        """How much the answers of the first seed's model keep to its task (Figure 5)."""
+        name, answers = self._name("adherence", recipe), self._name("answer", f"{recipe}-s{self.matrix.seeds[0]}")
+        command = [*PROGRAM, "adherence", f"{folder(answers)}/outputs.json", "--task-data", ROWS % recipe]
+        command += ["--instructions", self.matrix.instructions, "--out", folder(name)]
+        files = tuple(f"{folder(name)}/adherence.{kind}" for kind in ("json", "md", "svg"))
+        return Cell(name, "adherence", (answers,), tuple(command), files, recipe=recipe)
 
     def _ranking(self) -> Cell:
         m, matrix, name = self.model, self.matrix, self._name("ranking", "responses")
@@ -304,6 +322,11 @@ def answers_of(cell: str) -> tuple[str, str]:
 def sibling_of(recipe: str) -> str:
     """The recipe that a tuned system is judged against: with the same tags, where it has tags of its own."""
     return f"{SIBLING}_ab_tags" if recipe.endswith("_ab_tags") else SIBLING
+
+
+def kind_of(recipe: str) -> str:
+    """What a model tuned by a recipe is on a board: instruction, response or single_task."""
+    return next((kind for kind in ("instruction", "response") if recipe.startswith(kind)), "single_task")
 
 
 def _data(recipe: Recipe) -> str:

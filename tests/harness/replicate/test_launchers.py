@@ -1,0 +1,258 @@
+"""Launchers: Snakemake, SLURM by a stand-in, SkyPilot's YAML; and what kill -9 leaves of each."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from implicit_if.harness.cli import main
+from implicit_if.harness.errors import UserError
+from implicit_if.harness.replicate.held import GPUS, own_gpus
+from implicit_if.harness.replicate.matrix import load_matrix
+from implicit_if.harness.replicate.plan import levels, plan
+from implicit_if.harness.replicate.skypilot import skypilot_yaml
+from implicit_if.harness.replicate.slurm import write
+from implicit_if.harness.replicate.snakemake import run_snakemake, snakefile
+
+HERE = Path(__file__).parent
+STAND_IN = HERE / "stand_in.py"
+ENGINES = ("local", "snakemake", "sbatch")
+
+
+def load(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+Stage = load("test_cells").Stage
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Any:
+    return Stage(tmp_path / "out")
+
+
+@pytest.fixture
+def sbatch_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "bin").mkdir()
+    shutil.copy(HERE / "sbatch", tmp_path / "bin" / "sbatch")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("SBATCH_CALLS", str(tmp_path / "calls"))
+    return tmp_path / "calls"
+
+
+def finished(stage: Any, cell: str) -> int:
+    """How often a cell's command was brought to its end, as its log tells."""
+    log = stage.launch.log(cell)
+    return log.read_text().count(f"implicit-if: {cell} is done") if log.exists() else 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_snakemake_goes_on_beside_a_failed_cell_and_after_it(stage: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    stage.set("broken", "answer-b")
+    assert run_snakemake(stage.launch, cores=2, gpus=1, api=1) == 1
+    assert "not whole: answer-b: error: answer-b is broken" in capfd.readouterr().out
+    stage.set("broken", "")
+    locks = stage.place.path / "snakemake" / ".snakemake" / "locks"
+    locks.mkdir(exist_ok=True)
+    for name in ("0.input.lock", "0.output.lock"):  # as a killed Snakemake leaves them
+        (locks / name).write_text(str(stage.place.path / "snakemake" / "stamps" / "answer-b") + "\n")
+    assert run_snakemake(stage.launch, cores=2, gpus=1, api=1) == 0
+    assert "an earlier Snakemake was killed: its lock is removed" in capfd.readouterr().err
+    assert {cell.name: finished(stage, cell.name) for cell in stage.cells} == dict.fromkeys(stage.place.cells, 1)
+    assert run_snakemake(stage.launch, cores=2, gpus=1, api=1) == 0
+    assert len(stage.started) == len(stage.cells) + 1  # answer-b, which failed once
+
+
+def test_rules_leave_stamps_and_name_their_resources(stage: Any) -> None:
+    text = snakefile(stage.launch)
+    outputs = re.findall(r"output: (.*)", text)
+    assert outputs == [f'touch("stamps/{cell.name}")' for cell in stage.cells]
+    assert "cells/" not in text
+    assert text.count("gpu=1, tasks=1, tasks_per_gpu=-1") == 3  # of the SLURM executor: one process a job
+
+
+@pytest.mark.parametrize("name", ["embedded", "paper"])
+def test_snakemake_takes_the_shipped_matrices(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replicate", "snakefile", name, "--out", str(tmp_path)]) == 0
+    (tmp_path / "Snakefile").write_text(capsys.readouterr().out)
+    listed = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--snakefile", "Snakefile", "--list-rules"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert len(listed.stdout.split()) >= len(plan(load_matrix(name))) + 1
+
+
+def test_sbatch_submits_a_level_at_a_time(stage: Any, sbatch_calls: Path) -> None:
+    stage.set("broken", "answer-b")
+    subprocess.run(["sh", str(write(stage.launch, ["--partition=x"]))], check=True)
+    calls = [line.split() for line in sbatch_calls.read_text().splitlines()]
+    arrays = [next(word for word in call if word.startswith("--array=")) for call in calls[:-1]]
+    assert arrays == ["--array=0-2", "--array=0-2", "--array=0-2", "--array=0-0"]
+    waits = [[word for word in call if word.startswith("--dependency")] for call in calls]
+    assert waits == [[], *([f"--dependency=afterany:{n}"] for n in range(1, 5))]
+    assert [("--gres=gpu:1" in call) for call in calls] == [True, False, False, False, False]
+    assert all("--partition=x" in call for call in calls)
+    assert sorted(stage.started) == sorted(c.name for c in stage.cells if c.name not in ("judge-b", "all"))
+    stage.set("broken", "")
+    sbatch_calls.unlink()
+    subprocess.run(["sh", str(write(stage.launch))], check=True)
+    assert stage.launch.todo() == []
+    with pytest.raises(UserError, match="every cell is whole"):
+        write(stage.launch)
+
+
+def test_a_gpu_job_starts_its_cell_once(stage: Any, sbatch_calls: Path) -> None:
+    text = write(stage.launch).with_name("task.sh").read_text()
+    assert not [line for line in text.splitlines() if line.strip().startswith("srun")]
+    subprocess.run(["sh", str(stage.place.path / "slurm" / "submit.sh")], check=True)
+    assert stage.started.count("tune-a") == 1
+
+
+def test_a_job_that_is_told_to_end_is_queued_again(stage: Any, tmp_path: Path, sbatch_calls: Path) -> None:
+    stage.set("sleep", "60")
+    write(stage.launch)
+    requeue = tmp_path / "bin" / "scontrol"
+    requeue.write_text(f'#!/bin/sh\necho "$@" > {tmp_path / "requeued"}\n')
+    requeue.chmod(0o755)
+    job = subprocess.Popen(
+        ["sh", "slurm/task.sh", "slurm/level-1-gpu1.txt"],
+        cwd=stage.place.path,
+        env={**os.environ, "SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_JOB_ID": "7"},
+    )
+    while "tune-b" not in stage.started:
+        time.sleep(0.05)
+    job.terminate()
+    assert job.wait(timeout=60) == 75
+    assert (tmp_path / "requeued").read_text() == "requeue 7_1\n"
+
+
+def test_sbatch_is_asked_for_where_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["replicate", "run", "embedded", "--sbatch", "--out", str(tmp_path)]) == 2
+    assert "no sbatch here" in capsys.readouterr().err
+
+
+# https://docs.skypilot.co/en/latest/reference/yaml-spec.html
+SKYPILOT = {"name", "workdir", "num_nodes", "resources", "envs", "secrets", "volumes", "file_mounts", "setup", "run"}
+SKYPILOT_RESOURCES = {
+    *("infra", "accelerators", "cpus", "memory", "use_spot", "disk_size", "disk_tier", "instance_type", "any_of"),
+    *("job_recovery", "image_id", "ports", "labels", "autostop", "ordered", "network_tier", "accelerator_args"),
+}
+
+
+@pytest.mark.parametrize("name", ["embedded", "paper", "single_gpu"])
+def test_skypilot_s_yaml_has_its_documented_fields(name: str) -> None:
+    cells = plan(load_matrix(name))
+    task = yaml.safe_load(skypilot_yaml(name, cells))
+    assert task.keys() <= SKYPILOT
+    assert task["resources"].keys() <= SKYPILOT_RESOURCES
+    assert ("accelerators" in task["resources"]) == any(cell.gpus for cell in cells)
+    assert f"replicate run {name} --out /replication" in task["run"]
+    [(path, mount)] = task["file_mounts"].items()
+    assert path == "/replication"
+    assert mount["mode"] in ("MOUNT", "MOUNT_CACHED", "COPY")
+    assert ("OPENAI_API_KEY" in task["secrets"]) == (name == "paper")
+
+
+def test_cells_of_one_machine_take_different_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    monkeypatch.setenv(GPUS, "4,5,6")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with own_gpus(2):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "4,5"
+        with own_gpus(1):
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == "6"
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "4,5"
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    with own_gpus(9):  # as many as there are
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "4,5,6"
+
+
+def test_levels_of_the_paper_s_matrix() -> None:
+    kinds = [sorted({cell.kind for cell in level}) for level in levels(plan(load_matrix("paper")))]
+    assert kinds[0] == ["answer", "opponent"]
+    assert kinds[1] == ["select"]
+    assert kinds[2] == ["tune"]
+    assert kinds[-2:] == [["tables"], ["comparison"]]
+
+
+def processes() -> Iterator[tuple[int, int, list[str]]]:
+    """Of every process: id, parent's id, command line."""
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (path / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError):
+            continue
+        yield int(path.name), parent, words
+
+
+def of_tree(root: int) -> list[tuple[int, list[str]]]:
+    """The processes below one, itself first."""
+    known = list(processes())
+    found = [(pid, words) for pid, _, words in known if pid == root]
+    for pid, _ in found:
+        found += [(child, words) for child, parent, words in known if parent == pid]
+    return found
+
+
+def is_worker(words: list[str]) -> bool:
+    return str(STAND_IN) in words[:2] and "run" in words[:5]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_five_kills_in_a_row_cost_no_finished_cell(engine: str, tmp_path: Path, sbatch_calls: Path) -> None:
+    undisturbed, stage = Stage(tmp_path / "undisturbed"), Stage(tmp_path / "killed")
+    subprocess.run([sys.executable, str(STAND_IN), "launch", engine, "--out", str(undisturbed.out)], check=True)
+    chance = random.Random(0)
+    kills = 0
+    for turn in range(5):
+        stage.set("sleep", "0.3")
+        before = len(stage.started)
+        launcher = subprocess.Popen([sys.executable, str(STAND_IN), "launch", engine, "--out", str(stage.out)])
+        while launcher.poll() is None and len(stage.started) <= before:
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, 1))
+        tree = of_tree(launcher.pid)
+        victims = [pid for pid, words in tree if is_worker(words)] if turn % 2 else [launcher.pid]
+        if victims and launcher.poll() is None:
+            os.kill(victims[0], signal.SIGKILL)
+            kills += 1
+        if turn % 2 == 0:  # as when the session ends: what the launcher had started may go on or not
+            for pid, words in tree[1:] if turn else []:
+                if not is_worker(words) and Path(f"/proc/{pid}").exists():
+                    os.kill(pid, signal.SIGKILL)
+        launcher.wait()
+    assert kills >= 3
+    stage.set("sleep", "0")
+    subprocess.run([sys.executable, str(STAND_IN), "launch", engine, "--out", str(stage.out)], check=True)
+    stage.place.forget()
+    assert stage.launch.todo() == []
+    assert stage.results() == undisturbed.results()
+    assert {cell.name: finished(stage, cell.name) for cell in stage.cells} == dict.fromkeys(stage.place.cells, 1)
