@@ -21,7 +21,7 @@ answer_settings     contract: what shaped answers, as signatures tell it
 annotations         contract: verdicts, append-only
 signature           contract: what produced a number
 scores              contract: numbers with interval, coverage and signature
-provenance          contract: how a tuned model came about
+provenance          contract: how a tuned model was made
 generation          prompts, answers as they are made, and by which model
 model_fingerprint   a model's identity, over content
 chat_templates/     the one renderer, sandboxed

@@ -38,7 +38,7 @@ SECTIONS = {
 
 EXIT_STATUSES = {
     0: "done",
-    1: "done, but not all is well; the command says what (a verdict is missing, a check fails)",
+    1: "done, but with a problem; the command says which (a verdict is missing, a check fails)",
     2: "wrong usage or input, or stopped at a limit; the message says what fixes it",
     70: "a fault of the program; --debug shows where",
     130: "interrupted (Ctrl-C)",

@@ -1,4 +1,4 @@
-"""How a tuned model came about: `tuning.json`, which `implicit-if tune` writes beside it."""
+"""How a tuned model was made: `tuning.json`, which `implicit-if tune` writes beside it."""
 
 from __future__ import annotations
 

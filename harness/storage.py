@@ -349,7 +349,7 @@ def read_records(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
 
 
 def append_records(path: str | os.PathLike[str], records: Iterable[dict[str, Any]], begins: bytes = b"{") -> None:
-    """Appends records in one locked write followed by fsync; a torn last line of ours is cut off first.
+    """Appends records in one locked write followed by fsync; an incomplete last line of ours is cut off first.
 
     Args:
         path: The JSON Lines file; it and its folder are created. Without records, this is all that is tried.
@@ -357,7 +357,7 @@ def append_records(path: str | os.PathLike[str], records: Iterable[dict[str, Any
         begins: What each line begins with. A last line without its newline that begins otherwise is not ours.
 
     Raises:
-        UserError: If the file is no regular file, or its last line is torn and not ours; nothing is changed.
+        UserError: If the file is no regular file, or its last line is incomplete and not ours; nothing is changed.
     """
     data = b"".join(json.dumps(r, sort_keys=True, allow_nan=False).encode("ascii") + b"\n" for r in records)
     file_path = Path(path)

@@ -84,7 +84,7 @@ def _records(path: Path) -> list[dict[str, Any]]:
     records = list(read_records(path))
     for number, record in enumerate(records, start=1):
         if not record.keys() >= {"key", "text", "finish_reason", "n_tokens"}:
-            raise UserError(f"{path}, line {number}: not an answer. Delete that line to have it generated anew.")
+            raise UserError(f"{path}, line {number}: not an answer. Delete that line to have it generated again.")
     return records
 
 

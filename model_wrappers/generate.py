@@ -21,7 +21,7 @@ ProcessorFactory = Callable[[int, Tensor], LogitsProcessorList]
 
 
 _FROM_THE_START = {"min_new_tokens", "min_length", "begin_suppress_tokens", "exponential_decay_length_penalty"}
-"""Arguments of `generate` that count from a prompt's end, so that rows may not begin anew in the middle."""
+"""Arguments of `generate` that count from a prompt's end, so that rows may not begin again in the middle."""
 
 
 class Thought:

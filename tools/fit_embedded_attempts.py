@@ -45,7 +45,7 @@ ATTEMPT_LEAF, QUALITY_LEAF = 3, 8
 MADE = 70
 FOLDS = 6
 REPEATS = 5
-"""How often the cross-validation is drawn anew, for the spread."""
+"""How often the cross-validation is drawn again, for the spread."""
 
 
 @dataclass(frozen=True)

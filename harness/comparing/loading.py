@@ -318,7 +318,7 @@ def _check_one_pair_each(by_instruction: Mapping[str, list[Annotation]], path: P
         if len({a.system_sha256 for a in group}) > 1:
             raise UserError(
                 f"{path}: instruction {instruction_id} was judged with different answers, e.g. before and after "
-                f"outputs were made anew. Say which with --outputs, or judge into a new file (--annotations)."
+                f"outputs were made again. Say which with --outputs, or judge into a new file (--annotations)."
             )
         if len({a.reference_sha256 for a in group}) > 1:
             raise UserError(

@@ -1,4 +1,4 @@
-"""Appends annotations to their file in batches, by number and by time, and whatever ends the work writes the rest."""
+"""Appends annotations to their file in batches, by number and by time, and writes the rest however the work ends."""
 
 from __future__ import annotations
 

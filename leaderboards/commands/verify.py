@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SPEC",
         help="with --rejudge: the set, where its texts are not shipped",
     )
-    add("--update", action="store_true", help="write metadata and scores anew as this version does (maintainers)")
+    add("--update", action="store_true", help="write metadata and scores again as this version does (maintainers)")
 
 
 def run(args: argparse.Namespace) -> int:

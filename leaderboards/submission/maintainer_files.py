@@ -12,7 +12,7 @@ from implicit_if.leaderboards.submission.schema import MAX_INSTRUCTIONS, Strict
 
 
 class Rerun(Strict):
-    """`rerun.json`: a maintainer made the answers anew and had them judged.
+    """`rerun.json`: a maintainer made the answers again and had them judged.
 
     Attributes:
         submission_sha256: `Verified.sha256` of the submission without this file.

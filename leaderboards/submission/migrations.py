@@ -1,7 +1,7 @@
 """Old metadata made new: one function a step, so that a submission of any past version still loads.
 
 To change the schema: raise `schema.SCHEMA_VERSION`, add the step from the version before to `STEPS`, and export the
-schema anew. Submissions stay as they are.
+schema again. Submissions stay as they are.
 """
 
 from __future__ import annotations

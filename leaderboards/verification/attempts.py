@@ -1,4 +1,4 @@
-"""Which of a submission's answers are attempts: decided anew by the shipped classifier, else from stored verdicts.
+"""Which of a submission's answers are attempts: decided again by the shipped classifier, else from stored verdicts.
 
 The classifier's own verdicts are never stored where an instruction's text is at hand: they are computed, here and at
 every build. Those of other judges must follow from what they said.
@@ -86,7 +86,7 @@ def check_attempts(
         if not empty:
             allowed = (0.0, 1.0) if reread is None else reread(row["raw"])
         if allowed is None:
-            findings.add(f"{name}: holds words of the judge that are torn, so that no verdict follows", key)
+            findings.add(f"{name}: holds words of the judge that are incomplete, so that no verdict follows", key)
         elif not allowed[0] - _ROUNDING <= row["probability"] <= allowed[1] + _ROUNDING:
             findings.add(f"{name}: holds a verdict that does not follow from what the judge said", key)
     _check_judge(judge, fingerprint, all(texts.get(row["instruction_id"]) for row in outputs), findings)

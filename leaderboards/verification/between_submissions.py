@@ -1,4 +1,4 @@
-"""Checks between submissions: one name each, one verdict each, and nobody's answers under another's name."""
+"""Checks between submissions: one name each, one verdict each, and no answers under another system's name."""
 
 from __future__ import annotations
 

@@ -129,7 +129,9 @@ def check_annotations(
         elif reread is not None and row["system_sha256"] != row["reference_sha256"]:
             allowed = reread(row["raw"])
             if allowed is None:
-                findings.add(f"{name}: holds words of the judge that are torn, so that no preference follows", key[0])
+                findings.add(
+                    f"{name}: holds words of the judge that are incomplete, so that no preference follows", key[0]
+                )
             elif not _follows(row, allowed):
                 findings.add(f"{name}: holds a preference that does not follow from what the judge said", key[0])
         if (row["judge"], row["fingerprint"]) != (judge.name, judge.fingerprint):

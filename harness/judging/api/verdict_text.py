@@ -143,7 +143,7 @@ def record(raw: Mapping[str, Any], limit: int) -> str:
 
 
 def read_record(raw: str) -> tuple[str, dict[str, float] | None] | None:
-    """What the judge said, and the logprobs of its token's alternatives if they were asked for; None if it is torn."""
+    """What the judge said, and the logprobs of its token's alternatives if asked for; None if it is incomplete."""
     try:
         kept = json.loads(raw)
         said, alternatives = kept["said"], kept.get("top_logprobs")
@@ -162,7 +162,7 @@ def reread_attempt(raw: str, argument: str = "") -> tuple[float, float] | None:
 
 
 def reread(raw: str, argument: str = "", labels: Labels = PAIR) -> tuple[float, float] | None:
-    """The lowest and highest preference for the first label that stored words allow; None if they are torn.
+    """The lowest and highest preference for the first label that stored words allow; None if they are incomplete.
 
     Of a weighted verdict the record holds the most probable tokens only, which bounds it. Words that hold no verdict
     allow no preference: the lowest is above the highest.

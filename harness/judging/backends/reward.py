@@ -108,7 +108,7 @@ class RewardJudge(LocalJudge):
 
 
 def reread(raw: str, argument: str = "") -> tuple[float, float] | None:
-    """The lowest and highest preference for the first answer that stored rewards allow; None if they are torn."""
+    """The lowest and highest preference for the first answer that stored rewards allow; None if they are incomplete."""
     try:
         kept = json.loads(raw)
         difference = float(kept["first"]) - float(kept["second"])

@@ -26,7 +26,7 @@ def compare_controlled(
 ) -> PairedDifference:
     """Difference of two systems' offline length-controlled win rates.
 
-    With one seed each, instructions are resampled for both systems together, and both are fitted anew with one draw of
+    With one seed each, instructions are resampled for both systems together, and both are fitted again with one draw of
     the judge's taste for length, which they share. With several seeds, per-instruction pseudo-values stand for the
     fits, and the variance between seeds is added as in `stats.compare`. Interval and p-value are Student's t. The
     variance holds what few raw differences leave uncertain (`comparison.added_variance`): resampling verdicts that

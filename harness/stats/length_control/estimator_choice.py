@@ -96,7 +96,7 @@ def control_length(
         seed: Seed of the resampling.
 
     Raises:
-        UserError: If alpaca-eval's estimator is asked for and cannot be had; says why.
+        UserError: If alpaca-eval's estimator is asked for and not available; says why.
     """
     from implicit_if.harness import stats
     from implicit_if.harness.instructions.alpaca_eval import official_ids
@@ -199,7 +199,7 @@ def check_length_control(
     """Checks, before anything is judged, that verdicts on these instructions can get the length control asked for.
 
     Raises:
-        UserError: If alpaca-eval's estimator is asked for and cannot be had; says why.
+        UserError: If alpaca-eval's estimator is asked for and not available; says why.
     """
     if method != "alpaca_eval":
         return

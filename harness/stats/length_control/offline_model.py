@@ -2,7 +2,7 @@
 
 Judges prefer longer answers. As in alpaca-eval's GLM (Dubois et al. 2024, arXiv 2404.04475), a logistic regression
 explains the preferences by `tanh(length difference / sd)` and is then asked at difference 0. The sd leaves runaway
-answers out (`length_scale`), which would else change every answer's weight, and is computed anew in each resample.
+answers out (`length_scale`), which would else change every answer's weight, and is computed again in each resample.
 Where theirs has the hub's difficulty of each instruction, this one has the log length of the reference's answer; where
 theirs regularises on judged length-gamed baselines, this one has a normal prior on the length coefficient, the judge's
 (`priors`). `alpaca_eval_glm` is the exact one.
@@ -109,7 +109,7 @@ class LengthModel:
         return np.asarray(fit(self.features(ones), self.outcomes, ones, self._prior_means(ones), self.spreads)[0])
 
     def controlled(self, weights: Floats, shift: Floats | float = 0.0) -> Floats:
-        """Mean prediction at length difference 0, as a fraction, fitted anew for each row of weights.
+        """Mean prediction at length difference 0, as a fraction, fitted again for each row of weights.
 
         Args:
             weights: `[r, n]`.

@@ -79,7 +79,7 @@ function payload(key) {
       reject(
         new Error(
           `${data.folder}/${key}.js is not beside this page. Copy that folder along with it, or make it ` +
-            "anew: implicit-if leaderboard",
+            "again: implicit-if leaderboard",
         ),
       );
     });

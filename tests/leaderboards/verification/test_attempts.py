@@ -150,7 +150,7 @@ def test_a_model_s_verdicts_stand_where_the_classifier_could_decide(tmp_path: Pa
             NOT_SAID,
         ),
         (lambda rows: rows[0].update(raw='{"said": "perhaps"}'), NOT_SAID),
-        (lambda rows: rows[0].update(raw="torn"), "torn"),
+        (lambda rows: rows[0].update(raw="torn"), "incomplete"),
         (lambda rows: rows[0].update(system_sha256="0" * 64), "about another answer"),
         (lambda rows: rows[0].update(judge="openai:other"), "several judges"),
         (lambda rows: rows[:-1], "one verdict on each answer"),

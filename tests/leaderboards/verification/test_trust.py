@@ -153,7 +153,7 @@ def test_torn_words_of_a_judge_are_refused(tmp_path: Path, judge: str, raw: str)
     read = rereader(judge)
     assert read is not None
     assert read(raw) is None
-    with pytest.raises(SubmissionError, match="words of the judge that are torn"):
+    with pytest.raises(SubmissionError, match="words of the judge that are incomplete"):
         write(tmp_path, Torn(), raw=raw)
 
 

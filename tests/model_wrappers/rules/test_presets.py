@@ -9,8 +9,9 @@ from implicit_if.model_wrappers.rules.presets import Preset, Rule, customise, lo
 
 
 def test_every_shipped_preset_loads() -> None:
-    assert preset_names() == ["none", "paper", "reference"]
-    assert [len(load_preset(name).rules) for name in preset_names()] == [0, 3, 3]
+    loaded = {name: load_preset(name) for name in preset_names()}
+    assert [(preset.name, bool(preset.source)) for preset in loaded.values()] == [(name, True) for name in loaded]
+    assert [len(loaded[name].rules) for name in ("none", "paper", "reference")] == [0, 3, 3]
     assert load_preset(None).rules == (), "lm-eval's parser makes None of rules=none"
 
 

@@ -426,5 +426,5 @@ def test_without_vllm_the_install_command_is_the_first_thing_said(monkeypatch: p
     monkeypatch.setitem(sys.modules, "vllm", None)  # what an import of a missing module finds
     monkeypatch.delitem(sys.modules, "lm_eval.models.vllm_causallms", raising=False)
     monkeypatch.delitem(sys.modules, f"{OURS}.vllm.rules_poe_vllm", raising=False)
-    with pytest.raises(UserError, match=r'pip install "implicit-if\[vllm\]"'):
+    with pytest.raises(UserError, match=r'pip install "\.\[vllm\]"'):
         importlib.import_module(f"{OURS}.vllm.rules_poe_vllm")
