@@ -25,6 +25,12 @@ def test_a_task_has_a_page_and_a_test(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", TASKS, ids=lambda path: path.name)
+def test_a_task_names_its_source(folder: Path) -> None:
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert "Source: " in text or "docs/analyses/" in text
+
+
+@pytest.mark.parametrize("folder", TASKS, ids=lambda path: path.name)
 def test_a_task_has_a_version(folder: Path) -> None:
     class Loader(yaml.SafeLoader):
         """Reads lm-eval's `!function` as text."""
