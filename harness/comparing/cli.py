@@ -23,7 +23,7 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions.identify import identify_set, system_name
 from implicit_if.harness.judging.attempts import EMBEDDED, NONE, Attempts, choose, single_answers
 from implicit_if.harness.judging.judged_run import decide
-from implicit_if.harness.judging.scoring import check_report, write_report
+from implicit_if.harness.judging.scoring import check_report, show_report, write_report
 from implicit_if.harness.outputs import Output, join_instructions, load_meta, load_outputs
 from implicit_if.harness.stats.length_control.offline_model import LengthModel
 from implicit_if.harness.stats.length_control.priors import parse_prior
@@ -73,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--instructions", metavar="SPEC", help="the instruction set, for outputs that hold no texts")
     add("--out", type=Path, metavar="FILE", help="write the comparison as JSON")
+    add("--json", action="store_true", help="print JSON instead of the table")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -119,13 +120,13 @@ def run(args: argparse.Namespace) -> int:
         instructions=identify_set(table.expected_ids, given, first),
         attempts=_attempts([name for name, _ in parsed], own, given.texts() if given else {}, args.judge_attempts),
     )
-    print(render(report))
-    if name is None:
+    show_report(as_json(report), lambda: render(report), args.json)
+    if name is None and not args.json:
         print(
             "The verdicts do not say what the reference is called. For the signature of `implicit-if judge`, give "
             "--reference-outputs FILE or --reference NAME."
         )
-    if args.show:
+    if args.show and not args.json:
         print(_answers(table, [files[0] for files in outputs], args.show, given.texts() if given else {}))
     if args.out is not None:
         write_report(args.out, as_json(report))

@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="who decides which answers are attempts (embedded where it is installed)",
     )
     add("--out", type=Path, metavar="FILE", help="write the scores as JSON")
+    add("--json", action="store_true", help="print JSON instead of the table")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from implicit_if.harness.judging.attempts import choose
     from implicit_if.harness.judging.cli import render, report
     from implicit_if.harness.judging.judged_run import JudgedRun, with_attempts
-    from implicit_if.harness.judging.scoring import check_report, write_report
+    from implicit_if.harness.judging.scoring import check_report, show_report, write_report
     from implicit_if.harness.safe_text import one_line
     from implicit_if.harness.stats.length_control.estimator_choice import check_length_control
     from implicit_if.harness.stats.length_control.priors import parse_prior
@@ -62,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
     judged = JudgedRun(found.pairs, found.judgement, *instruction_set, names[1], args.length_control, prior)
     judged = with_attempts(judged, choose(args.judge_attempts))
     lines = missing_rows(found)
-    print("\n".join([render(judged, *names, retry=False), *lines]))
+    told = report(judged, *names)
+    show_report(told, lambda: "\n".join([render(judged, *names, retry=False), *lines]), args.json)
     if args.out is not None:
-        write_report(args.out, report(judged, *names))
+        write_report(args.out, told)
     return 1 if lines else 0

@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--annotations", type=Path, metavar="FILE", help="verdicts, kept and reused (OUTPUTS' stem.attempts.jsonl)")
     add("--limit", type=positive, metavar="N", help="the first N outputs only")
     add("--out", type=Path, metavar="FILE", help="write the score and every answer's probability as JSON")
+    add("--json", action="store_true", help="print JSON instead of the table")
     add("--max-cost", type=dollars, metavar="USD", help="stop a paid judge before it costs more; verdicts are kept")
     add("--dry-run", action="store_true", help="print calls and estimated cost; judge and write nothing")
 
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from implicit_if.harness.judging.attempts import NONE, choose, single_answers
     from implicit_if.harness.judging.cli import cost_of_attempts, missing_verdicts, parse_options
     from implicit_if.harness.judging.judged_run import ATTEMPTS_FILE, decide
-    from implicit_if.harness.judging.scoring import check_report, write_report
+    from implicit_if.harness.judging.scoring import check_report, show_report, write_report
     from implicit_if.harness.judging.system_answers import load_system
 
     check_report(args.out, {"judge", ATTEMPTS})
@@ -72,13 +73,14 @@ def run(args: argparse.Namespace) -> int:
     judgement = attempts.judgement
     score = attempts.score(*identify_set(set(judgement.instruction_ids), given, args.outputs), told)
     lines = [f"{system.name}: attempt rate {score.render()}", f"signature: {score.signature}"]
-    print("\n".join(lines + cost_of_attempts([judgement]) + missing_verdicts(judgement.unjudged)))
+    lines += cost_of_attempts([judgement]) + missing_verdicts(judgement.unjudged)
+    found = zip(judgement.instruction_ids, attempts.probabilities, strict=True)
+    report = {
+        "judge": {"name": judgement.judge, "fingerprint": judgement.fingerprint},
+        ATTEMPTS: score.model_dump(),
+        "answers": [{"instruction_id": key, "probability": probability} for key, probability in found],
+    }
+    show_report(report, lambda: "\n".join(lines), args.json)
     if args.out is not None:
-        found = zip(judgement.instruction_ids, attempts.probabilities, strict=True)
-        report = {
-            "judge": {"name": judgement.judge, "fingerprint": judgement.fingerprint},
-            ATTEMPTS: score.model_dump(),
-            "answers": [{"instruction_id": key, "probability": probability} for key, probability in found],
-        }
         write_report(args.out, report)
     return 0 if judgement.complete else 1

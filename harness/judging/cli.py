@@ -18,7 +18,7 @@ from implicit_if.harness.judging.judged_run import ATTEMPTS_FILE, JudgedRun, def
 from implicit_if.harness.judging.judgement import Judgement, Unjudged
 from implicit_if.harness.judging.pairs import Pair, make_pairs, unanswered
 from implicit_if.harness.judging.registry import check_judge_spec, get_judge, known_judges
-from implicit_if.harness.judging.scoring import check_report, write_report
+from implicit_if.harness.judging.scoring import check_report, show_report, write_report
 from implicit_if.harness.judging.sheets.export import SHEET, export_sheet, sheet_exists
 from implicit_if.harness.judging.system_answers import HELP_OUTPUTS, load_system
 from implicit_if.harness.outputs import join_instructions
@@ -87,6 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="another prior for ours: gpt4-turbo, llm or weak; numbers as --length-prior=MEAN,SD",
     )
     add("--sheet", type=Path, metavar="FOLDER", help="with --judge sheet: write the sheet there, or read it back")
+    add("--json", action="store_true", help="print JSON instead of the table")
     add("--show", type=positive, metavar="N", help="also print the N pairs with the clearest verdicts, side by side")
     add("--max-cost", type=dollars, metavar="USD", help="stop a paid judge before it costs more; verdicts are kept")
     add("--dry-run", action="store_true", help="print calls and estimated cost; judge and write nothing")
@@ -144,11 +145,12 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.dry_run:
         return 0
-    print(render(judged, *names))
-    if args.show is not None:
+    told = report(judged, *names)
+    show_report(told, lambda: render(judged, *names), args.json)
+    if args.show is not None and not args.json:
         print(render_pairs(judged, *names, args.show))
     if args.out is not None:
-        write_report(args.out, report(judged, *names))
+        write_report(args.out, told)
     return 0 if judged.complete else 1
 
 
@@ -173,8 +175,13 @@ def render_pairs(run: JudgedRun, system: str, reference: str, count: int) -> str
 
 
 def parse_options(pairs: Sequence[str], flag: str = "--option") -> dict[str, Any]:
-    """`NAME=VALUE` texts as a judge's options; values that are JSON are taken as such."""
-    return {name: json_or_text(value) for name, value in name_values(pairs, flag, "temperature=0").items()}
+    """`NAME=VALUE` texts as a judge's options; values that are JSON are taken as such.
+
+    A name may have the prefix that it has in lm_eval's `--metadata`: `judge_base_url` for `base_url`.
+    """
+    prefix = "judge_" if flag == "--option" else "judge_attempts_"
+    plain = [pair.removeprefix(prefix) for pair in pairs]
+    return {name: json_or_text(value) for name, value in name_values(plain, flag, "temperature=0").items()}
 
 
 def render(run: JudgedRun, system: str, reference: str, *, retry: bool = True) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,6 +124,14 @@ def check_report(path: Path | None, keys: set[str]) -> None:
         found = None
     if not isinstance(found, dict) or not keys <= found.keys():
         raise UserError(f"--out {path}: holds something else than a report, and would be replaced. Give another name.")
+
+
+def show_report(content: Any, table: Callable[[], str], as_json: bool) -> None:
+    """Prints a command's result, for people or, with `--json`, as what `--out` writes."""
+    if as_json:
+        write_json("-", content)
+    else:
+        print(table())
 
 
 def write_report(path: Path, content: Any) -> None:

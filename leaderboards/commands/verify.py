@@ -5,6 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from implicit_if.harness.storage import write_json
+
+if TYPE_CHECKING:
+    from implicit_if.leaderboards.verification.result import Verified
 
 HELP = "recompute a submission's numbers from its answers and verdicts, and check everything else about it"
 SECTION = "publish"
@@ -35,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SPEC",
         help="with --rejudge: the set, where its texts are not shipped",
     )
+    add("--json", action="store_true", help="print JSON instead of lines")
     add("--update", action="store_true", help="write metadata and scores again as this version does (maintainers)")
 
 
@@ -50,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from implicit_if.leaderboards.verification.verify import verify
     from implicit_if.leaderboards.verification.verify_all import submission_folders, verify_all
 
+    found = []
     for path in args.paths:
         together = _is_root(path)
         folders = list(submission_folders(path).values()) if together else _revisions(path)
@@ -59,13 +67,27 @@ def run(args: argparse.Namespace) -> int:
                     print(f"changed: {folder.parent.name}/{folder.name}: {line}")
             if not together or args.contributed or args.rejudge:
                 verified = verify(folder, contributed=args.contributed)
-                print(summary(verified))
-                if args.rejudge:
-                    print(rejudge.rejudge(verified, args.instructions))
+                again = rejudge.rejudge(verified, args.instructions) if args.rejudge else None
+                found.append(_as_dict(verified) | ({} if again is None else {"rejudged": again}))
+                if not args.json:
+                    print("\n".join(filter(None, (summary(verified), again))))
         if together:
             for verified in verify_all(path, processes=os.cpu_count() or 1):
-                print(summary(verified))
+                found.append(_as_dict(verified))
+                if not args.json:
+                    print(summary(verified))
+    if args.json:
+        write_json("-", found)
     return 0
+
+
+def _as_dict(verified: Verified) -> dict[str, Any]:
+    return {
+        "id": verified.id,
+        "badge": verified.badge,
+        "scores": {name: score.model_dump() for name, score in sorted(verified.scores.items())},
+        "notes": list(verified.notes),
+    }
 
 
 def _is_root(path: Path) -> bool:

@@ -20,7 +20,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     add = parser.add_argument
     add(
-        "--model_args",
         "--model-args",
         default="",
         metavar="K=V,...",

@@ -73,7 +73,7 @@ class Settings:
                 raise UserError(f"--metadata {key}={metadata[key]}: no such argument. Did you mean {near[0]!r}?")
         for key in typed_metadata(sys.argv).keys() - names - asked.keys():
             raise unknown_name(
-                "argument --metadata", key, names, fix=f"{_JUDGE_OPTION}<option>= sets a judge's option."
+                "argument --metadata", key, names, fix=f"An option of the judge is {_JUDGE_OPTION}{key}=."
             )
         found = cls(**{k: str(v) for k, v in own.items()}, judge_options=options, attempts_options=attempts)
         return found if found.save is None else replace(found, save=str(Path(found.save).expanduser()))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from implicit_if.harness.judging.scoring import check_report, write_report
+from implicit_if.harness.judging.scoring import check_report, show_report, write_report
 from implicit_if.harness.judging.sheets.agreement import RaterAgreement, Share, rater_agreement
 from implicit_if.harness.safe_text import one_line
 
@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("files", nargs="+", metavar="[NAME=]FILE", help="sheets (CSV, JSON Lines) and annotations; one name, one rater")
     add("--out", type=Path, metavar="FILE", help="write the table as JSON")
+    add("--json", action="store_true", help="print JSON instead of the table")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,9 +35,10 @@ def run(args: argparse.Namespace) -> int:
     """
     check_report(args.out, {"agreement"})
     found = rater_agreement(args.files)
-    print(render(found))
+    report = {"agreement": [_as_dict(one) for one in found]}
+    show_report(report, lambda: render(found), args.json)
     if args.out is not None:
-        write_report(args.out, {"agreement": [_as_dict(one) for one in found]})
+        write_report(args.out, report)
     return 0
 
 

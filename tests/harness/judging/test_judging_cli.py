@@ -642,3 +642,32 @@ def test_a_named_reference_stands_where_outputs_stand(
     assert "gemma-3-270m/response against" in capsys.readouterr().out
     assert scores_in(Path("scores.json"))["win_rate"].signature.instruction_set == "builtin"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "scores.json"]  # nothing beside the package
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "judge sys.json --reference ref.json --judge longest --judge-attempts none",
+        "attempts sys.json",
+        "compare sys.annotations.jsonl sys.annotations.jsonl",
+        "agreement a=sys.annotations.jsonl b=sys.annotations.jsonl",
+    ],
+)
+def test_json_is_all_of_standard_output_and_what_out_writes(
+    folder: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    if "annotations" in command:
+        main("judge sys.json --reference ref.json --judge longest --judge-attempts none".split())
+        capsys.readouterr()
+    words = command.replace("sys.annotations.jsonl sys", "a=sys.annotations.jsonl b=sys").split()
+    assert main([*words, "--json", "--out", "out.json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(Path("out.json").read_text())
+
+
+def test_options_may_be_spelled_as_in_lm_eval() -> None:
+    url = "base_url=http://localhost:8000/v1"
+    assert parse_options([url]) == parse_options([f"judge_{url}"]) == {"base_url": "http://localhost:8000/v1"}
+    assert parse_options([f"judge_attempts_{url}"], "--attempts-option") == parse_options([url], "--attempts-option")
+    with pytest.raises(UserError, match="given twice"):
+        parse_options([url, f"judge_{url}"])

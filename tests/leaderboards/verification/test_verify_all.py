@@ -350,3 +350,7 @@ def test_a_model_s_folder_stands_for_its_revisions(root: Path, capsys: pytest.Ca
     shown = capsys.readouterr().out
     assert run(verify_command, str(folder / revision)) == 0
     assert capsys.readouterr().out == shown
+    assert run(verify_command, str(folder), "--json") == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert shown.startswith(f"{found['id']}: {found['badge']}\n")
+    assert set(found["scores"]) >= {"win_rate", "length_controlled_win_rate"}

@@ -303,8 +303,8 @@ def arguments(*argv: str) -> argparse.Namespace:
         (["--judge", "longst"], "Did you mean 'longest'"),
         (["--judge", "longest", "--template", "tullu"], "Did you mean 'tulu'"),
         (["--judge", "longest", "--instructions", "biultin"], "Did you mean 'builtin'"),
-        (["--judge", "longest", "--instructions", "builtin", "--model_args", "pretrained=x,rules=papr"], "'paper'"),
-        (["--judge", "longest", "--instructions", "builtin", "--model_args", "pretrained=x,rules=none"], "no rules"),
+        (["--judge", "longest", "--instructions", "builtin", "--model-args", "pretrained=x,rules=papr"], "'paper'"),
+        (["--judge", "longest", "--instructions", "builtin", "--model-args", "pretrained=x,rules=none"], "no rules"),
     ],
 )
 def test_mistakes_are_found_before_a_model_loads(argv: list[str], message: str, tmp_path: Path) -> None:

@@ -335,7 +335,7 @@ def test_the_models_own_template(tiny_model_folder: str) -> None:
 def run(folder: str, *argv: str) -> int:
     parser = argparse.ArgumentParser()
     cli.add_arguments(parser)
-    return cli.run(parser.parse_args(["--model_args", args_of(folder), "--max-gen-toks", "6", *argv]))
+    return cli.run(parser.parse_args(["--model-args", args_of(folder), "--max-gen-toks", "6", *argv]))
 
 
 def test_once_prints_the_answers_and_leaves(tiny_model_folder: str, capsys: pytest.CaptureFixture[str]) -> None:
