@@ -20,6 +20,10 @@ GPU_FLOPS = 350e12
 """Floating-point operations that an H100 does in a second of tuning, an assumption: 35 % of its 989e12 in bfloat16."""
 CPU_TOKENS = 140 * 2.68e8
 """Tokens a second times parameters on two CPU cores in float32, with adapters (docs/tuning.md)."""
+MEASURED_FLOPS = 6 * 2.68e8 * 41_000
+"""What an H200 did with the 270M model, measured: five trainings made 41,000 tokens a second in all (docs/tuning.md)."""
+OFFLOAD = 2.0
+"""How much longer a step takes with weights and moments on the host, an assumption (docs/replicate.md)."""
 GPU_BANDWIDTH = 3.35e12
 """Bytes that an H100 reads in a second."""
 ANSWER_BATCH = 32
@@ -100,8 +104,13 @@ def costs(work: Work) -> Costs:
 def _price(work: Work) -> float | None:
     if not work.paid:
         return 0.0
-    prices = {"weighted-gpt-4.1-mini": (0.40, 1.60)}  # harness/judging/prices.yaml, dollars per million tokens
-    if work.judge not in prices:
-        return None
-    into, out = prices[work.judge]
-    return round(work.verdicts * (CALL_TOKENS[0] * into + CALL_TOKENS[1] * out) / 1e6, 4)
+    from implicit_if.harness.judging.api.options import price_list
+    from implicit_if.harness.judging.registry import resolve_spec
+
+    known = price_list()[1].get(resolve_spec(work.judge).argument or "")
+    return None if known is None else judge_price(work.verdicts, known)
+
+
+def judge_price(calls: int, prices: tuple[float, float]) -> float:
+    """US dollars of so many calls, by dollars for a million tokens read and written; see `CALL_TOKENS`."""
+    return round(calls * (CALL_TOKENS[0] * prices[0] + CALL_TOKENS[1] * prices[1]) / 1e6, 4)

@@ -102,12 +102,14 @@ class Sweep(_Part):
         epochs: Those that are tried.
         seed: Of the sweep's models.
         instructions: The validation set.
+        n_instructions: How many it has, for the plan's arithmetic.
         opponent: Model behind OpenAI's API whose answers the sweep's models are judged against.
     """
 
     epochs: tuple[int, ...] = Field(min_length=2)
     seed: int = Field(ge=0)
     instructions: str
+    n_instructions: int = Field(default=56, ge=1)
     opponent: str
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from implicit_if.harness.errors import unknown_name
@@ -149,7 +149,15 @@ class _Plan:
         command += ["--judge", self.matrix.judge.name]
         if m.launcher:
             command += ["--launcher", " ".join(m.launcher)]
-        work = self._training(recipe, sum(sweep.epochs), models=len(sweep.epochs))
+        asked = len(sweep.epochs) * sweep.n_instructions
+        work = replace(
+            self._training(recipe, sum(sweep.epochs), models=len(sweep.epochs)),
+            answers=asked,
+            new_tokens=self.matrix.max_new_tokens,
+            verdicts=asked * self.matrix.judge.orders,
+            judge=self.matrix.judge.name,
+            paid=self.matrix.judge.api,
+        )
         return Cell(
             name,
             "select",
