@@ -21,7 +21,7 @@ GPU_FLOPS = 350e12
 CPU_TOKENS = 140 * 2.68e8
 """Tokens a second times parameters on two CPU cores in float32, with adapters (docs/tuning.md)."""
 MEASURED_FLOPS = 6 * 2.68e8 * 41_000
-"""What an H200 did with the 270M model, measured: five trainings made 41,000 tokens a second in all (docs/tuning.md)."""
+"""What an H200 did, measured: five trainings of the 270M model made 41,000 tokens a second in all (docs/tuning.md)."""
 OFFLOAD = 2.0
 """How much longer a step takes with weights and moments on the host, an assumption (docs/replicate.md)."""
 GPU_BANDWIDTH = 3.35e12
