@@ -19,11 +19,20 @@ PAGES = ("README.md", "CONTRIBUTING.md", *TASKS, *DOCS)
 PLACEHOLDERS = ("NAME", "PRESET", "YOUR", "DIR", "REVISION")
 
 
+SHELL = ("bash", "sh", "console", "")
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """Language and text of every fenced block of a page, in order."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    text = re.sub(r"<!-- tree:start -->.*?<!-- tree:end -->", "", text, flags=re.DOTALL)
+    return [(m[2].strip(), m[3]) for m in re.finditer(r"^(```+)([^\n`]*)\n(.*?)^\1$", text, re.MULTILINE | re.DOTALL)]
+
+
 def command_lines(page: str) -> list[str]:
     """Every line of a shell block, continued lines joined, comments left out."""
-    text = (ROOT / page).read_text(encoding="utf-8")
-    blocks = re.findall(r"```(?:bash|sh|console)?\n(.*?)```", text, flags=re.DOTALL)
-    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    shell = [text for language, text in blocks(page) if language in SHELL]
+    lines = [line for text in shell for line in text.replace("\\\n", " ").splitlines()]
     return [line.partition(" #")[0].strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
