@@ -112,8 +112,10 @@ def write_families(matrix: Matrix) -> None:
                 seeds[seed] = read_yaml(path, "a submission's metadata")["reference"]["sha256"]
             if len(set(seeds.values())) == len(seeds) > 1:  # siblings with equal answers share a table as it is
                 families.append({"name": f"{model.name}-{recipe}", "seeds": seeds})
+    path = Path(TABLES) / "references.yaml"
+    path.unlink(missing_ok=True)
     if families:
-        (Path(TABLES) / "references.yaml").write_bytes(yaml_bytes({"families": families}))
+        path.write_bytes(yaml_bytes({"families": families}))
 
 
 @contextlib.contextmanager

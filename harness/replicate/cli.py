@@ -19,6 +19,7 @@ from implicit_if.harness.replicate import comparison_cli
 from implicit_if.harness.replicate.launch import Launch, count_gpus, run_in_order
 from implicit_if.harness.replicate.matrix import Matrix, load_matrix
 from implicit_if.harness.replicate.plan import Cell, find, plan
+from implicit_if.harness.storage import atomic_write
 
 ENGINES = ("auto", "snakemake", "local")
 HELP = "plan and run a whole replication: tune, answer, judge, submit, tables"
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     matrix.add_argument("matrix", metavar="MATRIX", help="embedded, single_gpu, paper, or a YAML file")
     add = actions.add_parser("plan", parents=[matrix], help="cells, what they need, hours, memory, disk, judge cost")
     add.add_argument("--json", action="store_true", help="JSON Lines, a cell a line, with its command")
+    add.add_argument("--figure", type=Path, metavar="FILE", help="draw the graph of the cells as SVG")
     places = argparse.ArgumentParser(add_help=False, parents=[matrix])
     places.add_argument("--out", type=Path, default=Path("replication"), metavar="DIR", help="DIR/MATRIX (replication)")
     places.add_argument(
@@ -72,7 +74,12 @@ def run(args: argparse.Namespace) -> int:
     matrix = load_matrix(args.matrix)
     cells = plan(matrix)
     if args.action == "plan":
-        if args.json:
+        if args.figure is not None:
+            from implicit_if.harness.replicate.graph import graph
+
+            with atomic_write(args.figure) as file:
+                file.write(graph(cells))
+        elif args.json:
             print("\n".join(json.dumps(cell.as_dict()) for cell in cells))
         else:
             print(f"{matrix.name}: {matrix.summary}\n\n{plan_table(cells)}")

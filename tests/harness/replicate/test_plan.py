@@ -162,3 +162,14 @@ def test_the_paper_s_launcher_is_one_that_accelerate_takes() -> None:
         assert parsed["mixed_precision"] == example["mixed_precision"]
         for key, value in example["fsdp_config"].items():
             assert str(parsed[key]).lower() == str(value).lower(), key
+
+
+def test_the_graph_in_the_docs_is_the_paper_s_plan(tmp_path: Path) -> None:
+    assert main(["replicate", "plan", "paper", "--figure", str(tmp_path / "graph.svg")]) == 0
+    drawn = (tmp_path / "graph.svg").read_text(encoding="utf-8")
+    committed = Path(__file__).parents[3] / "docs" / "figures" / "replicate.svg"
+    assert committed.read_text(encoding="utf-8") == drawn, f"implicit-if replicate plan paper --figure {committed}"
+    for kind in {cell.kind for cell in cells_of("paper")}:
+        assert f">{kind} (" in drawn
+    assert drawn.count(">implicit-if ") + drawn.count(">lm_eval ") == 10  # a command in each node
+    assert drawn.count("<line ") == 9  # opponent - select - tune - answer - judge - submit - tables - comparison, and 2
