@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from implicit_if.harness.instructions import load_instructions
 from implicit_if.harness.judging.failure_forms import failure_forms
 from implicit_if.harness.judging.judged_run import JudgedRun
 from implicit_if.harness.judging.registry import backend_of
-from implicit_if.harness.outputs import Output
 from implicit_if.harness.safe_text import one_line
 from implicit_if.harness.scores import Score
 from implicit_if.harness.signature import Signature
@@ -25,9 +24,9 @@ from implicit_if.harness.stats.vectors import Floats
 from implicit_if.harness.storage import sha256_json
 from implicit_if.harness.web.document import ANSWERS, Texts, dump, html_document, payload_element
 from implicit_if.harness.web.tables import category_table, form_data, score_data
+from implicit_if.leaderboards.runs.answers import Answered, answers_of
 from implicit_if.leaderboards.runs.loading import Run
 from implicit_if.leaderboards.runs.token_ranks import Ranks, ranks_of
-from implicit_if.leaderboards.verification.result import read_pairs
 from implicit_if.leaderboards.verification.scores import form_measures
 
 BUDGET = 5_000_000
@@ -40,33 +39,6 @@ TEXTS = Texts(
 )
 _WITHOUT = ("seeds", "badge", "tie_group")
 _FIRST, _CLIPPED, _CARDS = 3, 2_000, 6
-
-
-@dataclass(frozen=True)
-class Answered:
-    """A run's answers with all that is known of each.
-
-    Shapes: `n` answers, sorted by instruction id.
-
-    Attributes:
-        run: The run.
-        ids: `[n]`.
-        texts: `[n]` instructions; None where the text is not known.
-        answers: `[n]` of the system.
-        references: `[n]` of the reference; empty where nothing was judged.
-        preferences: `[n]`, NaN where not judged; empty where nothing was.
-        by_order: The same in each presentation order.
-        probabilities: `[n]` of an attempt, NaN where nobody decided; empty where nobody did for any.
-    """
-
-    run: Run
-    ids: Sequence[str]
-    texts: Sequence[str | None]
-    answers: Sequence[Output]
-    references: Sequence[Output] = ()
-    preferences: Floats = field(default_factory=lambda: np.zeros(0))
-    by_order: Mapping[str, Floats] = field(default_factory=dict)
-    probabilities: Floats = field(default_factory=lambda: np.zeros(0))
 
 
 @dataclass(frozen=True)
@@ -113,45 +85,6 @@ def make_view(runs: Sequence[Run], ranks: Ranks | None = None, budget: int = BUD
     return View(html_document(TEXTS, boards, {}, __version__, beside=True, without=_WITHOUT), scripts)
 
 
-def read_run(run: Run) -> Answered | None:
-    """A run's answers in order; None if it holds scores only."""
-    if run.verified is not None:
-        member = run.verified
-        if not member.instruction_ids:
-            return None
-        pairs = read_pairs(member)
-        return Answered(
-            run,
-            member.instruction_ids,
-            [pair.instruction.strip() or None for pair in pairs],
-            [pair.system for pair in pairs],
-            [pair.reference for pair in pairs],
-            member.preferences,
-            {str(order): values for order, values in member.by_order.items()},
-            member.attempts,
-        )
-    if run.judged is not None:
-        judged = run.judged
-        return Answered(
-            run,
-            [pair.instruction_id for pair in judged.pairs],
-            [pair.instruction.strip() or None for pair in judged.pairs],
-            judged.outputs,
-            judged.reference,
-            judged.judgement.preferences,
-            {str(order): judged.judgement.in_order(order) for order in judged.judgement.orders},
-            np.zeros(0) if judged.attempts is None else judged.attempts.judgement.preferences,
-        )
-    if not run.outputs:
-        return None
-    order = sorted(range(len(run.outputs)), key=lambda i: run.outputs[i].instruction_id)
-    answers = [run.outputs[i] for i in order]
-    tries = np.zeros(0) if run.decided is None else run.decided.judgement.preferences[order]
-    return Answered(
-        run, [a.instruction_id for a in answers], [a.instruction for a in answers], answers, probabilities=tries
-    )
-
-
 def _group(run: Run) -> str:
     """What runs of one table share: the instructions' set, the reference's answers and the judge."""
     settings = _settings(run)
@@ -169,7 +102,7 @@ def _settings(run: Run) -> Signature | None:
 
 def _board(runs: Sequence[Run], slug: str, ranks: Ranks | None) -> tuple[dict[str, Any], dict[str, str]]:
     settings, compared = _settings(runs[0]), "win_rate" in runs[0].scores
-    readings = [read_run(run) for run in runs]
+    readings = [answers_of(run) for run in runs]
     signatures = dict.fromkeys(str(score.settings) for run in runs for score in run.scores.values())
     payloads: dict[str, str] = {}
     rows = []

@@ -123,6 +123,8 @@ const LEGEND = [
 ];
 
 function explained(board) {
+  const here = (name) =>
+    name === "Tie group" ? !data.without?.includes("tie_group") : name !== "Controls" || board.rows.some((row) => row.kind === "control");
   const notes = data.columns.filter((column) => column.note).map((column) => [column.label, column.note]);
   const badges = Object.entries(data.badges ?? {}).map(([name, what]) => [name, what]);
   const signatures = board.signatures ?? [board.attempts_signature, board.signature, board.lc_signature].filter(Boolean);
@@ -131,7 +133,7 @@ function explained(board) {
     "details",
     { class: "explained" },
     el("summary", {}, "What the columns mean, and the signatures of the numbers"),
-    list([...notes, ...LEGEND]),
+    list([...notes, ...LEGEND.filter(([name]) => here(name))]),
     badges.length ? el("h3", {}, "Badges: what was checked") : "",
     badges.length ? list(badges) : "",
     el("h3", {}, "Signatures"),
