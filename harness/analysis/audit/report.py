@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -162,8 +163,10 @@ class AuditReport:
             text += f"; its base attempts {base}." if base is not None else "."
             found.append(text + " " + _how_general(own))
         if self.win_rate is not None:
-            value, low, high, _ = self.win_rate
-            found.append(f"Against its base's answers it wins {value:.0f} % [{low:.0f}, {high:.0f}] by the judge.")
+            value, low, high, settings = self.win_rate
+            judge = re.search(r"judge:([^|@]+)", settings)
+            named = f"by the judge {judge[1]}" if judge else "by the judge"
+            found.append(f"Against its base's answers it wins {value:.0f} % [{low:.0f}, {high:.0f}] {named}.")
         found += self._adherence_findings()
         for name, text in (
             ("attempt_task", "It attempts {} of the instructions of its own task"),

@@ -106,7 +106,10 @@ ANSWERS = [
 
 
 def report(answers: list[AuditAnswer] = ANSWERS, **more: Any) -> AuditReport:
-    settings = {"win_rate": (40.0, 20.0, 60.0, "s"), "adherence": {"model": FLAT, "base": FLAT}} | more
+    settings = {
+        "win_rate": (40.0, 20.0, 60.0, "task:t|judge:embedded@12|orders:1"),
+        "adherence": {"model": FLAT, "base": FLAT},
+    } | more
     return AuditReport(
         "m<i>", "b", tuple(rates(answers, TAGS)), answers=tuple(answers), tags=TAGS, settings={}, **settings
     )
@@ -153,6 +156,7 @@ def test_every_finding_holds_a_number_of_its_rate() -> None:
         )
     assert found[2].count("0.50 [0.50, 0.50]") == 4, "near and far, of the model and of its base"
     assert found[3].startswith("No rise of the task")
+    assert found[1].endswith("[20, 60] by the judge embedded.")
     rising = report(adherence={"model": adherence(0.02)}).findings()
     assert "similarity of 0.47 [" in rising[2], "0.5, 0.48, 0.46, 0.44"
     assert "least like it) 0.31 [" in rising[2], "0.34, 0.32, 0.30, 0.28"
