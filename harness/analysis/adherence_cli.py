@@ -10,7 +10,7 @@ from implicit_if.harness.analysis.figures import scatter
 from implicit_if.harness.analysis.training_rows import HELP_ROWS, load_training_rows
 from implicit_if.harness.cli import positive
 from implicit_if.harness.instructions import load_instructions
-from implicit_if.harness.outputs import join_instructions, load_outputs
+from implicit_if.harness.judging.system_answers import load_system
 from implicit_if.harness.safe_text import markdown
 from implicit_if.harness.storage import atomic_write, write_json
 
@@ -22,7 +22,11 @@ EXAMPLES = ("implicit-if adherence outputs.json --task-data train.jsonl",)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     add = parser.add_argument
-    add("answers", metavar="FILE", help="the model's answers to test instructions: an outputs file")
+    add(
+        "answers",
+        metavar="OUTPUTS",
+        help="the model's answers to test instructions: a file, or a named reference, e.g. gemma-3-270m/gsm",
+    )
     add("--task-data", required=True, metavar="SET", help=f"what it was tuned on: {HELP_ROWS}")
     add("--instructions", default="builtin", metavar="SPEC", help="set whose texts answers stored by id get (builtin)")
     add("--embedder", metavar="NAME", help="a model of sentence-transformers (the embedded MiniLM)")
@@ -40,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         UserError: On wrong arguments or files, before an embedding model is loaded.
     """
     _, train = load_training_rows(args.task_data)
-    outputs = join_instructions(load_outputs(args.answers), load_instructions(args.instructions).texts())
+    outputs = load_system(Path(args.answers), load_instructions(args.instructions)).outputs
     tests = [(str(output.instruction), output.output) for output in outputs]
     found = task_adherence(train, tests, embedder(args.embedder), neighbours=args.neighbours)
     report = adherence_table(found)

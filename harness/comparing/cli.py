@@ -20,11 +20,12 @@ from implicit_if.harness.comparing.loading import (
 from implicit_if.harness.comparing.published import is_published, read_published
 from implicit_if.harness.comparing.report import as_json, make_report, render
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.instructions.identify import identify_set, system_name
+from implicit_if.harness.instructions.identify import identify_set
 from implicit_if.harness.judging.attempts import EMBEDDED, NONE, Attempts, choose, single_answers
 from implicit_if.harness.judging.judged_run import decide
 from implicit_if.harness.judging.scoring import check_report, show_report, write_report
-from implicit_if.harness.outputs import Output, join_instructions, load_meta, load_outputs
+from implicit_if.harness.judging.system_answers import load_system
+from implicit_if.harness.outputs import Output, join_instructions
 from implicit_if.harness.stats.length_control.offline_model import LengthModel
 from implicit_if.harness.stats.length_control.priors import parse_prior
 
@@ -144,7 +145,7 @@ def _outputs(specs: Sequence[str], n_seeds: Sequence[int]) -> list[list[dict[str
         paths = spec.split(",")
         if len(paths) != n:
             raise UserError(f"--outputs {spec!r}: found {len(paths)} files, expected {n}, one for each seed.")
-        loaded.append([{o.instruction_id: o for o in load_outputs(path)} for path in paths])
+        loaded.append([{o.instruction_id: o for o in load_system(Path(path), None).outputs} for path in paths])
     return loaded
 
 
@@ -152,16 +153,16 @@ def _settings(specs: Sequence[str], n_seeds: Sequence[int]) -> list[list[AnswerS
     """`[system][seed]` what the sidecars of `--outputs` tell; None everywhere if none are given."""
     if not specs:
         return [[None] * n for n in n_seeds]
-    return [[AnswerSettings.of_meta(load_meta(path)) for path in spec.split(",")] for spec in specs]
+    return [[AnswerSettings.of_meta(load_system(Path(path), None).meta) for path in spec.split(",")] for spec in specs]
 
 
 def _references(spec: str | None, n_seeds: Sequence[int]) -> tuple[list[list[dict[str, Output] | None]], str | None]:
     """`[system][seed]` the reference's answers by instruction id, or None everywhere, and its name."""
     if spec is None:
         return [[None] * n for n in n_seeds], None
-    files = [load_outputs(path) for path in spec.split(",")]
-    names = {system_name(outputs, Path(path)) for outputs, path in zip(files, spec.split(","), strict=True)}
-    by_file: list[dict[str, Output] | None] = [{o.instruction_id: o for o in outputs} for outputs in files]
+    files = [load_system(Path(path), None) for path in spec.split(",")]
+    names = {answers.name for answers in files}
+    by_file: list[dict[str, Output] | None] = [{o.instruction_id: o for o in answers.outputs} for answers in files]
     loaded: list[list[dict[str, Output] | None]] = []
     for n in n_seeds:
         if len(by_file) not in (1, n):

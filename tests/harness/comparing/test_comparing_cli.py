@@ -12,6 +12,7 @@ from compare_samples import GOOD, IDS, POOR, TEXTS, annotate, answers, run
 
 from implicit_if.harness import stats
 from implicit_if.harness.annotations import Annotation, AnnotationStore
+from implicit_if.harness.cli import main
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.registry import length_prior
 from implicit_if.harness.outputs import Output, save_outputs
@@ -309,3 +310,17 @@ def test_wrong_answers_for_length_control_are_refused(with_answers: list[str], t
         run(*with_answers, "--length-prior", "weak")
     with pytest.raises(UserError, match="cannot be written"):
         run(*with_answers, "--out", str(tmp_path / "a.json" / "out.json"))
+
+
+def test_named_references_stand_where_outputs_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("IMPLICIT_IF_CACHE", str(tmp_path / "cache"))
+    reference = "gemma-3-270m/instruction"
+    names = ["gemma-3-270m/response", "gemma-3-270m/gsm"]
+    for name in names:
+        rest = ["--judge", "longest", "--judge-attempts", "none", "--annotations", f"{Path(name).name}.jsonl"]
+        assert main(["judge", name, "--reference", reference, *rest]) == 0
+    given = ["--outputs", *names, "--reference-outputs", reference, "--judge-attempts", "none", "--out", "found.json"]
+    assert main(["compare", "response=response.jsonl", "gsm=gsm.jsonl", *given]) == 0
+    found = json.loads(Path("found.json").read_text())
+    assert "set:builtin@" in json.dumps(found["signature"])
