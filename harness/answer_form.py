@@ -52,7 +52,7 @@ def format_leak(text: str, tags: Iterable[str]) -> bool:
 
     Returns:
         True for a whole tag; for a tag without its closing or opening marks, if the marks left are two or more
-        ("<|user", "user|>"), so that an ordinary "user" is no leak; and for an answer that ends amid a tag ("<|us").
+        ("<|user", "user|>"), so that an ordinary "user" is no leak; and for an answer that ends within a tag ("<|us").
     """
     for tag in map(str.strip, tags):
         marks, pattern = _leak(tag)

@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="SYSTEM=PRESET",
-        help="rules that made a system's answers, where its generator's name does not tell; may be repeated",
+        help="rules that made a system's answers, where the generator's name does not say; may be repeated",
     )
     add("--limit", type=positive, metavar="N", help="the first N answers of each only")
     add("--show", type=positive, metavar="N", help="also print the first N answers of each, coloured by rank")

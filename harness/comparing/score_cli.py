@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("annotations", type=Path, metavar="FILE", help="annotations.json as alpaca-eval writes and publishes it")
     add("--length-control", choices=METHODS, default="auto", help="see implicit-if judge --help (auto)")
     add("--length-prior", metavar="PRIOR", help="another prior: gpt4-turbo, llm, weak, or --length-prior=MEAN,SD")
-    add("--instructions", metavar="SPEC", help="the instruction set, if it is none that is known")
+    add("--instructions", metavar="SPEC", help="the instruction set, if it is not a known one")
     add(
         "--judge-attempts",
         choices=("embedded", "none"),

@@ -126,7 +126,7 @@ def _show(root: Path, found: dict[str, list[Path]], as_json: bool) -> None:
 
 
 def _entries(root: Path, kind: str) -> Iterator[Path]:
-    """What there is of a kind; links are not followed, since what they lead to is not ours."""
+    """What exists of a kind; links are not followed, since what they lead to is not ours."""
     place = root / KINDS[kind].folder
     if not place.is_dir() or (place != root and place.is_symlink()):
         return

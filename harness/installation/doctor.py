@@ -1,4 +1,4 @@
-"""`implicit-if doctor`: what works in this installation, what is missing, and the command that mends it."""
+"""`implicit-if doctor`: what works in this installation, what is missing, and the command that fixes it."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _system_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("the system, as far as SOURCE does not tell").add_argument
+    add = parser.add_argument_group("what SOURCE does not say about the system").add_argument
     add("--system", choices=tuple(SYSTEM_KINDS), help="what was done to the base model")
     add("--task", metavar="NAME", help="the task of a single_task system, e.g. gsm")
     add("--preset", metavar="NAME", help="the rules' preset")

@@ -46,7 +46,11 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--reference", metavar="SPEC", help="a named reference or outputs: what files of outputs were judged against")
     add("--judge", metavar="NAME", help="which judge's verdicts, where files hold several")
-    add("--judge-attempts", choices=("embedded", "none"), help="who decides about attempts where nobody has yet")
+    add(
+        "--judge-attempts",
+        choices=("embedded", "none"),
+        help="judge of attempts, for answers without a verdict on them",
+    )
     add("--instructions", metavar="SPEC", help="the instruction set, for answers that hold no texts (builtin)")
 
 

@@ -148,9 +148,11 @@ def test_the_reader_with_outputs_only(reader: Path, real_attempts: None, capsys:
     ]
     (reader / "annotations.json").write_text(json.dumps(alpaca))
     for line in COMMANDS.command_lines("docs/start/outputs.md"):
-        limited = line.replace("--judge embedded", "--judge longest --judge-attempts none")
+        limited = line
         if line.startswith("implicit-if attempts"):
             limited += " --limit 3"
+        elif line.startswith("implicit-if judge"):
+            limited += " --judge longest --judge-attempts none"
         if line.startswith(RUN_HERE["docs/start/outputs.md"]):
             assert main(shlex.split(limited)[1:]) in (0, 1), line
     assert "win rate" in capsys.readouterr().out.replace("_", " ")
