@@ -115,25 +115,37 @@ function warnings(board) {
   );
 }
 
+// What needs more words than a column's note.
+const MEANING = {
+  seeds: "Trainings of the system with different random seeds; their numbers are averaged, and ± is their standard deviation.",
+  attempt_rate:
+    "Answers that try to do what is asked; they may be wrong. Decided of each answer alone, without a reference, so it says something even where all answers are bad.",
+  win_rate:
+    "How often the judge prefers the answer to the reference’s; 50 is as good as the reference. Each pair is judged in both orders where the judge sees both answers.",
+  lc: "The win rate if both answers were equally long, estimated from how the verdicts depend on length.",
+  n: "Instructions that were judged.",
+  badge: "What was checked, below.",
+  tie_group: "Systems of one group do not differ significantly from the best of it. The reference is not compared with itself.",
+};
 const LEGEND = [
-  ["Interval", "In brackets, and the line on a bar: what the number could be with other instructions of the same kind. ± is the standard deviation over seeds."],
-  ["Win rate", "Share of answers that the judge prefers to the reference’s, in percent; 50 is as good as the reference. Each pair is judged in both orders where the judge sees both answers."],
-  ["Tie group", "Systems of one group do not differ significantly from the best of it. The reference is not compared with itself."],
-  ["Controls", "Answers that are worthless by construction: empty, an echo, another instruction’s answer. A system that does not beat them shows nothing."],
+  ["brackets", "An interval, the line on a bar: what the number could be with other instructions of the same kind."],
+  [
+    "control",
+    "Answers that are worthless by construction: empty, an echo, another instruction’s answer. A system that does not beat them shows nothing.",
+  ],
 ];
 
 function explained(board) {
-  const here = (name) =>
-    name === "Tie group" ? !data.without?.includes("tie_group") : name !== "Controls" || board.rows.some((row) => row.kind === "control");
-  const notes = data.columns.filter((column) => column.note).map((column) => [column.label, column.note]);
-  const badges = Object.entries(data.badges ?? {}).map(([name, what]) => [name, what]);
+  const here = ([name]) => name !== "control" || board.rows.some((row) => row.kind === "control");
+  const notes = COLUMNS.map(({ name, label, note }) => [label, MEANING[name] ?? note]).filter(([, note]) => note);
+  const badges = Object.entries(data.badges ?? {});
   const signatures = board.signatures ?? [board.attempts_signature, board.signature, board.lc_signature].filter(Boolean);
   const list = (pairs) => el("dl", {}, ...pairs.flatMap(([name, what]) => [el("dt", {}, name), el("dd", {}, what)]));
   return el(
     "details",
     { class: "explained" },
     el("summary", {}, "What the columns mean, and the signatures of the numbers"),
-    list([...notes, ...LEGEND.filter(([name]) => here(name))]),
+    list([...notes, ...LEGEND.filter(here)]),
     badges.length ? el("h3", {}, "Badges: what was checked") : "",
     badges.length ? list(badges) : "",
     el("h3", {}, "Signatures"),
