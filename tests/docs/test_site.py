@@ -100,3 +100,8 @@ def test_external_links_are_asked_by_a_schedule_and_no_warning_passes() -> None:
     assert links[True]["schedule"]  # YAML 1.1 reads "on" as true
     assert any("sphinx -W" in step.get("run", "") for step in links["jobs"]["linkcheck"]["steps"])
     assert "sphinx -q -W --keep-going docs" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_conflict_is_left_in_a_page(page: str) -> None:
+    assert not re.search(r"^(<{7}|>{7}) ", (ROOT / page).read_text(encoding="utf-8"), re.M)
