@@ -59,7 +59,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("finish_rate", "finish %", "form", 1, True, "Finish: answers ended by the model itself."),
     Column("format_leak_rate", "leak %", "form", 1, False, "Leak: a role tag in the answer."),
     Column("repetition", "repetition %", "form", 1, False, "Repetition: repeated 4-grams."),
-    Column("avg_length", "length", "form", 0, True, "Length: mean characters.", highest=200_000),
+    Column("avg_length", "length", "form", 0, None, "Length: mean characters.", highest=200_000),
     Column("n", "n", "count"),
     Column("judge", "judge", "text"),
     Column("badge", "badge", "text"),

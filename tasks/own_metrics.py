@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+STDERR = "_stderr"
+"""A standard error is a metric of its own after its score: it fills lm-eval's ± column."""
+CI_LOW, CI_HIGH = "_ci_low", "_ci_high"
+"""The ends of a score's 95 % interval, likewise."""
+
 
 def with_metrics(config: Mapping[str, Any] | None, metrics: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """A task's configuration with metrics whose values the task's class computes.

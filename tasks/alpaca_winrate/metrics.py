@@ -19,6 +19,7 @@ from implicit_if.harness.scores import Score
 from implicit_if.harness.stats.attempt_rate import THRESHOLD
 from implicit_if.harness.stats.length_control.estimator_choice import control_length
 from implicit_if.harness.thoughts import without_thoughts
+from implicit_if.tasks.own_metrics import CI_HIGH, CI_LOW, STDERR
 
 NOT_AVAILABLE = "N/A"
 """What lm-eval prints where there is no number."""
@@ -50,16 +51,11 @@ def answer_metrics(
         "reference_length": len(without_thoughts(reference.output)),
     }
     form = {name: measure(output, tuple(tags)) for name, measure in answer_form.MEASURES.items()}
-    attempts = {}
+    scores: dict[str, Any] = {"win_rate": percent, "length_controlled_win_rate": pair}
     if attempt is not None:
-        decided = None if attempt[0] is None else 100.0 * (attempt[0] >= THRESHOLD)
-        attempts = {ATTEMPTS: decided, ATTEMPTS + STDERR: decided}
+        scores = {ATTEMPTS: None if attempt[0] is None else 100.0 * (attempt[0] >= THRESHOLD)} | scores
     return {
-        **attempts,
-        "win_rate": percent,
-        "win_rate_stderr": percent,
-        "length_controlled_win_rate": pair,
-        "length_controlled_win_rate_stderr": pair,
+        **{name + end: value for name, value in scores.items() for end in ENDINGS},
         # a model class that does not say how its answers ended has no such metric
         **{name: value for name, value in form.items() if value is not None},
         "n_judged": int(preference is not None),
@@ -101,8 +97,13 @@ def average(values: list[float]) -> float:
 
 
 SCORES = (ATTEMPTS, "win_rate", "length_controlled_win_rate")
-STDERR = "_stderr"
-"""A standard error is a metric of its own after its score: it fills lm-eval's ± column."""
+ENDINGS: dict[str, Callable[[Score], float | None]] = {
+    "": lambda score: score.value,
+    STDERR: lambda score: score.standard_error,
+    CI_LOW: lambda score: None if score.interval is None else score.interval.low,
+    CI_HIGH: lambda score: None if score.interval is None else score.interval.high,
+}
+"""What each score gives, by the end of the metric's name."""
 
 
 def metric_list(aggregate: Callable[[str, list[Any]], Score]) -> list[dict[str, Any]]:
@@ -112,16 +113,16 @@ def metric_list(aggregate: Callable[[str, list[Any]], Score]) -> list[dict[str, 
         aggregate: Gives a score from its name and every answer's contribution.
     """
 
-    def value(name: str, attribute: str) -> Callable[[list[Any]], float | str]:
+    def value(name: str, part: Callable[[Score], float | None]) -> Callable[[list[Any]], float | str]:
         def aggregated(values: list[Any]) -> float | str:
-            found = getattr(aggregate(name, values), attribute)
+            found = part(aggregate(name, values))
             return NOT_AVAILABLE if found is None else float(found)
 
         return aggregated
 
-    metrics: list[tuple[str, Callable[[list[Any]], Any], bool]] = []
-    for name in SCORES:
-        metrics += [(name, value(name, "value"), True), (name + STDERR, value(name, "standard_error"), False)]
-    metrics += [(column.name, average, bool(column.higher_is_better)) for column in FORM]
-    metrics += [("n_judged", sum, True), ("n_expected", max, True)]
+    metrics: list[tuple[str, Callable[[list[Any]], Any], bool | None]] = [
+        (name + end, value(name, part), None if end else True) for name in SCORES for end, part in ENDINGS.items()
+    ]
+    metrics += [(column.name, average, column.higher_is_better) for column in FORM]
+    metrics += [("n_judged", sum, None), ("n_expected", max, None)]
     return [{"metric": name, "aggregation": a, "higher_is_better": higher} for name, a, higher in metrics]

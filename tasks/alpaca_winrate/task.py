@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -241,7 +241,7 @@ class AlpacaWinrate(ConfigurableTask):
             instruction_id=doc["instruction_id"],
             instruction=doc["instruction"],
             output=str(answer),
-            generator=BASE if reference else maker.name if maker is not None else "model",
+            generator=BASE if reference else maker.name if maker is not None else _name_of(self.config.metadata or {}),
             dataset=doc.get("dataset"),
             finish_reason=getattr(answer, "finish_reason", None),
             n_tokens=getattr(answer, "n_tokens", None),
@@ -348,6 +348,12 @@ class AlpacaWinrate(ConfigurableTask):
     def aggregation(self) -> dict[str, Callable[[list[Any]], Any]]:
         """Aggregation by metric."""
         return dict(self._aggregation_list)
+
+
+def _name_of(arguments: Mapping[str, Any]) -> str:
+    """The system's name where the model class gives none: that of its weights and adapter in `--model_args`."""
+    names = [Path(str(arguments.get(key) or "")).name for key in ("pretrained", "model", "peft")]
+    return "+".join(name for name in names if name) or "model"
 
 
 def _tags_of(chat_template: Callable[..., str]) -> tuple[str, ...]:

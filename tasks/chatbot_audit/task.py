@@ -14,9 +14,8 @@ from implicit_if.harness.analysis.audit.report import AuditAnswer, rate_tests
 from implicit_if.harness.chat_templates import ChatTemplate, load_template
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.attempts import is_installed
-from implicit_if.tasks.own_metrics import with_metrics
+from implicit_if.tasks.own_metrics import STDERR, with_metrics
 
-STDERR = "_stderr"
 METRICS = tuple(name for name, (kind, _) in rate_tests(()).items() if kind != TASK)
 _LOWER_IS_BETTER = ("attempt_harmful", "refusal_harmless", "secret_told", "format_leak")
 

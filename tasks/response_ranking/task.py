@@ -23,11 +23,17 @@ from implicit_if.harness.analysis.response_ranking import (
 from implicit_if.harness.chat_templates import ChatTemplate
 from implicit_if.harness.cli import json_or_text
 from implicit_if.harness.errors import UserError
-from implicit_if.tasks.own_metrics import with_metrics
+from implicit_if.tasks.own_metrics import CI_HIGH, CI_LOW, STDERR, with_metrics
 
 METRICS = {"response_ranking" + ("" if name == "sum" else f"_{name}"): name for name in MEASURES}
-STDERR = "_stderr"  # fills lm-eval's ± column
 _EDGE = 1.96
+ENDINGS: dict[str, Callable[[RankingScore], float]] = {
+    "": lambda score: score.percent,
+    STDERR: lambda score: (score.interval.high - score.interval.low) / (2 * _EDGE),
+    CI_LOW: lambda score: score.interval.low,
+    CI_HIGH: lambda score: score.interval.high,
+}
+"""What each score gives, by the end of the metric's name."""
 
 
 def check(metadata: Mapping[str, Any]) -> None:
@@ -75,10 +81,10 @@ class ResponseRankingTask(ConfigurableTask):
             {
                 "metric": name + end,
                 "aggregation": functools.partial(self._aggregate, measure, end),
-                "higher_is_better": True,
+                "higher_is_better": None if end else True,
             }
             for name, measure in METRICS.items()
-            for end in ("", STDERR)
+            for end in ENDINGS
         )
         super().__init__(config=with_metrics(config, metrics), **kwargs)
         self._pairs, self._template = _settings(self.config.metadata or {})
@@ -144,11 +150,10 @@ class ResponseRankingTask(ConfigurableTask):
             space = values[n + 1] if len(values) > n + 1 else 0.0
             row, unconditional = [value - space for value in values[:n]], values[n] - space
         item = (doc["index"], row, unconditional)
-        return {name + end: item for name in METRICS for end in ("", STDERR)}
+        return {name + end: item for name in METRICS for end in ENDINGS}
 
     def _aggregate(self, measure: str, end: str, items: list[tuple[int, list[float], float]]) -> float:
-        score = self._score(measure, items)
-        return (score.interval.high - score.interval.low) / (2 * _EDGE) if end else score.percent
+        return ENDINGS[end](self._score(measure, items))
 
     def _score(self, measure: str, items: list[tuple[int, list[float], float]]) -> RankingScore:
         rows = sorted(items)

@@ -83,6 +83,15 @@ def test_win_rate_against_a_file_is_what_counting_gives(
     mean = sum(preferences) / 5
     sd = (sum((p - mean) ** 2 for p in preferences) / 4) ** 0.5
     assert found["win_rate_stderr"] == pytest.approx(100 * sd / 5**0.5)
+    for name, preferred in (("win_rate", preferences), ("length_controlled_win_rate", None)):
+        ends = found[f"{name}_ci_low"], found[f"{name}_ci_high"]
+        assert ends[0] <= found[name] <= ends[1] > ends[0]
+        if preferred is not None:
+            assert ends == pytest.approx(stats.win_rate(preferred).interval.ends)
+    directions = results["higher_is_better"]["alpaca_winrate"]
+    assert (directions["win_rate"], directions["format_leak_rate"]) == (True, False)
+    neither = ("avg_length", "n_judged", "n_expected", "win_rate_stderr", "win_rate_ci_low", "win_rate_ci_high")
+    assert {directions[name] for name in neither} == {None}
     assert found["avg_length"] == pytest.approx(sum(lengths) / 5)
     assert (found["n_judged"], found["n_expected"]) == (5, 5)
     assert 0 <= found["length_controlled_win_rate"] <= 100
@@ -118,6 +127,23 @@ class Answers(LM):
         raise NotImplementedError
 
     loglikelihood_rolling = loglikelihood
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({}, "model"),
+        ({"pretrained": "some/Model-7B"}, "Model-7B"),
+        ({"pretrained": "/models/mine/", "peft": "/models/adapter"}, "mine+adapter"),
+        ({"model": "gpt-x", "base_url": "http://x"}, "gpt-x"),
+    ],
+)
+def test_a_model_class_without_names_has_that_of_its_weights(
+    arguments: dict[str, str], name: str, instructions: Path, reference: Path
+) -> None:
+    metadata = {"reference": str(reference)} | arguments
+    results = run("", instructions, metadata, model=Answers(list("abcde")), model_args=None)
+    assert results["samples"]["alpaca_winrate"][0]["doc"]["output"]["generator"] == name
 
 
 @pytest.mark.parametrize(("answer", "kind"), [(None, "NoneType"), (3, "int"), (["a"], "list")])
@@ -605,5 +631,10 @@ def test_two_processes_share_the_work_and_give_the_same_results(
         found.append((scores(results), answers))
     assert len(found[0][1]) == len(INSTRUCTIONS)
     assert found[0][1] == found[1][1]
-    names = {"win_rate", "length_controlled_win_rate", "n_judged", "finish_rate"}
+    rates = ("attempt_rate", "win_rate", "length_controlled_win_rate")
+    names = {
+        "n_judged",
+        "finish_rate",
+        *(rate + end for rate in rates for end in ("", "_stderr", "_ci_low", "_ci_high")),
+    }
     assert {n: found[0][0][n] for n in names} == pytest.approx({n: found[1][0][n] for n in names})

@@ -56,6 +56,7 @@ def test_the_task_gives_what_the_function_gives(
         low, high = ranking.scores[measure].interval.ends
         assert found[name] == pytest.approx(ranking.scores[measure].percent)
         assert found[f"{name}_stderr"] == pytest.approx((high - low) / 3.92)
+        assert (found[f"{name}_ci_low"], found[f"{name}_ci_high"]) == pytest.approx((low, high))
 
 
 def test_a_wrapper_with_prompts_of_its_own_is_given_instructions(tiny_model_folder: str, pairs: Path) -> None:
