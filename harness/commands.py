@@ -1,19 +1,22 @@
 """The sub-commands of `implicit-if`: found as entry points, grouped by what they are for, their parsers and help.
 
 A sub-command is an entry point of the group `implicit_if.commands` that leads to a module or an object with `HELP`,
-`add_arguments` and `run` (see `Command`). Other distributions may add some. `implicit-if --help` loads all of them
-for their one line of help, so such a module imports nothing heavy at its top.
+`add_arguments` and `run` (see `Command`). Other distributions may add some. `implicit-if --help` reads their lines of
+help without importing them where it can; such a module imports nothing heavy at its top all the same.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import importlib.metadata
+import re
 import shlex
 import shutil
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.machinery import ModuleSpec
 from importlib.metadata import EntryPoint
 from typing import Protocol
 
@@ -59,6 +62,8 @@ exit status:
     + "".join(f"  {status:<5}{meaning}\n" for status, meaning in EXIT_STATUSES.items())
     + "\n--debug, anywhere, shows tracebacks."
 )
+
+_STRING = re.compile(r'^(HELP|SECTION) = (".*")$', re.MULTILINE)
 
 
 class Command(Protocol):
@@ -154,7 +159,7 @@ def command_parser(name: str, command: Command) -> argparse.ArgumentParser:
 def program_parser(commands: Mapping[str, EntryPoint]) -> argparse.ArgumentParser:
     """The parser behind `implicit-if --help`, which lists the commands by what they are for.
 
-    It imports every command for its line; one that is broken is listed as such, among those of other packages.
+    A command whose line cannot be read or imported is listed as broken, among those of other packages.
     """
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
@@ -167,8 +172,12 @@ def program_parser(commands: Mapping[str, EntryPoint]) -> argparse.ArgumentParse
     lines: dict[str, list[tuple[str, str]]] = {section: [] for section in SECTIONS}
     for name, point in commands.items():
         try:
-            command = load_command(point)
-            lines[section_of(command)].append((name, command.HELP))
+            told = _read_strings(point)
+            if "HELP" not in told:
+                command = load_command(point)
+                told = {"HELP": command.HELP, "SECTION": section_of(command)}
+            section = told.get("SECTION", "other")
+            lines[section if section in lines else "other"].append((name, told["HELP"]))
         except UserError as error:  # one broken command must not take the others' help away
             lines["other"].append((name, f"(broken: {error.__cause__ or error})"))
     for section, title in SECTIONS.items():
@@ -195,6 +204,29 @@ def completion_parser(commands: Mapping[str, EntryPoint], line: str) -> argparse
             except UserError:  # a broken command has no arguments to complete
                 continue
     return parser
+
+
+def _read_strings(point: EntryPoint) -> dict[str, str]:
+    """`HELP` and `SECTION` of a command that is a module, from its source, as importing all would take a second.
+
+    Empty where there is no such module, or its strings are no plain lines.
+    """
+    path: Sequence[str] | None = None
+    spec: ModuleSpec | None = None
+    parts = point.value.split(".")
+    if ":" in point.value:
+        return {}
+    for end in range(1, len(parts) + 1):  # importlib.util.find_spec would import the packages around it
+        finders = (finder for finder in sys.meta_path if hasattr(finder, "find_spec"))
+        found = (finder.find_spec(".".join(parts[:end]), path) for finder in finders)
+        spec = next((one for one in found if one is not None), None)
+        if spec is None:
+            return {}
+        path = spec.submodule_search_locations
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return {}
+    with open(spec.origin, encoding="utf-8") as file:
+        return {name: ast.literal_eval(text) for name, text in _STRING.findall(file.read())}
 
 
 def _distribution(point: EntryPoint) -> str:

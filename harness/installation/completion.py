@@ -9,16 +9,16 @@ from implicit_if.harness.commands import PROGRAM
 HELP = "print what makes a shell complete commands and options"
 SECTION = "setup"
 EXAMPLES = (
-    'eval "$(implicit-if completion bash)"',
-    'eval "$(implicit-if completion zsh)"',
-    "implicit-if completion fish | source",
+    "implicit-if completion bash >> ~/.bashrc",
+    "implicit-if completion zsh >> ~/.zshrc",
+    "implicit-if completion fish > ~/.config/fish/completions/implicit-if.fish",
 )
 SHELLS = ("bash", "zsh", "fish")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.add_argument("shell", choices=SHELLS, help="put the example's line into its start-up file to keep it")
+    parser.add_argument("shell", choices=SHELLS, help="the shell; its start-up file is where the text belongs")
 
 
 def run(args: argparse.Namespace) -> int:

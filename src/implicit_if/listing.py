@@ -8,9 +8,7 @@ from collections.abc import Callable
 
 from implicit_if.harness.errors import unknown_name
 
-HELP = (
-    "list what has a name: judges, references, presets, templates, recipes, profiles, instruction sets, tasks, models"
-)
+HELP = "list what has a name: judges, references, presets, templates, recipes, instruction sets, tasks, models"
 SECTION = "setup"
 EXAMPLES = ("implicit-if list", "implicit-if list judges presets", "implicit-if list --json")
 

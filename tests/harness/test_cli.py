@@ -293,7 +293,7 @@ def test_every_command_has_its_section_and_examples_that_its_parser_takes(name: 
     assert command.SECTION != "other"
     assert command.EXAMPLES
     for line in command.EXAMPLES:
-        program, typed, *arguments = shlex.split(line)
+        program, typed, *arguments = shlex.split(line.partition(" >")[0])
         assert (program, typed) == ("implicit-if", name)
         command_parser(name, command).parse_args(arguments)
 
@@ -314,6 +314,22 @@ def test_help_groups_commands_and_shows_examples_and_exit_statuses(
     with pytest.raises(SystemExit):
         cli.main(["judge", "--help"])
     assert "\nexamples:\n  implicit-if judge outputs.json" in capsys.readouterr().out
+
+
+def test_help_of_all_commands_imports_none_of_them() -> None:
+    script = """
+import sys
+from implicit_if.harness import cli
+try:
+    cli.main(["--help"])
+except SystemExit:
+    print("NUMPY" if "numpy" in sys.modules or "pydantic" in sys.modules else "LIGHT")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "LIGHT"
+    for name, value in DECLARED.items():
+        assert f"\n  {name} " in done.stdout or f"\n  {name}\n" in done.stdout
+        assert value.startswith("implicit_if.")
 
 
 def test_a_command_of_another_package_without_a_section_stands_among_the_others(site: Path, capsys: Any) -> None:
