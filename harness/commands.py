@@ -44,6 +44,7 @@ EXIT_STATUSES = {
     1: "done, but with a problem; the command says which (a verdict is missing, a check fails)",
     2: "wrong usage or input, or stopped at a limit; the message says what fixes it",
     70: "a fault of the program; --debug shows where",
+    75: "stopped, and to be continued by the same command (replicate)",
     130: "interrupted (Ctrl-C)",
     141: "nobody reads the output",
     143: "terminated",

@@ -23,6 +23,12 @@ from implicit_if.harness.storage import atomic_write
 
 ENGINES = ("auto", "snakemake", "local")
 HELP = "plan and run a whole replication: tune, answer, judge, submit, tables"
+SECTION = "tune"
+EXAMPLES = (
+    "implicit-if replicate plan embedded",
+    "implicit-if replicate run embedded --out replication",
+    "implicit-if replicate status embedded",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

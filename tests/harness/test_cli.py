@@ -327,9 +327,8 @@ except SystemExit:
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "LIGHT"
-    for name, value in DECLARED.items():
-        assert f"\n  {name} " in done.stdout or f"\n  {name}\n" in done.stdout
-        assert value.startswith("implicit_if.")
+    for name in ("ablate", "judge", "submit", "tune"):
+        assert f"\n  {name} " in done.stdout
 
 
 def test_a_command_of_another_package_without_a_section_stands_among_the_others(site: Path, capsys: Any) -> None:
