@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ from typing import Any
 from implicit_if.harness.embedded_base import EMBEDDED, SHORT_NAME
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.storage import read_json
-from implicit_if.harness.tuning.base_model import resolve_base
 
-_SHAPE = ("model_type", "hidden_size", "num_hidden_layers")
+_EMBEDDED_SHAPE = {"model_type": "gemma3_text", "hidden_size": 640, "num_hidden_layers": 18}
+_EMBEDDED_NAME = rf"{EMBEDDED}|{SHORT_NAME}(-[0-9a-f]{{8}}-\d+)?"  # the last is its folder's in the cache
 HELP_SYSTEM = "base, rules, rules:PRESET, urial, a folder (a model or a LoRA adapter) or a hub name"
 
 
@@ -47,14 +48,14 @@ def parse_system(name: str, base: str | None = None, **settings: Any) -> SystemS
 
     Args:
         name: See `HELP_SYSTEM`.
-        base: The base model's folder or hub name; None is the embedded one.
+        base: The base model's folder or hub name; None or "embedded" is the embedded one.
         **settings: Of every model: device, dtype, batch_size.
 
     Raises:
         UserError: If the name is empty, or a folder that holds no model.
     """
     known = {key: value for key, value in settings.items() if value is not None}
-    if base is not None:
+    if base not in (None, EMBEDDED):
         known["pretrained"] = base
     kind, _, detail = name.partition(":")
     if kind == "base" and not detail:
@@ -76,42 +77,41 @@ def parse_system(name: str, base: str | None = None, **settings: Any) -> SystemS
 
 
 def check_made_from(name: str, base: str | None) -> None:
-    """Refuses a folder of a tuned model or adapter that cannot have been made from the base; nothing is loaded.
+    """Refuses a tuned model or adapter that cannot have been made from the base; nothing is loaded.
 
     An adapter tells its base's name, and of a model and a base in folders the shapes in `config.json` are compared. A
-    name that is no folder is not checked.
+    model on the hub needs a base that was named.
 
     Args:
         name: A system's name, as for `parse_system`.
         base: The base model's folder or hub name; None is the embedded one.
 
     Raises:
-        UserError: If it was made from another base.
+        UserError: If it was made from another base, or no base is given for a model on the hub.
     """
     folder = Path(name).expanduser()
+    if base is None and not folder.is_dir() and name.partition(":")[0] not in ("base", "rules", "urial"):
+        raise UserError(f"{name}: no base given. Expected what it was tuned from: --base MODEL, or --base {EMBEDDED}.")
+    base = None if base == EMBEDDED else base
     if (folder / "adapter_config.json").is_file():
         told = read_json(folder / "adapter_config.json", "an adapter's settings").get("base_model_name_or_path")
-        if base is None and told and Path(str(told)).name not in (SHORT_NAME, EMBEDDED, _embedded_folder().name):
+        if base is None and told and not re.fullmatch(_EMBEDDED_NAME, Path(str(told)).name):
             raise UserError(
                 f"{name}: an adapter of {told}, not of the embedded model. Expected its base: --base {told}"
             )
         return
     if not (folder / "config.json").is_file():
         return
-    other = _embedded_folder() if base is None else Path(base).expanduser()
-    if not (other / "config.json").is_file():
-        return
-    made, expected = (read_json(place / "config.json", "a model's settings") for place in (folder, other))
-    if differ := [key for key in _SHAPE if made.get(key) != expected.get(key)]:
+    made, expected = read_json(folder / "config.json", "a model's settings"), _EMBEDDED_SHAPE
+    if base is not None:
+        other = Path(base).expanduser() / "config.json"
+        expected = read_json(other, "a model's settings") if other.is_file() else made
+    if differ := [key for key in _EMBEDDED_SHAPE if made.get(key) != expected.get(key)]:
         key = differ[0]
         raise UserError(
             f"{name}: {key} is {made.get(key)}, and {expected.get(key)} in base {base or EMBEDDED!r}, so that it was "
             f"made from another base. Expected that one: --base MODEL."
         )
-
-
-def _embedded_folder() -> Path:
-    return Path(resolve_base(EMBEDDED).path)
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:

@@ -45,6 +45,10 @@ def test_an_adapter_is_put_on_the_base(tmp_path: Path) -> None:
     assert spec.arguments == {"pretrained": "some/base", "peft": str(tmp_path), "rules": None, "device": "cpu"}
 
 
+def test_the_embedded_base_has_a_name() -> None:
+    assert parse_system("base", "embedded") == parse_system("base")
+
+
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="without config.json"):
         parse_system(str(tmp_path))
@@ -57,11 +61,19 @@ def test_a_model_made_from_another_base_is_named_before_anything_loads(tmp_path:
         (tmp_path / name / "config.json").write_text(json.dumps(told))
     check_made_from(str(tmp_path / "model"), str(tmp_path / "base"))
     check_made_from("rules", None)
-    check_made_from("some/model", None)
+    check_made_from("some/model", "embedded")
+    with pytest.raises(UserError, match="some/model: no base given.*--base MODEL"):
+        check_made_from("some/model", None)
     with pytest.raises(UserError, match="hidden_size is 64, and 128 in base .*--base MODEL"):
         check_made_from(str(tmp_path / "model"), str(tmp_path / "wide"))
+    with pytest.raises(UserError, match="model_type is llama, and gemma3_text in base 'embedded'"):
+        check_made_from(str(tmp_path / "model"), None)
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text('{"base_model_name_or_path": "some/base-7b"}')
     check_made_from(str(tmp_path / "adapter"), "some/base-7b")
     with pytest.raises(UserError, match="an adapter of some/base-7b, not of the embedded model"):
         check_made_from(str(tmp_path / "adapter"), None)
+    (tmp_path / "adapter" / "adapter_config.json").write_text(
+        '{"base_model_name_or_path": "x/gemma-3-270m-a5fd3b62-1"}'
+    )
+    check_made_from(str(tmp_path / "adapter"), None)
