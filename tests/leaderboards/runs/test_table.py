@@ -246,3 +246,17 @@ def test_the_commands_are_found(tmp_path: Path, reference: list[Output]) -> None
     command += ["--out", str(tmp_path / "t.md")]
     subprocess.run([sys.executable, "-m", "implicit_if", *command], check=True, capture_output=True)
     assert (tmp_path / "t.md").read_text().startswith("| system")
+
+
+def test_the_documentation_s_examples_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
+    root = Path(__file__).parents[3]
+    block = (root / "docs" / "papers.md").read_text(encoding="utf-8").split("```bash\n")[1].split("```")[0]
+    lines = [line.split()[1:] for line in block.replace("\\\n", " ").splitlines() if "docs/ablations" in line]
+    monkeypatch.chdir(root)
+    for name, *arguments in lines:
+        assert arguments[-2:] != ["--out", "ablation.svg"] or name == "figure"
+        command = {"table": table_command, "figure": figure_command}[name]
+        assert run(command, *(str(tmp_path / a) if a == "ablation.svg" else a for a in arguments)) == 0
+    assert len(lines) == 2
+    assert capsys.readouterr().out.startswith("system,seeds,attempt_rate,")
+    assert (tmp_path / "ablation.svg").read_text().startswith("<svg")
