@@ -21,6 +21,8 @@ FILES = {
     "zeros.json": b"\0" * 10,
     "latin.json": b'[{"instruction": "\xe4"}]',
     "empty.json": b"",
+    "nul.csv": b"instruction,output\n\0,b\n",
+    "quote.csv": b'instruction,output\n"a,b\n',
     "deep.yaml": b"[" * 5000,
     "x.annotations.jsonl": b'{"a": 1}\n',
     "steers.json": json.dumps([{"instruction": "a", "output": "b", "generator": "g\x1b[31m\n"}]).encode(),
@@ -56,6 +58,8 @@ COMMANDS = [
     "submit {} --name a/b --licence MIT",
     "tune {} --dry-run",
     "tune gsm --set {}",
+    "cache clear {}",
+    "list {}",
 ]
 
 
