@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.outputs import load_meta, load_outputs, save_outputs
 from implicit_if.harness.replicate.held import held, own_gpus
 from implicit_if.harness.replicate.markers import Folder
 from implicit_if.harness.replicate.matrix import Matrix
@@ -45,6 +46,8 @@ def run_cell(place: Folder, cell: Cell, matrix: Matrix) -> int:
             if cell.kind == TABLES:
                 write_families(matrix)
             status = execute(words, target.with_name(f"{target.name}.command.lock"))
+            if status == 0 and cell.kind == "answer":
+                name_answers(cell)
         if status == 0:
             place.finish(cell)
             _say(f"{cell.name} is done")
@@ -98,6 +101,14 @@ def _lm_eval(arguments: Sequence[str]) -> int:
     finally:
         sys.argv = before
     return 0
+
+
+def name_answers(cell: Cell) -> None:
+    """Names the answers after their cell: all plain models call theirs alike, and a board tells references by name."""
+    path = Path(cell.artefacts[0])
+    name, meta = cell.name.removeprefix("answer-"), load_meta(path)
+    outputs = [output.model_copy(update={"generator": name}) for output in load_outputs(path)]
+    save_outputs(path, outputs, meta and meta.model_copy(update={"generator": name}))
 
 
 def write_families(matrix: Matrix) -> None:

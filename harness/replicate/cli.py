@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add.add_argument("--accelerators", metavar="NAME:N", help="of the SkyPilot machine (H100:1, or 8)")
     actions.add_parser("snakefile", parents=[places], help="print the Snakefile that `run` uses")
     actions.add_parser("status", parents=[places], help="which cells are whole, and why the others are not")
+    actions.add_parser("clean", parents=[places], help="remove tuned models that have answered; keep all else")
     compare = actions.add_parser("compare", help="a replication's boards beside the paper's numbers, as Markdown")
     comparison_cli.add_arguments(compare)
 
@@ -102,6 +103,9 @@ def _run(args: argparse.Namespace, matrix: Matrix, cells: list[Cell]) -> int:
     launch = Launch(args.matrix, cells, args.out, place)
     if args.action == "status":
         return launch.report()
+    if args.action == "clean":
+        print("\n".join(f"removed: the model of {name}" for name in place.remove_models()) or "nothing to remove")
+        return 0
     if args.action == "run" and args.skypilot:
         from implicit_if.harness.replicate.skypilot import skypilot_yaml
 

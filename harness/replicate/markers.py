@@ -70,7 +70,7 @@ class Folder:
         now = self.identity(cell)
         if changed := [key for key in now if marker.get("identity", {}).get(key) != now[key]]:
             return f"is out of date: another {', '.join(changed)}"
-        return marker.get("damaged") or self._damage(marker)
+        return marker.get("damaged") or (None if marker.get("removed") else self._damage(marker))
 
     def identity(self, cell: Cell) -> dict[str, Any]:
         """What the artefact depends on: the command, the recipe, local data, and the content of each input."""
@@ -91,6 +91,27 @@ class Folder:
         """Has a cell run again whose artefact looks whole until every byte is read."""
         write_json(self.marker(name), {**(self._read(name) or {}), "damaged": why})
         self.forget()
+
+    def remove_models(self) -> list[str]:
+        """Removes the tuned models that every cell which reads them has read; their cells count as whole.
+
+        A model that is needed again, by a new cell or one that is out of date, is tuned again.
+
+        Returns:
+            The cells whose models were removed.
+        """
+        removed = []
+        for name, cell in self.cells.items():
+            readers = [other for other, own in self.cells.items() if name in own.needs]
+            marker = self._read(name) or {}
+            if cell.kind != "tune" or marker.get("removed") or any(map(self.unfinished, (name, *readers))):
+                continue
+            write_json(self.marker(name), {**marker, "removed": True})
+            for artefact in cell.artefacts:
+                shutil.rmtree(self.path / artefact)
+            removed.append(name)
+        self.forget()
+        return removed
 
     def _damage(self, marker: Mapping[str, Any], deep: bool = False) -> str | None:
         for name, (size, sha256) in marker.get("files", {}).items():
@@ -178,6 +199,9 @@ class Folder:
             elif match := re.fullmatch(r"\{rows of (\S+)\}", word):
                 file = self.data_file(match[1])
                 words.append(match[1] if file is None else f"{match[1]}={file}")
+            elif match := re.fullmatch(r"\{source of (\S+?)\|(.*)\}", word):
+                file = self.data_file(match[1])
+                words.append(match[2] if file is None else f"local file {file.name}")
             else:
                 words.append(re.sub(r"\{epochs of (\S+)\}", lambda m: self._epochs(m[1]), word))
         return words

@@ -87,7 +87,7 @@ class Judge(_Part):
     """
 
     name: str
-    options: dict[str, str | float | bool] = {}
+    options: dict[str, str | bool | int | float] = {}
     attempts: str | None = None
     orders: Literal[1, 2] = 2
     api: bool = False

@@ -23,6 +23,8 @@ DATA = "{data of %s}"
 """In a command: the local file of that recipe's data; without one it and the option before it are left out."""
 ROWS = "{rows of %s}"
 """In a command: that recipe's rows as analyses take them, with the local file if there is one."""
+SOURCE = "{source of %s|%s}"
+"""In a command: what a submission says of that recipe's data, which is the name of the local file if there is one."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Cell:
         name: Also its folder's, `cells/<name>`.
         kind: select, tune, opponent, answer, judge, submit, adherence, ranking, tables, or comparison.
         needs: Names of the cells whose artefacts it reads.
-        command: Its words; paths are relative to the matrix's folder. See `EPOCHS`, `DATA` and `ROWS`.
+        command: Its words; paths are relative to the matrix's folder. See `EPOCHS`, `DATA`, `ROWS`, `SOURCE`.
         artefacts: Files and folders it leaves, relative to the matrix's folder.
         gpus: GPUs it needs; 0 where a CPU will do.
         api: Whether it asks a judge over a network.
@@ -274,7 +276,16 @@ class _Plan:
     def _told(self, recipe: str, seed: int) -> list[str]:
         """What a tuned system's submission is told about it."""
         kind = kind_of(recipe)
-        told = ["--system", kind, "--recipe", recipe, "--seed", str(seed), "--data", _data(self.recipes[recipe])]
+        told = [
+            "--system",
+            kind,
+            "--recipe",
+            recipe,
+            "--seed",
+            str(seed),
+            "--data",
+            SOURCE % (recipe, _data(self.recipes[recipe])),
+        ]
         return told + (["--task", recipe] if kind == "single_task" else [])
 
     def _kind(self, system: str) -> list[str]:

@@ -10,6 +10,7 @@ cell's command fails.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,13 +38,16 @@ mv "$out.part" "$out"
 """
 
 
-def cells(chains: str = "abc") -> list[Cell]:
-    """tune -> answer -> judge in each chain, the judge of all but the first against the first one's answers."""
-    found = []
+def cells(chains: str = "") -> list[Cell]:
+    """tune -> answer -> judge in each chain, which are those of `$CHAINS` or three.
+
+    The judge of all but the first chain judges against the first one's answers.
+    """
+    found, chains = [], chains or os.environ.get("CHAINS", "abc")
     for chain in chains:
         tune, answer, judge = (f"{kind}-{chain}" for kind in ("tune", "answer", "judge"))
         found.append(_cell(tune, "tune"))
-        found.append(_cell(answer, "answer", tune))
+        found.append(_cell(answer, "reply", tune))
         found.append(_cell(judge, "judge", *dict.fromkeys((answer, f"answer-{chains[0]}"))))
     return [*found, _cell("all", "submit", *(f"judge-{chain}" for chain in chains))]
 

@@ -19,7 +19,8 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.replicate.cell_run import run_cell
 from implicit_if.harness.replicate.launch import STOPPED, Launch, run_in_order
 from implicit_if.harness.replicate.markers import Folder
-from implicit_if.harness.replicate.plan import Cell, find
+from implicit_if.harness.replicate.matrix import load_matrix
+from implicit_if.harness.replicate.plan import Cell, find, plan
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
 
@@ -39,7 +40,7 @@ stand_in = load_stand_in()
 class Stage:
     """A folder with the stand-in's cells, as a launcher sees it."""
 
-    def __init__(self, out: Path, chains: str = "abc") -> None:
+    def __init__(self, out: Path, chains: str = "") -> None:
         self.out = out
         out.mkdir(exist_ok=True)
         self.set("sleep", "0")
@@ -120,6 +121,10 @@ def test_changed_local_data_makes_a_tuning_stale(stage: Stage, tmp_path: Path) -
     data = tmp_path / "data"
     data.mkdir()
     (data / "gsm8k.jsonl").write_text("1\n")
+    told = Cell("submit-x", "submit", (), ("x", "{source of gsm|openai/gsm8k=MIT}", "{rows of gsm}"), ())
+    assert Folder(data, [told]).words(told) == ["x", "openai/gsm8k=MIT", "gsm"]
+    local = ["x", "local file gsm8k.jsonl", f"gsm={(data / 'gsm8k.jsonl').resolve()}"]
+    assert Folder(data, [told], data).words(told) == local
     words = ("sh", "-c", 'cp "$0" cells/tune-x/result', "{data of gsm}")
     copy = Cell("tune-x", "tune", (), words, ("cells/tune-x/result",), recipe="gsm")
     assert Folder(stage.place.path, [copy]).words(copy) == list(words[:2])  # from the hub: without the option, too
@@ -162,6 +167,52 @@ def test_verdicts_are_kept_when_a_cell_is_made_again(stage: Stage) -> None:
         cell = Cell("judge-x", "judge", (), ("sh", "-c", script.format(text)), there)
         assert run_cell(Folder(stage.place.path, [cell]), cell, stand_in.MATRIX) == 0
         assert (stage.place.path / there[0]).read_text().count("\n") == n
+
+
+def test_models_that_have_answered_can_be_removed_and_are_made_again_when_needed(stage: Stage) -> None:
+    cells = [
+        Cell(
+            "tune-x",
+            "tune",
+            (),
+            ("sh", "-c", "mkdir -p cells/tune-x/m; echo x > cells/tune-x/m/w"),
+            ("cells/tune-x/m",),
+        ),
+        Cell(
+            "answer-x",
+            "answer-like",
+            ("tune-x",),
+            ("cp", "cells/tune-x/m/w", "cells/answer-x/o"),
+            ("cells/answer-x/o",),
+        ),
+    ]
+    place = Folder(stage.place.path, cells)
+    assert run_cell(place, cells[0], stand_in.MATRIX) == 0
+    assert place.remove_models() == []  # nobody has read it
+    assert run_cell(place, cells[1], stand_in.MATRIX) == 0
+    assert place.remove_models() == ["tune-x"]
+    assert not (stage.place.path / "cells/tune-x/m").exists()
+    assert [place.unfinished(cell.name) for cell in cells] == [None, None]
+    assert place.remove_models() == []
+    (stage.place.path / "cells/answer-x/o").unlink()
+    place.forget()
+    with pytest.raises(UserError, match="the input tune-x is damaged: cells/tune-x/m/w is missing"):
+        run_cell(place, cells[1], stand_in.MATRIX)
+    assert [run_cell(place, cell, stand_in.MATRIX) for cell in cells] == [0, 0]
+    assert (stage.place.path / "cells/answer-x/o").read_text() == "x\n"
+
+
+def test_answers_are_named_after_their_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from implicit_if.harness.outputs import Output, load_outputs, save_outputs
+    from implicit_if.harness.replicate.cell_run import name_answers
+
+    monkeypatch.chdir(tmp_path)
+    cell = find(plan(load_matrix("embedded")), "answer-gemma-3-270m-gsm-s1")
+    rows = [Output.model_validate({"instruction": "Say a.", "output": "a", "generator": "rules:none@4f53cda1"})]
+    save_outputs(cell.artefacts[0], rows)
+    name_answers(cell)
+    [named] = load_outputs(cell.artefacts[0])
+    assert (named.generator, named.output) == ("gemma-3-270m-gsm-s1", "a")
 
 
 def test_a_failing_cell_leaves_the_others_and_is_listed_with_its_log(
