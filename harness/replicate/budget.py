@@ -6,9 +6,9 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from implicit_if.harness.replicate.cells import Cell
 from implicit_if.harness.replicate.costs import GPU_FLOPS, MEASURED_FLOPS, OFFLOAD
 from implicit_if.harness.replicate.matrix import Matrix
-from implicit_if.harness.replicate.plan import Cell
 
 TRAININGS = ("tune", "select")
 API_JOBS = 4

@@ -16,9 +16,10 @@ from pathlib import Path
 from implicit_if.harness.cli import positive
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.replicate import comparison_cli
+from implicit_if.harness.replicate.cells import Cell, find
 from implicit_if.harness.replicate.launch import Launch, count_gpus, run_in_order
 from implicit_if.harness.replicate.matrix import Matrix, load_matrix
-from implicit_if.harness.replicate.plan import Cell, find, plan
+from implicit_if.harness.replicate.plan import plan
 from implicit_if.harness.storage import atomic_write
 
 ENGINES = ("auto", "snakemake", "local")

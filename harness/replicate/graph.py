@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from implicit_if.harness.replicate.plan import Cell
+from implicit_if.harness.replicate.cells import Cell
 from implicit_if.harness.svg import GREEN, GREY, INK, MUTED, document, line, text, wrapped
 
 _WIDTH, _HEIGHT, _GAP, _ROW = 400, 74, 24, 112

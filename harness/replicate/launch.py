@@ -13,9 +13,9 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from implicit_if.harness.replicate.cells import Cell
 from implicit_if.harness.replicate.held import GPUS
 from implicit_if.harness.replicate.markers import Folder
-from implicit_if.harness.replicate.plan import Cell
 from implicit_if.harness.safe_text import one_line, printable
 
 STOPPED = 75

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.replicate.plan import Cell, folder
+from implicit_if.harness.replicate.cells import Cell, folder
 from implicit_if.harness.storage import read_json, sha256_file, sha256_json, write_json
 
 KEPT = ("annotations.jsonl", "attempts.jsonl")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import replace
 
-from implicit_if.harness.errors import unknown_name
-from implicit_if.harness.replicate.costs import LIMA_SHORT, TOKENS, Costs, Work, costs
+from implicit_if.harness.replicate.cells import DATA, EPOCHS, ROWS, SOURCE, Cell, folder
+from implicit_if.harness.replicate.costs import LIMA_SHORT, TOKENS, Work, costs
 from implicit_if.harness.replicate.matrix import SIBLING, Matrix, Model
 from implicit_if.harness.tuning.data.encode import prompt_template
 from implicit_if.harness.tuning.recipe import load_recipe
@@ -17,50 +16,6 @@ PROGRAM = ("implicit-if",)
 LM_EVAL = ("lm_eval",)
 TABLES = "tables"
 """The folder of submissions, boards and comparison, and the name of the cell that makes the boards."""
-EPOCHS = "{epochs of %s}"
-"""In a command: the number that the cell of that name chose."""
-DATA = "{data of %s}"
-"""In a command: the local file of that recipe's data; without one it and the option before it are left out."""
-ROWS = "{rows of %s}"
-"""In a command: that recipe's rows as analyses take them, with the local file if there is one."""
-SOURCE = "{source of %s|%s}"
-"""In a command: what a submission says of that recipe's data, which is the name of the local file if there is one."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One command, and what must be there before and after it.
-
-    Attributes:
-        name: Also its folder's, `cells/<name>`.
-        kind: select, tune, opponent, answer, judge, submit, adherence, ranking, tables, or comparison.
-        needs: Names of the cells whose artefacts it reads.
-        command: Its words; paths are relative to the matrix's folder. See `EPOCHS`, `DATA`, `ROWS`, `SOURCE`.
-        artefacts: Files and folders it leaves, relative to the matrix's folder.
-        gpus: GPUs it needs; 0 where a CPU will do.
-        api: Whether it asks a judge over a network.
-        scratch: What may be removed once it is whole, as a pattern.
-        costs: Hours, memory, disk, judge calls and their cost.
-        recipe: The recipe whose data it reads.
-        recipe_sha256: Hash of all that the recipe says, where it is trained.
-    """
-
-    name: str
-    kind: str
-    needs: tuple[str, ...]
-    command: tuple[str, ...]
-    artefacts: tuple[str, ...]
-    gpus: int = 0
-    api: bool = False
-    scratch: str = ""
-    costs: Costs = field(default_factory=lambda: costs(Work()))
-    recipe: str | None = None
-    recipe_sha256: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """What `plan --json` writes of it."""
-        value = asdict(self)
-        return {**{key: value[key] for key in ("name", "kind", "needs", "gpus")}, **value.pop("costs"), **value}
 
 
 def plan(matrix: Matrix) -> list[Cell]:
@@ -80,31 +35,6 @@ def plan(matrix: Matrix) -> list[Cell]:
         (f"{TABLES}/comparison.md",),
     )
     return [*cells, boards, beside]
-
-
-def find(cells: Sequence[Cell], name: str) -> Cell:
-    """The cell of a name.
-
-    Raises:
-        UserError: If there is none.
-    """
-    known = {cell.name: cell for cell in cells}
-    if name not in known:
-        raise unknown_name("cell", name, known, fix="See implicit-if replicate plan MATRIX.")
-    return known[name]
-
-
-def levels(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """The cells by the longest chain of cells that they wait for."""
-    depth: dict[str, int] = {}
-    for cell in cells:
-        depth[cell.name] = 1 + max((depth[need] for need in cell.needs), default=-1)
-    return [[c for c in cells if depth[c.name] == level] for level in range(1 + max(depth.values()))]
-
-
-def folder(cell: str) -> str:
-    """The folder of a cell."""
-    return f"cells/{cell}"
 
 
 class _Plan:

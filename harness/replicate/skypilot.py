@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from implicit_if.harness.replicate.plan import Cell
+from implicit_if.harness.replicate.cells import Cell
 from implicit_if.harness.storage import yaml_bytes
 
 MOUNT = "/replication"

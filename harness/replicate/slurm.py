@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.replicate.cells import Cell, levels
 from implicit_if.harness.replicate.launch import STOPPED, Launch
-from implicit_if.harness.replicate.plan import Cell, levels
 from implicit_if.harness.storage import atomic_write
 
 FOLDER = "slurm"

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.replicate.cells import Cell
 from implicit_if.harness.replicate.held import held
 from implicit_if.harness.replicate.launch import STOPPED, Launch, logged, shared_gpus
-from implicit_if.harness.replicate.plan import Cell
 
 ALL_CORES = 1024
 """Threads of a cell that computes on the CPU; Snakemake lowers them to the cores it has."""

@@ -20,9 +20,9 @@ from typing import Any
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.replicate import slurm
 from implicit_if.harness.replicate.cell_run import run_cell
+from implicit_if.harness.replicate.cells import Cell, find
 from implicit_if.harness.replicate.launch import Launch, run_in_order
 from implicit_if.harness.replicate.markers import Folder
-from implicit_if.harness.replicate.plan import Cell, find
 from implicit_if.harness.replicate.snakemake import run_snakemake
 
 MATRIX: Any = SimpleNamespace(models=(), organisation="none", seeds=())

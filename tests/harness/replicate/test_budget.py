@@ -9,9 +9,10 @@ import pytest
 
 from implicit_if.harness.judging.api.options import price_list
 from implicit_if.harness.replicate.budget import budget, makespan, render
+from implicit_if.harness.replicate.cells import Cell
 from implicit_if.harness.replicate.costs import GPU_FLOPS, Work, costs
 from implicit_if.harness.replicate.matrix import load_matrix
-from implicit_if.harness.replicate.plan import Cell, plan
+from implicit_if.harness.replicate.plan import plan
 
 ROOT = Path(__file__).parents[3]
 

@@ -17,10 +17,11 @@ import pytest
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.replicate.cell_run import run_cell
+from implicit_if.harness.replicate.cells import Cell, find
 from implicit_if.harness.replicate.launch import STOPPED, Launch, run_in_order
 from implicit_if.harness.replicate.markers import Folder
 from implicit_if.harness.replicate.matrix import load_matrix
-from implicit_if.harness.replicate.plan import Cell, find, plan
+from implicit_if.harness.replicate.plan import plan
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
 

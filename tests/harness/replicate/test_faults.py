@@ -12,9 +12,10 @@ import yaml
 
 from implicit_if.harness.outputs import Output, load_outputs, save_outputs
 from implicit_if.harness.replicate.cell_run import run_cell
+from implicit_if.harness.replicate.cells import Cell, find
 from implicit_if.harness.replicate.markers import Folder
 from implicit_if.harness.replicate.matrix import MATRICES, Matrix, load_matrix
-from implicit_if.harness.replicate.plan import Cell, find, plan
+from implicit_if.harness.replicate.plan import plan
 
 JUDGED, READ = "judge-gemma-3-270m-base-s1", "answer-gemma-3-270m-instruction-s1"
 

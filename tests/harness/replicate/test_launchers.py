@@ -21,9 +21,10 @@ import yaml
 
 from implicit_if.harness.cli import main
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.replicate.cells import levels
 from implicit_if.harness.replicate.held import GPUS, own_gpus
 from implicit_if.harness.replicate.matrix import load_matrix
-from implicit_if.harness.replicate.plan import levels, plan
+from implicit_if.harness.replicate.plan import plan
 from implicit_if.harness.replicate.skypilot import skypilot_yaml
 from implicit_if.harness.replicate.slurm import write
 from implicit_if.harness.replicate.snakemake import run_snakemake, snakefile

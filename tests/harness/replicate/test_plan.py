@@ -13,8 +13,9 @@ import yaml
 
 from implicit_if.harness.cli import main
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.replicate.cells import Cell, find, levels
 from implicit_if.harness.replicate.matrix import MATRICES, load_matrix, matrix_names
-from implicit_if.harness.replicate.plan import Cell, find, levels, plan
+from implicit_if.harness.replicate.plan import plan
 
 
 def cells_of(name: str) -> list[Cell]:
