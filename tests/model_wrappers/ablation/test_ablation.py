@@ -316,7 +316,7 @@ def test_mistakes_are_found_before_a_model_loads(argv: list[str], message: str, 
 def test_kill_9_loses_at_most_one_batch(
     tiny_model_folder: str, instructions: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = f"--model_args pretrained={tiny_model_folder},dtype=float32,device=cpu --batch-size 1 --max-gen-toks 60"
+    options = f"--model-args pretrained={tiny_model_folder},dtype=float32,device=cpu --batch-size 1 --max-gen-toks 60"
     argv = [*options.split(), "--judge", "longest", "--instructions", instructions, "--out", str(tmp_path / "killed")]
     code = (
         "import argparse, sys; from implicit_if.model_wrappers.ablation import cli as c; "
