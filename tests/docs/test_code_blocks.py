@@ -40,6 +40,7 @@ PYTHON = {
     "docs/attempts.md": "tests/docs/test_attempts.py",
     "docs/rules.md": "tests/docs/test_rules.py",
     "docs/start/outputs.md": "tests/docs/test_code_blocks.py",
+    "tasks/alpaca_winrate/README.md": "tests/docs/test_code_blocks.py",
 }
 PYTHON_NOT_RUN = {
     "docs/embedded-model.md": "converts the embedded model, a minute; tests/model_wrappers/test_embedded_model.py does",
@@ -102,6 +103,23 @@ def test_a_page_s_python_runs(capsys: pytest.CaptureFixture[str]) -> None:
     (example,) = (text for language, text in COMMANDS.blocks("docs/start/outputs.md") if language == "python")
     exec(compile(example, "outputs.md", "exec"), {})  # noqa: S102
     assert capsys.readouterr().out.startswith("0")  # the shorter answer of the two, judged by `longest`
+
+
+def test_the_results_of_lm_eval_are_read_as_the_task_s_page_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a stand-in; tests/tasks/test_alpaca_winrate.py shows that lm-eval's results have these keys."""
+    monkeypatch.chdir(tmp_path)
+    scores = {"win_rate_ci_low,none": 20.4, "win_rate_ci_high,none": 30.5}
+    found = {
+        "results": {"alpaca_winrate": scores},
+        "configs": {"alpaca_winrate": {"metadata": {"signature": "task:x"}}},
+    }
+    (tmp_path / "results.json").write_text(json.dumps(found))
+    (example,) = (text for language, text in COMMANDS.blocks("tasks/alpaca_winrate/README.md") if language == "python")
+    space: dict[str, Any] = {}
+    exec(compile(example, "README.md", "exec"), space)  # noqa: S102
+    assert (space["interval"], space["signature"]) == ((20.4, 30.5), "task:x")
 
 
 @pytest.fixture
