@@ -146,7 +146,7 @@ def test_documented_commands_are_real(name: str, words: str, tmp_path: Path, mon
     parser = argparse.ArgumentParser()
     module = {"tune": cli, "select": epoch_selection}[name]
     module.add_arguments(parser)
-    arguments = parser.parse_args([word for word in shlex.split(words) if word != "..." and word != "--judge"])
+    arguments = parser.parse_args([word for word in shlex.split(words) if word != "..."])
     if arguments.recipe is not None:
         assert cli.recipe_from(arguments).name
 
