@@ -301,6 +301,9 @@ def test_a_visitor_sees_the_chart_first_and_warnings_in_one_line(browser: Any, r
     assert notes.get_attribute("open") is None
     notes.locator("summary").click()
     assert notes.locator("li").first.is_visible()
+    tab.get_by_text("What the columns mean").click()
+    meanings = tab.locator("details.explained dt").all_inner_texts()
+    assert {"attempts %", "win rate %", "LC win rate %", "tie group", "badge", "control", "recomputed"} <= set(meanings)
     ways = tab.locator("dl.ways")
     assert ways.locator("dt").all_inner_texts() == ["Untuned", "Three rules", "Responses only"]
     reader.close()
