@@ -44,7 +44,7 @@ class LengthControl:
 
     @property
     def method(self) -> str:
-        """The estimator's name, as signatures carry it: "alpaca_eval", or e.g. "offline(gpt4-turbo)"."""
+        """The estimator's name, as signatures carry it: "alpaca_eval", or e.g. "offline(gpt4-turbo,c0.3)"."""
         return self.estimate.method.split(";")[0]
 
     def as_dict(self) -> dict[str, Any]:

@@ -257,8 +257,8 @@ def prior_sensitivity(
 
 
 def method_name(prior: LengthPrior) -> str:
-    """How signatures and records call the offline estimator with this prior, e.g. "offline(weak)"."""
-    return f"{METHOD}({prior.name})"
+    """How signatures and records call the offline estimator: "offline(weak)", with confounding "offline(llm,c0.3)"."""
+    return f"{METHOD}({prior.name}{f',c{prior.confounding:g}' if prior.confounding else ''})"
 
 
 def length_model(

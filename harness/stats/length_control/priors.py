@@ -73,7 +73,7 @@ _CONFOUNDING = 0.3
 """What goes with length beside the judge's taste. Fitted freely to 12 models' published verdicts, the coefficient
 differs from the published one by 0.49 more than sampling explains (maximum likelihood; 95 % profile interval 0.23 to
 0.96), more so for terse strong models: their verdicts alone claim too great a taste. Of the values in that interval,
-this one leaves the least error in LC (docs/statistics.md)."""
+this one leaves the least error in LC (docs/methods.md)."""
 
 GPT4_TURBO = LengthPrior("gpt4-turbo", -0.88, 0.16, by_win_rate=0.11, by_length=0.32, confounding=_CONFOUNDING)
 """AlpacaEval 2's judge. Regression over the length coefficients that alpaca-eval publishes for 182 models, made

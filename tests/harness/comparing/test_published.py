@@ -73,7 +73,7 @@ def test_scores_are_alpaca_evals(tmp_path: Path, capsys: pytest.CaptureFixture[s
     found, expected = scores_in(tmp_path / "s.json"), theirs(rows)
     assert found["win_rate"].value == pytest.approx(expected["win_rate"], abs=1e-10)
     assert found["discrete_win_rate"].value == pytest.approx(expected["discrete_win_rate"], abs=1e-10)
-    assert found["length_controlled_win_rate"].settings.lc == "offline(gpt4-turbo)"
+    assert found["length_controlled_win_rate"].settings.lc == "offline(gpt4-turbo,c0.3)"
     signature = found["win_rate"].settings
     assert (signature.task, signature.reference, signature.judge) == ("alpaca_winrate", "gpt4_1106_preview", ANNOTATOR)
     assert (signature.n, signature.orders) == (60, 1)

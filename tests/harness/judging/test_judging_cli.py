@@ -580,7 +580,7 @@ def test_alpaca_evals_own_length_control_where_its_file_is_cached(
     }
 
     judge_command(*arguments, "--length-control", "offline", **names)
-    assert scores_in(folder / "s.json")["length_controlled_win_rate"].signature.lc == "offline(llm)"
+    assert scores_in(folder / "s.json")["length_controlled_win_rate"].signature.lc == "offline(llm,c0.3)"
     alpaca_eval.name = "embedded"  # not a language model: GPT-4's taste for length is not its own
     judge_command(*arguments, **names)
     assert "because alpaca-eval's holds GPT-4 Turbo's taste" in capsys.readouterr().out
@@ -601,7 +601,8 @@ def test_alpaca_evals_own_length_control_where_its_file_is_cached(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder / "no-hub"))
     judge_command(*arguments, **names)
     assert (
-        "offline(llm), because df_gamed.csv of AlpacaEval's hub dataset is not in the cache" in capsys.readouterr().out
+        "offline(llm,c0.3), because df_gamed.csv of AlpacaEval's hub dataset is not in the cache"
+        in capsys.readouterr().out
     )
 
 
