@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
 import os
 import random
 import re
@@ -267,54 +266,3 @@ def test_five_kills_in_a_row_cost_no_finished_cell(
     assert stage.launch.todo() == []
     assert stage.results() == undisturbed.results()
     assert {cell.name: finished(stage, cell.name) for cell in stage.cells} == dict.fromkeys(stage.place.cells, 1)
-
-
-def tiny_matrix(folder: Path, model: str) -> list[str]:
-    """The command that runs a matrix of a tiny model with the judge `longest`, but for `--out`."""
-    rows = [{"conversations": [f"Say {n}.", f"It is {n}, as you said."]} for n in range(8)]
-    (folder / "data").mkdir()
-    (folder / "data" / "lima.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    (folder / "set.json").write_text(json.dumps([{"instruction": f"Tell me about {n}."} for n in range(5)]))
-    settings = ["train.weights=float32", "train.epochs=2", "train.batch=4", "encoding.max_length=64"]
-    settings.append("train.autocast=false")
-    base = {"name": "tiny", "base": model, "licence": "none", "parameters": 1e5, "profile": "other/reference"}
-    matrix = {
-        "summary": "a tiny model",
-        "seeds": [1],
-        "instructions": str(folder / "set.json"),
-        "n_instructions": 5,
-        "max_new_tokens": 12,
-        "judge": {"name": "longest", "orders": 1, "attempts": "none"},
-        "models": [
-            {**base, "settings": settings, "dtype": "float32", "recipes": ["instruction"], "rules": None},
-        ],
-    }
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(matrix))
-    program = [sys.executable, "-m", "implicit_if.harness.cli", "replicate", "run", str(folder / "tiny.yaml")]
-    return [*program, "--data", str(folder / "data"), "--engine"]
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("engine", ["local", "snakemake"])
-def test_a_tiny_model_s_tables_are_the_same_after_five_kills(
-    engine: str, tiny_model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    command = [*tiny_matrix(tmp_path, tiny_model_folder), engine, "--out"]
-    began = time.monotonic()
-    subprocess.run([*command, str(tmp_path / "undisturbed")], check=True)
-    took = time.monotonic() - began
-    monkeypatch.setenv("IMPLICIT_IF_CACHE", str(tmp_path / "another cache"))
-    chance = random.Random(engine)
-    for _ in range(5):
-        launcher = subprocess.Popen([*command, str(tmp_path / "killed")])
-        time.sleep(chance.uniform(0.05, 0.3) * took)
-        for pid in [launcher.pid, *(pid for pid, _ in of_tree(launcher.pid))]:
-            kill(pid)
-        launcher.wait()
-    subprocess.run([*command, str(tmp_path / "killed")], check=True)
-    tables = [tmp_path / name / "tiny" / "tables" for name in ("undisturbed", "killed")]
-    files = [{p.relative_to(at): p.read_bytes() for p in at.rglob("*") if p.is_file()} for at in tables]
-    assert files[0] == files[1]
-    for log in (tmp_path / "killed" / "tiny" / "logs").glob("*.log"):
-        assert log.read_text(errors="replace").count(f"implicit-if: {log.stem} is done") == 1
