@@ -19,7 +19,14 @@ def csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]] | UserError]:
     Raises:
         UserError: If the file is empty or no CSV, or the header names a column twice or has no commas.
     """
-    csv.field_size_limit(sys.maxsize)  # a long text is no broken file
+    limit = csv.field_size_limit(sys.maxsize)  # a long text is no broken file; the limit is the whole process's
+    try:
+        yield from _rows(path)
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]] | UserError]:
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, strict=True)
         start = 1

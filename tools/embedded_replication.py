@@ -81,8 +81,9 @@ TITLE = """# The paper at 270 million parameters
 ABOUT = """Hewitt, Liu, Liang and Manning (2024) found that base models of 7 billion parameters follow instructions
 after tuning on responses alone, on one narrow task, or under three hand-written rules. Which of that holds for a
 model of 270 million, [Gemma 3 270M](embedded-model.md)? The numbers are those of the
-[leaderboard](../leaderboards/README.md) and of its [rules](../leaderboards/rules.md): {n} built-in instructions,
-the embedded judge, answers against those of the same model tuned on instructions."""
+[leaderboard](../leaderboards/README.md) and of its [rules](../leaderboards/rules.md), both made by
+`implicit-if leaderboard`: {n} built-in instructions, the embedded judge, answers against those of the same model
+tuned on instructions."""
 
 METHOD = """A difference of win rates is paired over instructions (Student's t); one of attempt rates is by
 Newcombe's (1998) method from the two rates' intervals, which ignores the pairing and is rather too wide. "Holds"

@@ -60,7 +60,7 @@ def test_a_new_column_takes_two_source_files(tmp_path: Path) -> None:
     rows = list(csv.DictReader((root / "leaderboard.csv").read_text(encoding="utf-8").splitlines()))
     assert float(next(row["questions"] for row in rows if row["revisions"] == "3f19ef3f958c")) == expected
     page = (root / "page.html").read_text(encoding="utf-8")
-    assert '{"name":"questions","label":"asks %","kind":"form","digits":2}' in page
+    assert '{"name":"questions","label":"asks %","kind":"form","note":"a question mark."}' in page
 
 
 def _insert(path: Path, before: str, line: str) -> None:

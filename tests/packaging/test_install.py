@@ -165,7 +165,8 @@ def user_tasks(folder: Path, *names: str) -> Path:
 def test_wheel_ships_the_rooms_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         shipped = {n for n in archive.namelist() if ".dist-info/" not in n}
-    expected = HOOK_FILES | {f"implicit_if/{name}" for name in ("__init__.py", "__main__.py", "api.py", "py.typed")}
+    own = ("__init__.py", "__main__.py", "api.py", "listing.py", "py.typed")
+    expected = HOOK_FILES | {f"implicit_if/{name}" for name in own}
     for room in ROOMS:
         for path in (ROOT / room).rglob("*"):
             name = path.relative_to(ROOT).as_posix()

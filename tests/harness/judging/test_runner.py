@@ -330,7 +330,7 @@ def test_a_stored_cost_or_time_that_is_none_is_named(store: Path, field: str, va
         annotate([make_pair(1)], FakeJudge(lambda c: 0.5), store, progress=False)
 
 
-@pytest.mark.parametrize("name", ["x" * 300, "ü" * 150, "x" * 255])
+@pytest.mark.parametrize("name", ["x" * 300, "ü" * 150, "x" * 256])
 def test_a_name_that_is_too_long_is_a_sentence(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match="cannot be written"):
         annotate([make_pair(1)], FakeJudge(lambda c: 0.5), tmp_path / name, progress=False)

@@ -110,7 +110,7 @@ def test_under_the_runner_whatever_a_judge_says_can_be_stored(server: FakeServer
 def test_the_documented_sheet_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = (ROOT / "docs" / "judges.md").read_text(encoding="utf-8").split("sheets\n\n```\n")[1]
+    text = (ROOT / "docs" / "judges.md").read_text(encoding="utf-8").split("sheets\n\n```bash\n")[1]
     commands = [shlex.split(line) for line in text.split("```")[0].replace("\\\n", " ").splitlines()]
     assert [command[0] for command in commands] == ["implicit-if"] * 2
     monkeypatch.chdir(tmp_path)
