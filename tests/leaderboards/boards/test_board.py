@@ -275,7 +275,7 @@ def test_the_embedded_judge_is_labelled_and_notes_are_passed_on() -> None:
 
 def test_a_board_says_where_the_prior_decides() -> None:
     """By a language model, so that the prior `llm` is the judge's; the verdicts do not go with the lengths."""
-    (warning,) = only_board(make_verified(judge={"name": "openai:x"}, lc="offline(llm)")).warnings
+    (warning,) = only_board(make_verified(judge={"name": "openai:x"}, lc="offline(llm,c0.3)")).warnings
     assert warning == (
         "LC differs from the win rate by more than LC's interval: rules paper (50.0 by the verdicts alone). There the "
         "prior llm decides, and not the verdicts."
