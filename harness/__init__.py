@@ -5,6 +5,7 @@ Each line may import what stands above it, never what stands below:
 errors              the one error class, with did-you-mean
 storage             strict reading, atomic writing, JSON Lines, canonical bytes, locks, hashes
 csv_rows            rows of CSV files
+child_process       commands that can be stopped and continued
 hub                 the Hugging Face hub, asked in bounded time
 safe_text           text from outside, made safe where it is shown
 side_by_side        answers beside each other, as text

@@ -6,13 +6,11 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from implicit_if.harness.replicate.cells import Cell
+from implicit_if.harness.replicate.cells import API_JOBS, Cell
 from implicit_if.harness.replicate.costs import GPU_FLOPS, MEASURED_FLOPS, OFFLOAD
 from implicit_if.harness.replicate.matrix import Matrix
 
 TRAININGS = ("tune", "select")
-API_JOBS = 4
-"""Cells that ask an API at once, as of `replicate run`."""
 _FLOAT32 = 4
 _CHECKPOINT = 12
 """Bytes a parameter of a resumable checkpoint: weights and two moments in float32."""

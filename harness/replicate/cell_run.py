@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from implicit_if.harness.child_process import STOPPED, run_stoppable
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.outputs import load_meta, load_outputs, save_outputs
 from implicit_if.harness.replicate.cells import Cell, folder
@@ -82,9 +83,6 @@ def execute(words: Sequence[str], lock: Path) -> int:
         return main(arguments)
     if program == "lm_eval":
         return _lm_eval(arguments)
-    from implicit_if.harness.tuning.epoch_selection import run_stoppable
-    from implicit_if.harness.tuning.runner import STOPPED
-
     with held(lock, "a command that outlived its cell") as descriptor:
         status, stopped = run_stoppable(words, (descriptor,))
     return STOPPED if stopped else status

@@ -9,6 +9,8 @@ from typing import Any
 from implicit_if.harness.errors import unknown_name
 from implicit_if.harness.replicate.costs import Costs, Work, costs
 
+API_JOBS = 4
+"""Cells that ask a judge over a network at once, unless the user says another number."""
 EPOCHS = "{epochs of %s}"
 """In a command: the number that the cell of that name chose."""
 DATA = "{data of %s}"

@@ -16,7 +16,7 @@ from pathlib import Path
 from implicit_if.harness.cli import positive
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.replicate import comparison_cli
-from implicit_if.harness.replicate.cells import Cell, find
+from implicit_if.harness.replicate.cells import API_JOBS, Cell, find
 from implicit_if.harness.replicate.launch import Launch, count_gpus, run_in_order
 from implicit_if.harness.replicate.matrix import Matrix, load_matrix
 from implicit_if.harness.replicate.plan import plan
@@ -55,7 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add.add_argument("--cores", type=positive, metavar="N", help="CPU cores (all), or jobs at once on a cluster")
     add.add_argument("--gpus", type=positive, metavar="N", help="GPUs (all of this machine)")
-    add.add_argument("--api", type=positive, default=4, metavar="N", help="cells that ask an API at once (4)")
+    asking = f"cells that ask an API at once ({API_JOBS})"
+    add.add_argument("--api", type=positive, default=API_JOBS, metavar="N", help=asking)
     add.add_argument("--snakemake-args", default="", metavar="TEXT", help="more arguments, e.g. '--profile slurm'")
     add.add_argument("--sbatch", action="store_true", help="submit to SLURM: one array a level and kind of machine")
     add.add_argument("--sbatch-args", default="", metavar="TEXT", help="more arguments, e.g. '--partition=gpu'")

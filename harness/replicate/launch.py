@@ -13,13 +13,12 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from implicit_if.harness.child_process import STOPPED, run_stoppable
 from implicit_if.harness.replicate.cells import Cell
 from implicit_if.harness.replicate.held import GPUS
 from implicit_if.harness.replicate.markers import Folder
 from implicit_if.harness.safe_text import one_line, printable
 
-STOPPED = 75
-"""Exit status of a cell that was stopped and can be continued, as of `tune`."""
 _TAIL = 20_000
 
 
@@ -91,8 +90,6 @@ def run_in_order(launch: Launch) -> int:
     Returns:
         0 if all are whole at the end, 1 if not, 75 if it was stopped.
     """
-    from implicit_if.harness.tuning.epoch_selection import run_stoppable
-
     for number, cell in enumerate(launch.cells, start=1):
         launch.place.forget()
         why = launch.place.unfinished(cell.name)

@@ -7,9 +7,10 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from implicit_if.harness.child_process import STOPPED
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.replicate.cells import Cell, levels
-from implicit_if.harness.replicate.launch import STOPPED, Launch
+from implicit_if.harness.replicate.cells import API_JOBS, Cell, levels
+from implicit_if.harness.replicate.launch import Launch
 from implicit_if.harness.storage import atomic_write
 
 FOLDER = "slurm"
@@ -35,7 +36,7 @@ exit "$status"
 """
 
 
-def submission_script(launch: Launch, extra: Sequence[str] = (), api: int = 4) -> str:
+def submission_script(launch: Launch, extra: Sequence[str] = (), api: int = API_JOBS) -> str:
     """The script that submits what is not whole; it names files that `write` puts beside it.
 
     A level starts when all jobs before it have ended, in whatever way: a cell whose input is missing ends at once and
@@ -70,7 +71,7 @@ def submission_script(launch: Launch, extra: Sequence[str] = (), api: int = 4) -
     return "\n".join(lines) + "\n"
 
 
-def write(launch: Launch, extra: Sequence[str] = (), api: int = 4) -> Path:
+def write(launch: Launch, extra: Sequence[str] = (), api: int = API_JOBS) -> Path:
     """Writes the script, the job's script and the lists of cells into the matrix's folder.
 
     Returns:

@@ -12,10 +12,11 @@ import shlex
 import sys
 from collections.abc import Iterable, Sequence
 
+from implicit_if.harness.child_process import STOPPED, run_stoppable
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.replicate.cells import Cell
 from implicit_if.harness.replicate.held import held
-from implicit_if.harness.replicate.launch import STOPPED, Launch, logged, shared_gpus
+from implicit_if.harness.replicate.launch import Launch, logged, shared_gpus
 
 ALL_CORES = 1024
 """Threads of a cell that computes on the CPU; Snakemake lowers them to the cores it has."""
@@ -75,8 +76,6 @@ def run_snakemake(launch: Launch, cores: int, gpus: int, api: int, extra: Sequen
     Raises:
         UserError: If Snakemake cannot start.
     """
-    from implicit_if.harness.tuning.epoch_selection import run_stoppable
-
     folder = launch.place.path / "snakemake"
     folder.mkdir(parents=True, exist_ok=True)
     with held(folder / "launcher.lock", "another launcher") as lock:

@@ -80,7 +80,8 @@ def _run(arguments: argparse.Namespace, seed: int | None, out: str | None) -> in
         rows = load_rows(recipe.data)  # before the base model is fetched
         preview(prepare(recipe, resolve_base(recipe.base).path, rows=rows))
         return 0
-    from implicit_if.harness.tuning.runner import STOPPED, StoppedError, tune
+    from implicit_if.harness.child_process import STOPPED
+    from implicit_if.harness.tuning.runner import StoppedError, tune
 
     try:
         tune(recipe, out or default_folder(recipe), keep_checkpoints=arguments.keep_checkpoints)

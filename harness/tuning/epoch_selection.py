@@ -9,10 +9,8 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from implicit_if.harness.chat_templates import load_template
+from implicit_if.harness.child_process import STOPPED, run_stoppable
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions import InstructionSet, load_instructions
 from implicit_if.harness.judging.protocol import candidates
@@ -130,7 +129,7 @@ def command_trainer(launcher: Sequence[str]) -> Train:
     Args:
         launcher: What starts them: a Python interpreter, `accelerate launch ...` or `torchrun ...`.
     """
-    from implicit_if.harness.tuning.runner import STOPPED, StoppedError
+    from implicit_if.harness.tuning.runner import StoppedError
 
     def train(recipe: Recipe, folder: Path) -> Path:
         path = folder.with_name(f"{folder.name}.yaml")
@@ -147,38 +146,6 @@ def command_trainer(launcher: Sequence[str]) -> Train:
         return folder
 
     return train
-
-
-def run_stoppable(command: Sequence[str], keep_open: Sequence[int] = ()) -> tuple[int, bool]:
-    """Exit status of a command that is handed this process's SIGTERM, and whether there was one.
-
-    Args:
-        command: Its words.
-        keep_open: File descriptors that it inherits, such as a lock's, which is then held until it ends, too.
-    """
-    signals: list[int] = []
-    children: list[subprocess.Popen[bytes]] = []
-
-    def forward(number: int, _: object) -> None:
-        signals.append(number)
-        for child in children:
-            child.send_signal(number)
-
-    ours = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, forward) if ours else None
-    try:
-        with subprocess.Popen(command, pass_fds=keep_open) as child:
-            children.append(child)
-            if signals:  # one that came while the child was started
-                child.terminate()
-            try:
-                return child.wait(), bool(signals)
-            except BaseException:
-                child.kill()
-                raise
-    finally:
-        if ours:
-            signal.signal(signal.SIGTERM, before)
 
 
 def lm_eval_evaluator(metadata: Mapping[str, str], extra: Sequence[str] = ()) -> Evaluate:
@@ -320,7 +287,7 @@ def run(arguments: argparse.Namespace) -> int:
     evaluate = lm_eval_evaluator(metadata, shlex.split(arguments.lm_eval_args))
     train = command_trainer(shlex.split(arguments.launcher) if arguments.launcher else [sys.executable])
     print(f"recipe {recipe.name}, base {recipe.base}, seed {recipe.train.seed}, epochs {epochs}", file=sys.stderr)
-    from implicit_if.harness.tuning.runner import STOPPED, StoppedError
+    from implicit_if.harness.tuning.runner import StoppedError
 
     try:
         select(recipe, arguments.out, evaluate, train, epochs)

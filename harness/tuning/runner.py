@@ -40,11 +40,7 @@ if TYPE_CHECKING:
 
 
 class StoppedError(UserError):
-    """The process was asked to end (SIGTERM) and left a checkpoint; the command's exit status is `STOPPED`."""
-
-
-STOPPED = 75
-"""Exit status of a run that can be continued: EX_TEMPFAIL of sysexits.h."""
+    """The process was asked to end (SIGTERM) and left a checkpoint; the command ends with `child_process.STOPPED`."""
 
 
 @without_known_warnings()

@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
+from implicit_if.harness.child_process import STOPPED
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.replicate.cell_run import run_cell
 from implicit_if.harness.replicate.cells import Cell, find
-from implicit_if.harness.replicate.launch import STOPPED, Launch, run_in_order
+from implicit_if.harness.replicate.launch import Launch, run_in_order
 from implicit_if.harness.replicate.markers import Folder
 from implicit_if.harness.replicate.matrix import load_matrix
 from implicit_if.harness.replicate.plan import plan
