@@ -24,7 +24,7 @@ from implicit_if.harness.instructions.identify import identify_set
 from implicit_if.harness.judging.attempts import EMBEDDED, NONE, Attempts, choose, single_answers
 from implicit_if.harness.judging.judged_run import decide
 from implicit_if.harness.judging.scoring import check_report, show_report, write_report
-from implicit_if.harness.judging.system_answers import load_system
+from implicit_if.harness.judging.system_answers import SystemAnswers, load_system
 from implicit_if.harness.outputs import Output, join_instructions
 from implicit_if.harness.stats.length_control.offline_model import LengthModel
 from implicit_if.harness.stats.length_control.priors import parse_prior
@@ -92,7 +92,10 @@ def run(args: argparse.Namespace) -> int:
     check_report(args.out, {"signature", "systems"})
     parsed = [parse_system(spec) for spec in args.systems]
     n_seeds = [len(paths) for _, paths in parsed]
-    outputs = _outputs(args.outputs, n_seeds)
+    answers = _own_answers(args.outputs, n_seeds)
+    outputs = [
+        [None if one is None else {o.instruction_id: o for o in one.outputs} for one in seeds] for seeds in answers
+    ]
     references, reference = _references(args.reference_outputs, n_seeds)
     own: Sequence[Sequence[dict[str, Output] | None]] = outputs
     others: Sequence[Sequence[dict[str, Output] | None]] = references
@@ -100,10 +103,10 @@ def run(args: argparse.Namespace) -> int:
         found = [[read_published(path) for path in paths] for _, paths in parsed]  # these hold the answers, too
         own, others = ([[one.answers()[side] for one in seeds] for seeds in found] for side in (0, 1))
         reference = found[0][0].pairs[0].reference.generator
-    settings = _settings(args.outputs, n_seeds)
+    settings = [[None if one is None else AnswerSettings.of_meta(one.meta) for one in seeds] for seeds in answers]
     systems = [
-        JudgedSystem(name, [load_seed(p, args.judge, o, r, s) for p, o, r, s in zip(paths, *answers, strict=True)])
-        for (name, paths), answers in zip(parsed, zip(outputs, references, settings, strict=True), strict=True)
+        JudgedSystem(name, [load_seed(p, args.judge, o, r, s) for p, o, r, s in zip(paths, *seeds, strict=True)])
+        for (name, paths), seeds in zip(parsed, zip(outputs, references, settings, strict=True), strict=True)
     ]
     table = make_table(systems)
     if args.length_prior and not (own[0][0] and others[0][0]):
@@ -134,26 +137,19 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _outputs(specs: Sequence[str], n_seeds: Sequence[int]) -> list[list[dict[str, Output] | None]]:
-    """`[system][seed]` answers by instruction id, or None everywhere if none are given."""
+def _own_answers(specs: Sequence[str], n_seeds: Sequence[int]) -> list[list[SystemAnswers | None]]:
+    """`[system][seed]` the answers of `--outputs`, or None everywhere if none are given."""
     if not specs:
         return [[None] * n for n in n_seeds]
     if len(specs) != len(n_seeds):
         raise UserError(f"--outputs: found {len(specs)}, expected {len(n_seeds)}, one for each system.")
-    loaded: list[list[dict[str, Output] | None]] = []
+    loaded: list[list[SystemAnswers | None]] = []
     for spec, n in zip(specs, n_seeds, strict=True):
         paths = spec.split(",")
         if len(paths) != n:
             raise UserError(f"--outputs {spec!r}: found {len(paths)} files, expected {n}, one for each seed.")
-        loaded.append([{o.instruction_id: o for o in load_system(Path(path), None).outputs} for path in paths])
+        loaded.append([load_system(Path(path), None) for path in paths])
     return loaded
-
-
-def _settings(specs: Sequence[str], n_seeds: Sequence[int]) -> list[list[AnswerSettings | None]]:
-    """`[system][seed]` what the sidecars of `--outputs` tell; None everywhere if none are given."""
-    if not specs:
-        return [[None] * n for n in n_seeds]
-    return [[AnswerSettings.of_meta(load_system(Path(path), None).meta) for path in spec.split(",")] for spec in specs]
 
 
 def _references(spec: str | None, n_seeds: Sequence[int]) -> tuple[list[list[dict[str, Output] | None]], str | None]:
