@@ -3,7 +3,8 @@
 Each line may import what stands above it, never what stands below:
 
 errors              the one error class, with did-you-mean
-storage             strict reading, atomic writing, JSON Lines, canonical bytes, locks, hashes
+locks               locks between processes
+storage             strict reading, atomic writing, JSON Lines, canonical bytes, hashes
 csv_rows            rows of CSV files
 child_process       commands that can be stopped and continued
 hub                 the Hugging Face hub, asked in bounded time

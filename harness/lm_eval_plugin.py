@@ -101,24 +101,37 @@ def task_folders() -> list[Path]:
     return folders
 
 
+def task_files() -> list[Path]:
+    """The YAML files of our tasks, each in a folder of the task's name."""
+    return [path for folder in task_folders() for path in sorted(folder.glob("*/*.yaml"))]
+
+
+def runs_lm_eval(argv: Sequence[str]) -> bool:
+    """Whether a command line is lm_eval's own command."""
+    program = Path(argv[0])
+    name = program.parent.name if program.stem == "__main__" else program.stem
+    return name.replace("-", "_") == "lm_eval"
+
+
 def on_command_line(*flags: str) -> bool | None:
     """Whether lm_eval's command line has one of these flags; None if it is not what runs."""
-    program = Path(sys.argv[0])
-    name = program.parent.name if program.stem == "__main__" else program.stem
-    if name.replace("-", "_") != "lm_eval":
+    if not runs_lm_eval(sys.argv):
         return None
     return any(argument.split("=")[0] in flags for argument in sys.argv[1:])
 
 
-def command_line_value(*flags: str) -> str | None:
-    """What follows one of these flags on lm_eval's command line; None if that is not what runs, or has none."""
-    if not on_command_line(*flags):
-        return None
-    for argument, after in zip(sys.argv[1:], [*sys.argv[2:], ""], strict=True):
-        flag, equals, value = argument.partition("=")
-        if flag in flags:
-            return (value if equals else after) or None
-    return None
+def option_values(argv: Sequence[str], *flags: str) -> list[str]:
+    """The values of an option on a command line, which may take several, in either spelling."""
+    found: list[str] = []
+    taking = False
+    for argument in argv[1:]:
+        name, equals, value = argument.partition("=")
+        if argument.startswith("-"):
+            taking = name in flags
+            found += [value] if taking and equals else []
+        elif taking:
+            found.append(argument)
+    return found
 
 
 @functools.cache

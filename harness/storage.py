@@ -12,12 +12,12 @@ import json
 import os
 import sys
 import tempfile
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from implicit_if.harness.errors import UserError, raise_all
+from implicit_if.harness.locks import holding
 
 CACHE_VARIABLE = "IMPLICIT_IF_CACHE"
 
@@ -101,6 +101,15 @@ def check_writable(path: str | os.PathLike[str], option: str = "--out") -> None:
         raise UserError(
             f"{option} {path}: cannot be written ({why}). Expected a file in a folder you may write to."
         ) from error
+
+
+def print_or_write(text: str, path: Path | None) -> None:
+    """Prints a command's result as it is, or writes it atomically where `--out` names a file."""
+    if path is None:
+        print(text, end="")
+    else:
+        with atomic_write(path) as file:
+            file.write(text)
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
@@ -244,57 +253,6 @@ def _object(value: Any, path: str | os.PathLike[str], place: str) -> tuple[str, 
     return place, value
 
 
-@contextlib.contextmanager
-def locked(path: str | os.PathLike[str], timeout: float = -1) -> Iterator[None]:
-    """Holds the lock file `<path>.lock` against other processes and threads.
-
-    Args:
-        path: What the lock protects; it need not exist.
-        timeout: Seconds to wait; -1 waits for ever.
-
-    Raises:
-        filelock.Timeout: If the lock is still held after `timeout`.
-    """
-    import filelock
-
-    lock = Path(f"{os.fspath(path)}.lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    held = filelock.FileLock(lock)
-    try:
-        held.acquire(timeout=min(timeout, 2.0) if timeout >= 0 else 2.0)
-    except filelock.Timeout:
-        if 0 <= timeout <= 2.0:
-            raise
-        print(f"waiting for {path}, which another process holds ({lock})", file=sys.stderr)
-        held.acquire(timeout=timeout)
-    try:
-        yield
-    finally:
-        held.release()
-
-
-@contextlib.contextmanager
-def _held(file: IO[bytes], path: Path) -> Iterator[None]:
-    """Holds an open file itself, which is never replaced, so that no lock file is left beside a user's."""
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        waiting = threading.Timer(
-            2.0, lambda: print(f"waiting for {path}, which another process holds", file=sys.stderr)
-        )
-        waiting.start()
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        finally:
-            waiting.cancel()
-    try:
-        yield
-    finally:
-        fcntl.flock(file, fcntl.LOCK_UN)
-
-
 def sha256_text(text: str) -> str:
     """Hex sha256 of the text as UTF-8; lone surrogates, which UTF-8 cannot hold, are kept distinct."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
@@ -364,7 +322,8 @@ def append_records(path: str | os.PathLike[str], records: Iterable[dict[str, Any
     file_path.parent.mkdir(parents=True, exist_ok=True)
     if os.path.exists(file_path) and not os.path.isfile(file_path):
         raise UserError(f"{file_path}: not a regular file, so nothing can be kept in it. Name another file.")
-    with open(file_path, "ab+") as file, _held(file, file_path):
+    # the file itself is locked, as it is never replaced: no lock file is left beside a user's
+    with open(file_path, "ab+") as file, holding(file, f"waiting for {file_path}, which another process holds"):
         keep = _whole_lines(file, file_path, begins)
         if data:
             file.truncate(keep)

@@ -27,7 +27,8 @@ from typing import Any, NamedTuple
 
 from implicit_if.harness.embedded_base import HUB_NAME, SHORT_NAME
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.storage import CACHE_VARIABLE, cache_dir, locked, sha256_file, write_json
+from implicit_if.harness.locks import locked
+from implicit_if.harness.storage import CACHE_VARIABLE, cache_dir, sha256_file, write_json
 
 GGUF_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 CONVERSION = 1

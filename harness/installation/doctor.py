@@ -114,12 +114,12 @@ def models() -> Finding:
 
 def tasks() -> Finding:
     """Whether `lm_eval --tasks` finds our tasks."""
-    from implicit_if.harness.lm_eval_plugin import task_folders
+    from implicit_if.harness.lm_eval_plugin import task_files
 
     try:
         from lm_eval.tasks import TaskManager
 
-        names = sorted(path.parent.name for folder in task_folders() for path in folder.glob("*/*.yaml"))
+        names = [path.parent.name for path in task_files()]
         missing = sorted(set(names) - set(TaskManager().all_tasks))
     except Exception as error:  # noqa: BLE001  as above
         return _broken("tasks", error)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from implicit_if.harness.cli import dollars, positive
+from implicit_if.harness.judging.system_answers import HELP_OUTPUTS, load_system
 
 HELP = "print the share of answers that attempt their instructions, without a reference"
 SECTION = "judge"
@@ -18,13 +19,7 @@ EXAMPLES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     add = parser.add_argument
-    add(
-        "outputs",
-        type=Path,
-        metavar="OUTPUTS",
-        help="answers: JSON, JSON Lines or CSV of instruction and output (or prompt and response), alpaca-eval's "
-        "outputs, lm-eval's samples_*.jsonl, or a named reference, e.g. gemma-3-270m/instruction",
-    )
+    add("outputs", type=Path, metavar="OUTPUTS", help=HELP_OUTPUTS)
     add("--judge", default="embedded", metavar="NAME", help="embedded, openai:MODEL or anthropic:MODEL (embedded)")
     add("--option", action="append", default=[], metavar="K=V", help="an option of the judge; may be repeated")
     add("--instructions", metavar="SPEC", help="the instruction set, for outputs that hold no texts")
@@ -54,7 +49,6 @@ def run(args: argparse.Namespace) -> int:
     from implicit_if.harness.judging.cli import cost_of_attempts, missing_verdicts, parse_options
     from implicit_if.harness.judging.judged_run import ATTEMPTS_FILE, decide
     from implicit_if.harness.judging.scoring import check_report, show_report, write_report
-    from implicit_if.harness.judging.system_answers import load_system
 
     check_report(args.out, {"judge", ATTEMPTS})
     given = None if args.instructions is None else load_instructions(args.instructions)

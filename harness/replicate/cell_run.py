@@ -11,13 +11,14 @@ from typing import Any
 
 from implicit_if.harness.child_process import STOPPED, run_stoppable
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.locks import locked
 from implicit_if.harness.outputs import load_meta, load_outputs, save_outputs
 from implicit_if.harness.replicate.cells import Cell, folder
 from implicit_if.harness.replicate.held import held, own_gpus
 from implicit_if.harness.replicate.markers import Folder
 from implicit_if.harness.replicate.matrix import Matrix
 from implicit_if.harness.replicate.plan import TABLES, sibling_of
-from implicit_if.harness.storage import locked, read_yaml, yaml_bytes
+from implicit_if.harness.storage import read_yaml, yaml_bytes
 
 
 def run_cell(place: Folder, cell: Cell, matrix: Matrix) -> int:

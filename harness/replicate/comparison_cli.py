@@ -21,16 +21,12 @@ def run(args: argparse.Namespace) -> int:
         UserError: If there are no boards.
     """
     from implicit_if.harness.replicate.comparison import compare_with_paper, judge_agreement, read_results, render
-    from implicit_if.harness.storage import atomic_write, check_writable
+    from implicit_if.harness.storage import check_writable, print_or_write
 
     if args.out is not None:
         check_writable(args.out)
     comparison = compare_with_paper(read_results(args.results))
     judges = dict.fromkeys(row.result.score.settings.judge for row in comparison.rows)
     text = render(comparison, [line for judge in judges for line in judge_agreement(judge, args.cards)])
-    if args.out is None:
-        print(text, end="")
-    else:
-        with atomic_write(args.out) as file:
-            file.write(text)
+    print_or_write(text, args.out)
     return 0

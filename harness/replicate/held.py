@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from implicit_if.harness.locks import hold
 
 GPUS = "IMPLICIT_IF_GPUS"
 """Which GPUs the cells of a launcher share, e.g. "0,1,2"; each takes as many as it needs for itself."""
@@ -27,11 +28,7 @@ def held(path: Path, who: str) -> Iterator[int]:
         Its descriptor. A child process that inherits it holds the lock until it has ended itself, however we end.
     """
     with open(path, "a", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"implicit-if: waiting for {who}, which holds {path}", file=sys.stderr, flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
+        hold(file, f"implicit-if: waiting for {who}, which holds {path}", patience=0)
         yield file.fileno()
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import yaml
 
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.locks import locked
 from implicit_if.harness.provenance import load_provenance
-from implicit_if.harness.storage import locked, write_json
+from implicit_if.harness.storage import write_json
 from implicit_if.harness.tuning.recipe import save_recipe
 from implicit_if.harness.tuning.schema import Recipe
 

@@ -20,8 +20,9 @@ from pathlib import Path
 
 from implicit_if import __version__
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.locks import locked
 from implicit_if.harness.published_numbers import Published, load_published
-from implicit_if.harness.storage import atomic_write, cache_dir, locked
+from implicit_if.harness.storage import atomic_write, cache_dir
 from implicit_if.harness.web.document import ANSWERS
 from implicit_if.leaderboards.boards import figures, tables
 from implicit_if.leaderboards.boards.board import Board, make_boards

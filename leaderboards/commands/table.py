@@ -60,17 +60,12 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: If a run cannot be read, or numbers may not share a table.
     """
-    from implicit_if.harness.storage import atomic_write, check_writable
+    from implicit_if.harness.storage import check_writable, print_or_write
     from implicit_if.leaderboards.runs.table import render
 
     if args.out is not None:
         check_writable(args.out)
-    text = render(table_of(args), args.format)
-    if args.out is None:
-        print(text, end="")
-    else:
-        with atomic_write(args.out) as file:
-            file.write(text)
+    print_or_write(render(table_of(args), args.format), args.out)
     return 0
 
 

@@ -21,8 +21,9 @@ from implicit_if.harness.judging.attempts import Attempts, single_answers
 from implicit_if.harness.judging.judged_run import JudgedRun, decide, with_attempts
 from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.judging.protocol import Judge
+from implicit_if.harness.judging.system_answers import load_system
 from implicit_if.harness.outputs import Output, OutputsMeta, join_instructions, load_meta, load_outputs
-from implicit_if.harness.references import load_reference, reference_meta, reference_names, stored_answers
+from implicit_if.harness.references import reference_names, stored_answers
 from implicit_if.harness.scores import Score
 from implicit_if.harness.signature import outputs_sha256
 from implicit_if.harness.stats.attempt_rate import decisions
@@ -212,11 +213,8 @@ def _outputs(path: Path, reading: Reading) -> Run:
 
 
 def _reference(spec: str, reading: Reading) -> Run:
-    instructions = reading.instructions or load_instructions("builtin")
-    meta = reference_meta(spec, instructions)
-    outputs = load_reference(spec, instructions)
-    tags = _tags_of(meta)
-    return _unjudged(spec, outputs, tags, AnswerSettings.of_meta(meta), None, reading)
+    found = load_system(Path(spec), reading.instructions)
+    return _unjudged(spec, found.outputs, _tags_of(found.meta), AnswerSettings.of_meta(found.meta), None, reading)
 
 
 def _unjudged(

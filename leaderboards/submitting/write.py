@@ -14,8 +14,9 @@ from pydantic import ValidationError
 
 from implicit_if.harness.annotations import Annotation
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.locks import locked
 from implicit_if.harness.outputs import Output
-from implicit_if.harness.storage import cache_dir, json_bytes, jsonl_bytes, locked, yaml_bytes
+from implicit_if.harness.storage import cache_dir, json_bytes, jsonl_bytes, yaml_bytes
 from implicit_if.leaderboards.submission import read
 from implicit_if.leaderboards.submission.data_files import annotation_rows, attempt_rows, output_rows
 from implicit_if.leaderboards.submission.read import SubmissionError, parse_json, parse_yaml, read_content

@@ -26,9 +26,10 @@ from implicit_if.harness.instructions import Instruction, InstructionSet
 from implicit_if.harness.judging.judged_run import ATTEMPTS_FILE, judge_systems, sidecar
 from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.judging.protocol import Judge
+from implicit_if.harness.locks import locked
 from implicit_if.harness.outputs import Output, OutputsMeta, save_outputs
 from implicit_if.harness.references import BASE
-from implicit_if.harness.storage import check_writable, locked
+from implicit_if.harness.storage import check_writable
 from implicit_if.model_wrappers.ablation.table import AblationRow, AblationTable
 from implicit_if.model_wrappers.answer_cache import AnswerMemory
 from implicit_if.model_wrappers.rules.presets import Preset, Rule, customise, load_preset

@@ -110,10 +110,9 @@ def instruction_sets() -> dict[str, str]:
 
 def tasks() -> dict[str, str]:
     """Tasks of lm_eval that this package adds."""
-    from implicit_if.harness.lm_eval_plugin import task_folders
+    from implicit_if.harness.lm_eval_plugin import task_files
 
-    files = (path for folder in task_folders() for path in sorted(folder.glob("*/*.yaml")))
-    return {path.parent.name: path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ") for path in files}
+    return {path.parent.name: path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ") for path in task_files()}
 
 
 def models() -> dict[str, str]:

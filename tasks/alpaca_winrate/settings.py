@@ -21,6 +21,7 @@ from implicit_if.harness.judging.attempts import choose
 from implicit_if.harness.judging.judged_run import ATTEMPTS_FILE, ask_once, attempts_file, default_store
 from implicit_if.harness.judging.protocol import Judge
 from implicit_if.harness.judging.registry import check_judge_spec, get_judge
+from implicit_if.harness.lm_eval_plugin import option_values, runs_lm_eval
 from implicit_if.harness.references import AUTO, BASE, load_reference
 from implicit_if.harness.signature import WIN_RATE_TASK as TASK
 
@@ -128,9 +129,10 @@ def typed_metadata(argv: Sequence[str]) -> dict[str, str]:
 
     Merged arguments do not tell whose they are; the model's own and other tasks' are none of ours to refuse.
     """
-    if not _is_lm_eval(argv) or _values(argv, "--tasks", "-t") != [TASK]:
+    tasks = [task for value in option_values(argv, "--tasks", "-t") for task in value.split(",")]
+    if not runs_lm_eval(argv) or tasks != [TASK]:
         return {}
-    values = _values(argv, "--metadata")
+    values = option_values(argv, "--metadata")
     with contextlib.suppress(ValueError):
         if isinstance(found := json.loads(" ".join(values)), dict):
             return found
@@ -142,34 +144,15 @@ def asked_places(argv: Sequence[str], n: int) -> range | None:
 
     Nothing is known, so none is given, where another program calls lm_eval or `--samples` chooses them.
     """
-    if not _is_lm_eval(argv) or _values(argv, "--samples", "-E"):
+    if not runs_lm_eval(argv) or option_values(argv, "--samples", "-E"):
         return range(0)
     try:
-        limit = float(next(iter(_values(argv, "--limit", "-L")), "nan"))
+        limit = float(next(iter(option_values(argv, "--limit", "-L")), "nan"))
     except ValueError:  # lm_eval itself refuses it
         return None
     if not limit > 0:
         return None
     return range(min(n, math.ceil(n * limit) if limit < 1 else int(limit)))
-
-
-def _is_lm_eval(argv: Sequence[str]) -> bool:
-    program = Path(argv[0])
-    return "lm_eval" in (program.stem, program.parent.name)
-
-
-def _values(argv: Sequence[str], *flags: str) -> list[str]:
-    """The values of an option that takes several, in either spelling; commas part tasks, too."""
-    found: list[str] = []
-    taking = False
-    for argument in argv[1:]:
-        name, equals, value = argument.partition("=")
-        if argument.startswith("-"):
-            taking = name in flags
-            found += [value] if taking and equals else []
-        elif taking:
-            found.append(argument)
-    return [part for value in found for part in (value.split(",") if "--tasks" in flags else [value])]
 
 
 def check_folder(folder: Path) -> None:

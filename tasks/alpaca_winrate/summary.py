@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from implicit_if.harness.answer_form import form_of
 from implicit_if.harness.columns import ATTEMPTS, FORM, SCORES, form_cells, score_cells
-from implicit_if.harness.lm_eval_plugin import command_line_value, on_command_line
+from implicit_if.harness.lm_eval_plugin import on_command_line, option_values
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.safe_text import html
 from implicit_if.harness.scores import Score
@@ -51,7 +52,8 @@ def where_to_read(save: str | None) -> str:
         save: The folder that the task saves answers in, if any.
     """
     logged = on_command_line("--log_samples", "-s")
-    if folder := save or (command_line_value("--output_path", "-o") if logged else None):
+    kept = option_values(sys.argv, "--output_path", "-o") if logged else []
+    if folder := save or "".join(kept[:1]):
         return f"read the answers: implicit-if view {shlex.quote(folder)}\n"
     if logged is None:
         return ""

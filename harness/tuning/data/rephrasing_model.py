@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.storage import append_records, cache_dir, locked, read_records, sha256_json
+from implicit_if.harness.locks import locked
+from implicit_if.harness.storage import append_records, cache_dir, read_records, sha256_json
 from implicit_if.harness.tuning.data.rephrasing import REMINDER, Ask, find_verdict
 
 if TYPE_CHECKING:

@@ -230,7 +230,7 @@ def test_an_unfinished_run_of_another_recipe_is_not_continued(
 
 
 def test_two_processes_do_not_tune_into_one_folder(make_recipe: MakeRecipe, tmp_path: Path) -> None:
-    from implicit_if.harness.storage import locked
+    from implicit_if.harness.locks import locked
 
     with locked(tmp_path / "out.work" / "run"), pytest.raises(UserError, match="another process is tuning there"):
         tune(make_recipe(), tmp_path / "out")

@@ -486,7 +486,7 @@ def test_of_two_that_write_one_submission_the_second_is_told(tmp_path: Path, mon
         return real(folder, **options)
 
     def make_submission_within(root: Path, seconds: float) -> None:
-        from implicit_if.harness.storage import locked
+        from implicit_if.harness.locks import locked
         from implicit_if.leaderboards.submitting import write as write_module
 
         with monkeypatch.context() as patch:

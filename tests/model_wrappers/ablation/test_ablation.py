@@ -22,9 +22,9 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions import load_instructions
 from implicit_if.harness.judging.protocol import Comparison, Estimate, Verdict
 from implicit_if.harness.judging.registry import get_judge
+from implicit_if.harness.locks import locked
 from implicit_if.harness.outputs import Output, instruction_id, load_meta, load_outputs
 from implicit_if.harness.signature import Signature
-from implicit_if.harness.storage import locked
 from implicit_if.model_wrappers.ablation import cli
 from implicit_if.model_wrappers.ablation.ablation import Ablation, Variant, alone_in, systems_of
 from implicit_if.model_wrappers.rules.presets import Preset, customise, load_preset
