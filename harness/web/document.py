@@ -20,6 +20,8 @@ from implicit_if.harness.system_kinds import SYSTEM_KINDS
 PARTS = Path(__file__).parent / "assets"
 SCRIPTS = ("helpers.js", "overview.js", "board.js", "submission.js", "main.js")
 """Parts of one script, in this order."""
+BUDGET = 5_000_000
+"""Bytes that a page has at most; answers beyond go into files beside it."""
 ANSWERS = "answers"
 """The folder of script files with answers, beside a page that has too many of them to hold."""
 
@@ -119,6 +121,11 @@ def html_document(
 def payload_element(key: str, text: str) -> str:
     """The element that holds a payload in the page."""
     return f'<script type="application/json" id="payload-{key}">{text}</script>'
+
+
+def payload_script(key: str, text: str) -> bytes:
+    """The file beside the page that holds a payload instead."""
+    return f'implicitIf("{key}",{text});\n'.encode()
 
 
 def _hash(text: str) -> str:

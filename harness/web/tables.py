@@ -9,9 +9,13 @@ from typing import Any
 import numpy as np
 
 from implicit_if.harness.columns import FORM
+from implicit_if.harness.instructions import load_instructions
 from implicit_if.harness.scores import Score
 from implicit_if.harness.stats.attempt_rate import decisions
 from implicit_if.harness.stats.vectors import Floats
+
+FIRST, CLIPPED = 3, 2_000
+"""Instructions in the gallery, and characters of an answer there."""
 
 
 def score_data(score: Score | None, sd: float | None = None) -> dict[str, Any] | None:
@@ -28,6 +32,23 @@ def form_data(form: Mapping[str, float | None]) -> dict[str, Any]:
     """Measures of form by column, and under "shown" what other tables show of them."""
     values = {column.name: form.get(column.name) for column in FORM}
     return {**values, "shown": {column.name: column.show(values[column.name]) for column in FORM}}
+
+
+def pairing_data(ids: Sequence[str], texts: Sequence[str | None], references: Sequence[str]) -> dict[str, Any]:
+    """What systems share that answered one set and were judged against one reference.
+
+    Args:
+        ids: `[n]` of the instructions.
+        texts: `[n]` their texts; None where they are not known or not shippable.
+        references: `[n]` the reference's answers; empty where nothing was judged.
+    """
+    categories = {item.id: item.category for item in load_instructions("builtin").items}
+    return {
+        "ids": list(ids),
+        "texts": list(texts),
+        "categories": [categories.get(i) for i in ids],
+        "outputs": list(references) or None,
+    }
 
 
 def category_table(

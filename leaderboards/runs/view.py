@@ -22,15 +22,21 @@ from implicit_if.harness.signature import Signature
 from implicit_if.harness.stats.attempt_rate import THRESHOLD
 from implicit_if.harness.stats.vectors import Floats
 from implicit_if.harness.storage import sha256_json
-from implicit_if.harness.web.document import ANSWERS, Texts, dump, html_document, payload_element
-from implicit_if.harness.web.tables import category_table, form_data, score_data
+from implicit_if.harness.web.document import (
+    ANSWERS,
+    BUDGET,
+    Texts,
+    dump,
+    html_document,
+    payload_element,
+    payload_script,
+)
+from implicit_if.harness.web.tables import CLIPPED, FIRST, category_table, form_data, pairing_data, score_data
 from implicit_if.leaderboards.runs.answers import Answered, answers_of
 from implicit_if.leaderboards.runs.loading import Run
 from implicit_if.leaderboards.runs.token_ranks import Ranks, ranks_of
 from implicit_if.leaderboards.verification.scores import form_measures
 
-BUDGET = 5_000_000
-"""Bytes that a page has at most; answers beyond go into files beside it."""
 TEXTS = Texts(
     title="implicit-if view",
     lead="Runs on this machine: how often each system tries to do what is asked, how well, and what it said.",
@@ -38,7 +44,7 @@ TEXTS = Texts(
     noscript="implicit-if table prints the same numbers.",
 )
 _WITHOUT = ("seeds", "badge", "tie_group")
-_FIRST, _CLIPPED, _CARDS = 3, 2_000, 6
+_CARDS = 6
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ def make_view(runs: Sequence[Run], ranks: Ranks | None = None, budget: int = BUD
     size += sum(len(payload_element(key, text).encode()) + 1 for key, text in payloads.items())
     if size <= budget:
         return View(html_document(TEXTS, boards, payloads, __version__, without=_WITHOUT), {})
-    scripts = {f"{ANSWERS}/{key}.js": f'implicitIf("{key}",{text});\n'.encode() for key, text in payloads.items()}
+    scripts = {f"{ANSWERS}/{key}.js": payload_script(key, text) for key, text in payloads.items()}
     return View(html_document(TEXTS, boards, {}, __version__, beside=True, without=_WITHOUT), scripts)
 
 
@@ -198,12 +204,12 @@ def _gallery(readings: Sequence[Answered | None]) -> list[dict[str, Any]]:
     place = {item.id: number for number, item in enumerate(load_instructions("builtin").items)}
     common = set.intersection(*(set(reading.ids) for _, reading in found))
     gallery = []
-    for i in sorted(common, key=lambda i: (place.get(i, len(place)), i))[:_FIRST]:
+    for i in sorted(common, key=lambda i: (place.get(i, len(place)), i))[:FIRST]:
         answers = []
         for at, reading in found:
             k = reading.ids.index(i)
             tries = _or_none(float(reading.probabilities[k])) if reading.probabilities.size else None
-            text = reading.answers[k].output[:_CLIPPED]
+            text = reading.answers[k].output[:CLIPPED]
             answers.append([at, text, None if tries is None else tries >= THRESHOLD, _forms(reading, k)])
         first = found[0][1]
         gallery.append({"id": i, "instruction": first.texts[first.ids.index(i)], "answers": answers})
@@ -212,15 +218,7 @@ def _gallery(readings: Sequence[Answered | None]) -> list[dict[str, Any]]:
 
 def _add_payloads(payloads: dict[str, str], reading: Answered, ranks: Ranks | None) -> str:
     """Puts a run's answers, and the instructions it shares with others, under keys made of their content."""
-    names = {item.id: item.category for item in load_instructions("builtin").items}
-    pairing = dump(
-        {
-            "ids": list(reading.ids),
-            "texts": list(reading.texts),
-            "categories": [names.get(i) for i in reading.ids],
-            "outputs": [output.output for output in reading.references] or None,
-        }
-    )
+    pairing = dump(pairing_data(reading.ids, reading.texts, [output.output for output in reading.references]))
     pairing_key = sha256_json(pairing)[:32]
     payloads[pairing_key] = pairing
     n = len(reading.ids)

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from implicit_if.harness.published_numbers import Published
-from implicit_if.harness.web.document import Texts, dump, html_document, payload_element
+from implicit_if.harness.web.document import BUDGET, Texts, dump, html_document, payload_element, payload_script
 from implicit_if.leaderboards.boards.board import Board
 from implicit_if.leaderboards.site import page_data
 from implicit_if.leaderboards.verification.result import BADGES, Verified, read_again, read_pairs
 
-BUDGET = 5_000_000
 TEXTS = Texts(
     title="implicit-if leaderboards",
     lead="Language models follow instructions that nobody taught them to follow: with three rules, after one narrow "
@@ -67,7 +66,7 @@ def make_page(boards: Sequence[tuple[Board, Board | None]], published: Sequence[
 def payload_file(member: Verified, pairing: bool) -> bytes:
     """The bytes of a file in `answers/`."""
     key, text = _pairing(member) if pairing else _payload(member)
-    return f'implicitIf("{key}",{text});\n'.encode()
+    return payload_script(key, text)
 
 
 def _embedded(members: Sequence[Verified], budget: int) -> dict[str, str] | None:

@@ -22,15 +22,13 @@ from implicit_if.harness.published_numbers import Published
 from implicit_if.harness.stats.attempt_rate import decisions
 from implicit_if.harness.storage import sha256_file, sha256_json
 from implicit_if.harness.system_kinds import Kind
-from implicit_if.harness.web.tables import category_table, form_data, score_data
+from implicit_if.harness.web import tables as tables_module
+from implicit_if.harness.web.tables import CLIPPED, FIRST, category_table, form_data, pairing_data, score_data
 from implicit_if.leaderboards.boards.board import Board
 from implicit_if.leaderboards.boards.rows import Row
 from implicit_if.leaderboards.verification.result import Verified
 
-FIRST, CLIPPED = 3, 2_000
-"""Instructions in the gallery, and characters of an answer there."""
-
-_FORM_MODULES = (answer_form.__file__, attempt_features.__file__, failure_forms_module.__file__)
+_FORM_MODULES = (answer_form.__file__, attempt_features.__file__, failure_forms_module.__file__, tables_module.__file__)
 """Code that decides what is in a payload besides this module's."""
 GALLERY: tuple[Kind, ...] = ("base", "rules", "single_task", "response", "instruction")
 """Kinds of systems in the gallery."""
@@ -94,13 +92,11 @@ def payload(verified: Verified, outputs: Sequence[Mapping[str, Any]]) -> dict[st
 
 def pairing(pairs: Sequence[Pair]) -> dict[str, Any]:
     """What submissions share that answered one set and were judged against one reference; texts only if shippable."""
-    categories = {item.id: item.category for item in load_instructions("builtin").items}
-    return {
-        "ids": [pair.instruction_id for pair in pairs],
-        "texts": [pair.instruction.strip() or None for pair in pairs],
-        "categories": [categories.get(pair.instruction_id) for pair in pairs],
-        "outputs": [pair.reference.output for pair in pairs],
-    }
+    return pairing_data(
+        [pair.instruction_id for pair in pairs],
+        [pair.instruction.strip() or None for pair in pairs],
+        [pair.reference.output for pair in pairs],
+    )
 
 
 def characters(verified: Verified) -> float:
