@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,7 +20,7 @@ from implicit_if.harness.chat_templates import ChatTemplate
 from implicit_if.harness.columns import ATTEMPTS
 from implicit_if.harness.instructions import InstructionSet
 from implicit_if.harness.judging.attempts import EMBEDDED, Attempts
-from implicit_if.harness.judging.judgement import Judgement
+from implicit_if.harness.judging.judgement import Judgement, among, part_of
 from implicit_if.harness.judging.pairs import Pair, SingleAnswer
 from implicit_if.harness.judging.protocol import Judge, candidates, is_pointwise
 from implicit_if.harness.judging.registry import backend_of
@@ -334,23 +333,3 @@ def decide(answers: Sequence[SingleAnswer], judge: Judge, store: Path | None = N
 def attempts_file(judge: Judge, file: Path | None) -> Path:
     """The file of verdicts on attempts: of the shipped classifier, which may be asked anytime, the user's cache."""
     return default_store(judge) if file is None or judge.name == EMBEDDED else file
-
-
-def part_of(judgement: Judgement, part: slice) -> Judgement:
-    """The verdicts on some of the pairs."""
-    return among(judgement, range(part.start, part.stop))
-
-
-def among(judgement: Judgement, places: Sequence[int]) -> Judgement:
-    """The verdicts at some places, in order."""
-    by_order = {order: array("d", [values[i] for i in places]) for order, values in judgement.by_order.items()}
-    missing = [  # listed pair by pair
-        place for place, slot in enumerate(zip(*judgement.by_order.values(), strict=True)) for v in slot if v != v
-    ]
-    kept = set(places)
-    return replace(
-        judgement,
-        instruction_ids=[judgement.instruction_ids[i] for i in places],
-        by_order=by_order,
-        unjudged=[one for place, one in zip(missing, judgement.unjudged, strict=True) if place in kept],
-    )

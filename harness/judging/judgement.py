@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -134,3 +134,23 @@ def latency_of(seconds: Sequence[float]) -> Latency | None:
 
 def _or_none(value: float) -> float | None:
     return None if value != value else value
+
+
+def part_of(judgement: Judgement, part: slice) -> Judgement:
+    """The verdicts on some of the pairs."""
+    return among(judgement, range(part.start, part.stop))
+
+
+def among(judgement: Judgement, places: Sequence[int]) -> Judgement:
+    """The verdicts at some places, in order."""
+    by_order = {order: array("d", [values[i] for i in places]) for order, values in judgement.by_order.items()}
+    missing = [  # listed pair by pair
+        place for place, slot in enumerate(zip(*judgement.by_order.values(), strict=True)) for v in slot if v != v
+    ]
+    kept = set(places)
+    return replace(
+        judgement,
+        instruction_ids=[judgement.instruction_ids[i] for i in places],
+        by_order=by_order,
+        unjudged=[one for place, one in zip(missing, judgement.unjudged, strict=True) if place in kept],
+    )

@@ -18,11 +18,10 @@ from implicit_if.harness.judging.judged_run import (
     find_reference,
     judge_pairs,
     judge_systems,
-    part_of,
     save_answers,
     sidecar,
 )
-from implicit_if.harness.judging.judgement import Judgement, Unjudged
+from implicit_if.harness.judging.judgement import Judgement, Unjudged, part_of
 from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.judging.registry import get_judge
 from implicit_if.harness.outputs import Output, OutputsMeta, load_meta, load_outputs
