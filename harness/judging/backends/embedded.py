@@ -46,7 +46,7 @@ class EmbeddedJudge(LinearJudge):
     name = "embedded"
     config_file = CONFIG
     features_version = FEATURES_VERSION
-    fix = "Fit again: python tools/fit_embedded_judge.py DATA PANEL"
+    fix = "Fit again: python tools/fit_embedded_judge.py FOLDER PANEL LIMA"
 
     @classmethod
     def shaping(cls) -> dict[str, Any]:
