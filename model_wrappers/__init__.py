@@ -6,6 +6,7 @@ embedded_model   the embedded base model, from pip packages
 arguments        model and generation arguments: they work, are noted or are refused
 prompt_tokens    a prompt's tokens: what users write stays text
 prompts          prompts as batches of tokens; a long one loses its middle
+sampling         samples that do not depend on the batch
 generate         decoding a batch
 answer_cache     answers kept in a file as they are made
 identity         what a wrapper tells about itself

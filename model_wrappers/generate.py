@@ -15,6 +15,7 @@ from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteria
 
 from implicit_if.harness.generation import Generation
 from implicit_if.model_wrappers.prompts import Prompts
+from implicit_if.model_wrappers.sampling import RowSampler
 
 ProcessorFactory = Callable[[int, Tensor], LogitsProcessorList]
 """Makes the processors of some rows: from the prompt's width and the rows' indices int64 `[b]`."""
@@ -98,6 +99,7 @@ def decode_batch(
     processors: ProcessorFactory | None = None,
     on_step: Callable[[int], object] = lambda rows: None,
     think_end: str | int | None = None,
+    seeds: Sequence[int] | None = None,
     **generation: Any,
 ) -> list[Generation]:
     """Generates one text per prompt.
@@ -113,6 +115,8 @@ def decode_batch(
         on_step: Called after each token with the number of rows decoded, those included that wait to leave the batch.
         think_end: The text or token that ends a thought; the answer is what follows it, and a thought that was cut
             has an empty one.
+        seeds: One a prompt, for samples that do not depend on the batch; None draws all rows from torch's global
+            generator, as beams and assisted decoding do in any case.
         **generation: Further arguments of `generate`, e.g. `do_sample`, `num_beams`.
 
     Returns:
@@ -126,6 +130,7 @@ def decode_batch(
     beams = generation.get("num_beams") or 1
     if beams > 1 and processors:  # beams are compared with each other, so their scores must be log-probabilities
         generation.setdefault("renormalize_logits", True)
+    sampler = RowSampler(seeds, prompts.ids.device) if seeds and RowSampler.can_draw(generation) else None
     watched = beams == 1 and "cache_implementation" not in generation
     shrinks = watched and not _FROM_THE_START & generation.keys()
     while len(alive):
@@ -141,6 +146,7 @@ def decode_batch(
             stopping_criteria=StoppingCriteriaList([watch]) if watched else None,
             return_dict_in_generate=True,
             use_cache=True,
+            custom_generate=sampler.rows(alive) if sampler else None,
             **generation,
         )
         for row, sequence in zip(alive.tolist(), result.sequences[:, width:].tolist(), strict=True):

@@ -23,6 +23,7 @@ from implicit_if.model_wrappers.generate import ProcessorFactory, decode_batch
 from implicit_if.model_wrappers.loading import LoadedLM, say
 from implicit_if.model_wrappers.prompt_tokens import encode, special_tokens, spells_special
 from implicit_if.model_wrappers.prompts import Prompts, cut_middle, left_padded, prompt_room
+from implicit_if.model_wrappers.sampling import row_seeds
 
 log = logging.getLogger(__name__)
 
@@ -149,9 +150,10 @@ class ImplicitLM(LoadedLM):
             assert remembered is not None
             remembered.maker = maker
             yield position, remembered
+        seeds = row_seeds(prompts) if settings.get("do_sample") else None
         for batch in todo:
             contexts = [prompts[p] for p in batch]
-            done = self._answer(contexts, rules, settings, on_tokens)
+            done = self._answer(contexts, rules, settings, on_tokens, seeds and [seeds[p] for p in batch])
             memory.add([self._remembered(context) for context in contexts], done)
             for answer in done:
                 answer.maker = maker
@@ -166,7 +168,12 @@ class ImplicitLM(LoadedLM):
         return self.product_name if rules is ... else f"rules {rules}"
 
     def _answer(
-        self, contexts: list[str], rules: Any, settings: Mapping[str, Any], on_tokens: Callable[[int], object]
+        self,
+        contexts: list[str],
+        rules: Any,
+        settings: Mapping[str, Any],
+        on_tokens: Callable[[int], object],
+        seeds: list[int] | None,
     ) -> list[Generation]:
         generation = dict(settings)
         stop = [s for s in generation.pop("until", None) or [] if s]
@@ -195,6 +202,7 @@ class ImplicitLM(LoadedLM):
                 processors=self.processors_for(rules, contexts, prompts),
                 on_step=on_step,
                 think_end=self.think_end_token,
+                seeds=seeds,
                 **generation,
             )
         on_tokens(len(contexts) * new - counted)  # rows that ended early

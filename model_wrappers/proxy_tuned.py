@@ -124,13 +124,18 @@ class ProxyTuned(RulesPoE):
         return processors
 
     def _answer(
-        self, contexts: list[str], rules: Any, settings: Mapping[str, Any], on_tokens: Callable[[int], object]
+        self,
+        contexts: list[str],
+        rules: Any,
+        settings: Mapping[str, Any],
+        on_tokens: Callable[[int], object],
+        seeds: list[int] | None,
     ) -> list[Generation]:
         if rules is ... and int(settings.get("num_beams", 1)) > 1:  # the small models' caches do not follow beams
             raise UserError(
                 f"num_beams={settings['num_beams']}: proxy_tuned decodes greedily or samples; leave it out."
             )
-        return super()._answer(contexts, rules, settings, on_tokens)
+        return super()._answer(contexts, rules, settings, on_tokens, seeds)
 
     @functools.cached_property
     def _head(self) -> Head:

@@ -171,14 +171,20 @@ class Urial(ImplicitLM):
         return rules is not ...
 
     def _answer(
-        self, contexts: list[str], rules: Any, settings: Mapping[str, Any], on_tokens: Callable[[int], object]
+        self,
+        contexts: list[str],
+        rules: Any,
+        settings: Mapping[str, Any],
+        on_tokens: Callable[[int], object],
+        seeds: list[int] | None,
     ) -> list[Generation]:
         if self.is_plain(rules):
-            return super()._answer(contexts, rules, settings, on_tokens)
+            return super()._answer(contexts, rules, settings, on_tokens, seeds)
         until = [stop for stop in settings.get("until") or [] if stop]
         prompts = [self.prefix.prompt(_bare(context)) for context in contexts]
         self._require_room(prompts, int(settings["max_gen_toks"]))
-        answers = super()._answer(prompts, rules, {**settings, "until": [*until, *self.prefix.end]}, on_tokens)
+        ended = {**settings, "until": [*until, *self.prefix.end]}
+        answers = super()._answer(prompts, rules, ended, on_tokens, seeds)
         return [self._finished(answer, own_stops=bool(until)) for answer in answers]
 
     def _require_room(self, prompts: list[str], new: int) -> None:

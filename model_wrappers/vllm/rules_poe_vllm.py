@@ -31,6 +31,7 @@ from implicit_if.model_wrappers.prompt_tokens import encode, special_tokens
 from implicit_if.model_wrappers.prompts import cut_middle, place_after_cut, prompt_room
 from implicit_if.model_wrappers.rules.arguments import WithRules
 from implicit_if.model_wrappers.rules.tokens import scope_start
+from implicit_if.model_wrappers.sampling import row_seeds
 from implicit_if.model_wrappers.vllm.processor import PROCESSOR
 from implicit_if.model_wrappers.vllm.requests import request_arguments
 
@@ -96,7 +97,8 @@ class RulesPoEVLLM(WithRules, VLLM):
 
         Requests are `(context, gen_kwargs)`; the generation argument `rules` replaces this model's own rules.
         """
-        prepared = [self._prepare(*request.args) for request in requests]
+        seeds = row_seeds([request.args[0] for request in requests])
+        prepared = [self._prepare(*request.args, seed) for request, seed in zip(requests, seeds, strict=True)]
         outputs = self._model_generate(
             requests=[tokens for tokens, _ in prepared],
             generate=True,
@@ -112,11 +114,12 @@ class RulesPoEVLLM(WithRules, VLLM):
             self.cache_hook.add_partial("generate_until", request.args, answers[-1])
         return answers
 
-    def _prepare(self, context: str, arguments: dict[str, Any]) -> tuple[list[int], Any]:
-        """The prompt's tokens and vLLM's sampling parameters."""
+    def _prepare(self, context: str, arguments: dict[str, Any], seed: int) -> tuple[list[int], Any]:
+        """The prompt's tokens and vLLM's sampling parameters; `seed` is for arguments that sample and have none."""
         arguments = dict(arguments)
         rules = self.bound_rules(arguments.pop("rules", ...))
         arguments = read_generation(arguments, self.max_gen_toks)
+        drawn = {"seed": seed} if arguments.get("do_sample") else {}
         sampling, until, new = self.modify_gen_kwargs(arguments, default_max_gen_toks=self.max_gen_toks)
         special = special_tokens(self.tokenizer, context, self.add_bos_token)
         whole, _ = encode(self.tokenizer, context, special)
@@ -129,7 +132,7 @@ class RulesPoEVLLM(WithRules, VLLM):
             max_tokens=new,
             stop=[text for text in until if text],
             extra_args=request_arguments(rules, scope) or None,
-            **{**sampling, "skip_special_tokens": True},
+            **(drawn | sampling | {"skip_special_tokens": True}),
         )
         return tokens, params
 

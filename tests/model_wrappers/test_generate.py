@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -237,3 +239,77 @@ def test_an_answer_that_ends_without_a_thought_is_the_answer(eager_to_stop: Any,
     answers = decode(eager_to_stop, tokenizer, PROMPTS, None, think_end="</think>")
     assert answers == ["" if a.finish_reason == "length" else a for a in plain]
     assert any(answers)
+
+
+# ---------------------------------------------------------------------- samples
+SAMPLING = {"do_sample": True, "temperature": 1.3, "top_k": 12, "top_p": 0.9}
+SEEDS = [17 * n + 5 for n in range(len(PROMPTS))]
+
+
+def sampled(
+    model: Any, tokenizer: Any, which: list[int], seeds: Sequence[int] = SEEDS, **kwargs: Any
+) -> list[Generation]:
+    return decode_batch(
+        model,
+        tokenizer,
+        batch(tokenizer, [PROMPTS[i] for i in which]),
+        NEW,
+        eos_ids=torch.tensor([1]),
+        seeds=[seeds[i] for i in which],
+        **(SAMPLING | kwargs),
+    )
+
+
+def test_a_rows_samples_depend_on_its_seed_alone(eager_to_stop: Any, tokenizer: Any) -> None:
+    everyone = list(range(len(PROMPTS)))
+    together = sampled(eager_to_stop, tokenizer, everyone)
+    assert len({a.n_tokens for a in together}) > 2, "rows leave the batch at different steps"
+    alone = [sampled(eager_to_stop, tokenizer, [i])[0] for i in everyone]
+    torch.manual_seed(99)
+    backwards = sampled(eager_to_stop, tokenizer, everyone[::-1])[::-1]
+    assert together == alone == backwards
+    assert [a.n_tokens for a in together] == [a.n_tokens for a in alone]
+    assert sampled(eager_to_stop, tokenizer, everyone, seeds=[s + 1 for s in SEEDS]) != together
+
+
+@pytest.mark.parametrize("with_rules", [False, True])
+def test_samples_follow_the_distribution_after_rules_temperature_and_top_k(
+    tiny_model: Any, tokenizer: Any, with_rules: bool
+) -> None:
+    rules, rows, temperature, k = rules_for(tokenizer) if with_rules else None, 3000, 2.0, 6
+    answers = decode_batch(
+        tiny_model,
+        tokenizer,
+        batch(tokenizer, ["What!"] * rows),
+        1,
+        eos_ids=torch.tensor([1]),
+        processors=(lambda width, _: LogitsProcessorList([RulesProcessor(rules, width)])) if rules else None,
+        seeds=range(rows),
+        do_sample=True,
+        temperature=temperature,
+        top_k=k,
+    )
+    ids = batch(tokenizer, ["What!"]).ids
+    with torch.no_grad():
+        scores = tiny_model(ids).logits[:, -1].float()
+    scores = RulesProcessor(rules, ids.shape[1])(ids, scores)[0] if rules else scores[0]
+    best = scores.topk(k)
+    expected: Counter[str] = Counter()
+    for i, p in zip(best.indices.tolist(), (best.values / temperature).softmax(-1).tolist(), strict=True):
+        expected[tokenizer.decode([i])] += p  # single bytes look alike
+    drawn = Counter(map(str, answers))
+    assert len(expected) > 2
+    assert drawn.keys() == expected.keys()
+    for text, p in expected.items():
+        assert abs(drawn[text] / rows - p) < 5 * (p * (1 - p) / rows) ** 0.5
+
+
+@pytest.mark.parametrize(
+    "other", [{"num_beams": 2}, {"prompt_lookup_num_tokens": 2}, {"cache_implementation": "static"}]
+)
+def test_other_ways_of_decoding_keep_transformers_draws(tiny_model: Any, tokenizer: Any, other: dict[str, Any]) -> None:
+    def twice(seeds: list[int]) -> list[Generation]:
+        torch.manual_seed(4)
+        return sampled(tiny_model, tokenizer, [0], seeds=seeds, **other)
+
+    assert twice([1]) == twice([2])

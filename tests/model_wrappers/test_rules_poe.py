@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,23 @@ def test_batch_size_and_order_change_no_token(tiny_model_folder: str, rules: str
     ]
     assert answers[0] == answers[1] == answers[2]
     assert [a.n_tokens for a in answers[0]] == [a.n_tokens for a in answers[2]]
+
+
+def test_samples_depend_on_the_seed_and_the_prompt_alone(tiny_model_folder: str) -> None:
+    def sample(prompts: Sequence[str], size: Any, seed: int | None = 3) -> list[str]:
+        if seed is not None:
+            torch.manual_seed(seed)
+        model = RulesPoE(tiny_model_folder, rules="paper", device="cpu", dtype="float32", batch_size=size)
+        settings = {"until": [], "max_gen_toks": 12, "do_sample": True, "temperature": 1.5}
+        return list(model.generate_until(requests("generate_until", [(p, settings) for p in prompts])))
+
+    twice = [*PROMPTS, PROMPTS[0]]
+    answers = sample(twice, 1)
+    assert answers == sample(twice, 4) == sample(twice, "auto")
+    assert answers[1:-1] == sample(PROMPTS[:0:-1], 3)[::-1], "neither order nor the other prompts matter"
+    assert answers[0] != answers[-1], "the same prompt, asked twice"
+    assert answers != sample(twice, 4, seed=8)
+    assert sample(twice, 4) != sample(twice, 4, seed=None), "as ever with torch, a second call goes on"
 
 
 def test_a_request_may_choose_its_rules(wrapper: RulesPoE, tiny_model_folder: str) -> None:

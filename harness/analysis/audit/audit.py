@@ -52,7 +52,7 @@ def ask(
         if sampling is not None and "seed" in sampling:
             import torch
 
-            torch.manual_seed(int(sampling["seed"]) + at)
+            torch.manual_seed(int(sampling["seed"]))  # for each part, so that a rerun draws what is missing
         requests = [
             Instance("generate_until", {}, (prompts[i], {k: v for k, v in settings.items() if k != "seed"}), 0)
             for i in chunk

@@ -428,3 +428,10 @@ def test_without_vllm_the_install_command_is_the_first_thing_said(monkeypatch: p
     monkeypatch.delitem(sys.modules, f"{OURS}.vllm.rules_poe_vllm", raising=False)
     with pytest.raises(UserError, match=r'pip install "\.\[vllm\]"'):
         importlib.import_module(f"{OURS}.vllm.rules_poe_vllm")
+
+
+def test_requests_that_sample_have_seeds_of_their_own(wrapper_class: Any, ending_folder: str) -> None:
+    lm, settings = wrapper_class(ending_folder), {"until": [], "max_gen_toks": 4, "do_sample": True, "temperature": 0.7}
+    assert lm._prepare(PROMPTS[0], settings, 17)[1].seed == 17
+    assert lm._prepare(PROMPTS[0], {**settings, "seed": 5}, 17)[1].seed == 5, "what the user gave counts"
+    assert lm._prepare(PROMPTS[0], {**settings, "do_sample": False, "temperature": 0.0}, 17)[1].seed is None

@@ -92,6 +92,7 @@ class SamplingParams:
     stop: list[str] = field(default_factory=list)
     extra_args: dict[str, Any] | None = None
     temperature: float = 1.0
+    seed: int | None = None
     skip_special_tokens: bool = True
     spaces_between_special_tokens: bool = True
 

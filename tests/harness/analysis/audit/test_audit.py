@@ -13,6 +13,7 @@ from scipy.stats import binomtest
 
 from implicit_if.harness import cli
 from implicit_if.harness.analysis.adherence import Adherence, AdherencePoint
+from implicit_if.harness.analysis.audit import audit
 from implicit_if.harness.analysis.audit import cli as audit_cli
 from implicit_if.harness.analysis.audit.audit import ask, audited, parse_limits
 from implicit_if.harness.analysis.audit.checks import language_of, leaks_format, refuses, tells
@@ -250,6 +251,21 @@ def test_answers_are_kept_and_not_asked_again(
     assert ask(lm, probes, template, store, max_gen_toks=8) == first
     with pytest.raises(pytest.fail.Exception):
         ask(lm, probes, template, store, max_gen_toks=9)
+
+
+def test_an_interrupted_audit_draws_the_same_samples(
+    tiny_model: Any, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm = RulesPoE(tiny_model, tokenizer=tokenizer, rules="paper", batch_size=4)
+    probes, template = (
+        [single_turn("general", text) for text in ("the man", "a list", "What", "x")],
+        load_template("tulu"),
+    )
+    sampling = {"temperature": 1.5, "seed": 3}
+    whole = ask(lm, probes, template, tmp_path / "whole.jsonl", max_gen_toks=8, sampling=sampling)
+    monkeypatch.setattr(audit, "_AT_ONCE", 1)
+    ask(lm, probes[2:], template, tmp_path / "parts.jsonl", max_gen_toks=8, sampling=sampling)
+    assert ask(lm, probes, template, tmp_path / "parts.jsonl", max_gen_toks=8, sampling=sampling) == whole
 
 
 def test_the_command_audits_a_model_beside_its_base(
