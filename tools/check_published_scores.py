@@ -23,7 +23,7 @@ import sys
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ ROUNDING = 100 * 5e-7
 METRICS = ("win_rate", "standard_error", "discrete_win_rate", "length_controlled_winrate", "n_total")
 FLAT = LengthPrior("flat", -1.4, 0.15)
 """One mean whatever the win rate and the lengths: what the fitted prior is compared with."""
+CONFOUNDING = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
 
 
 @dataclass(frozen=True)
@@ -139,12 +140,23 @@ def check_rows(models: list[Model]) -> Iterator[str]:
 
 
 def report_prior(models: list[Model]) -> None:
-    """Other priors on the same models. None of them was chosen on these models but FLAT's mean."""
+    """Other priors on the same models. FLAT's mean and the confounding were chosen on them, the rest was not."""
     published = np.array([model.published["length_controlled_winrate"] for model in models])
     print("\nmean error with other priors")
     for prior in (GPT4_TURBO, LLM, WEAK, FLAT):
         errors = np.abs([model.controlled(prior=prior) for model in models] - published)
         print(f"  {prior.name:12} {errors.mean():5.2f} (largest {errors.max():.2f})")
+    priors = [replace(GPT4_TURBO, confounding=sd) for sd in CONFOUNDING]
+    errors = np.abs(np.array([[model.controlled(prior=prior) for prior in priors] for model in models]).T - published)
+    print(
+        "mean error by confounding:",
+        ", ".join(f"{sd}: {e:.2f}" for sd, e in zip(CONFOUNDING, errors.mean(1), strict=True)),
+    )
+    chosen = [int(np.delete(errors, left_out, axis=1).mean(1).argmin()) for left_out in range(len(models))]
+    print(
+        f"  chosen without the model it is tried on ({', '.join(str(CONFOUNDING[i]) for i in sorted(set(chosen)))}): "
+        f"{errors[chosen, range(len(models))].mean():.2f}"
+    )
 
 
 def load(folder: Path) -> list[Model]:

@@ -114,7 +114,7 @@ class RulesPoEVLLM(WithRules, VLLM):
             self.cache_hook.add_partial("generate_until", request.args, answers[-1])
         return answers
 
-    def _prepare(self, context: str, arguments: dict[str, Any], seed: int) -> tuple[list[int], Any]:
+    def _prepare(self, context: str, arguments: dict[str, Any], seed: int | None = None) -> tuple[list[int], Any]:
         """The prompt's tokens and vLLM's sampling parameters; `seed` is for arguments that sample and have none."""
         arguments = dict(arguments)
         rules = self.bound_rules(arguments.pop("rules", ...))
