@@ -98,7 +98,7 @@ class RulesPoEVLLM(WithRules, VLLM):
         Requests are `(context, gen_kwargs)`; the generation argument `rules` replaces this model's own rules.
         """
         seeds = row_seeds([request.args[0] for request in requests])
-        prepared = [self._prepare(*request.args, seed) for request, seed in zip(requests, seeds, strict=True)]
+        prepared = [self._prepare(r.args[0], r.args[1], seed) for r, seed in zip(requests, seeds, strict=True)]
         outputs = self._model_generate(
             requests=[tokens for tokens, _ in prepared],
             generate=True,
