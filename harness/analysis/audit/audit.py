@@ -14,6 +14,7 @@ from implicit_if.harness.chat_templates import ChatTemplate
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.outputs import Output, instruction_id
 from implicit_if.harness.references.recitation import TrainingTexts
+from implicit_if.harness.scores import Score
 from implicit_if.harness.storage import append_records, read_records, sha256_json
 
 _AT_ONCE = 32
@@ -149,7 +150,7 @@ def _without_task_data(
     return shown, [Rate("recites_training", system, k, asked[system]) for system, k in times.items()]
 
 
-def _win_rate(answers: Sequence[AuditAnswer], judge: Any, verdicts: Path) -> tuple[float, float, float, str] | None:
+def _win_rate(answers: Sequence[AuditAnswer], judge: Any, verdicts: Path) -> Score | None:
     from implicit_if.harness.judging.judged_run import judge_pairs
     from implicit_if.harness.judging.pairs import make_pairs
 
@@ -169,9 +170,7 @@ def _win_rate(answers: Sequence[AuditAnswer], judge: Any, verdicts: Path) -> tup
         return None
     run = judge_pairs(make_pairs(made["model"], made["base"]), judge, verdicts, "builtin", None)
     score = run.scores["win_rate"]
-    if score.value is None or score.interval is None:
-        return None
-    return score.value, score.interval.low, score.interval.high, str(score.settings)
+    return score if score.interval is not None else None
 
 
 def parse_limits(texts: Sequence[str], known: Sequence[str]) -> dict[str, float]:

@@ -44,7 +44,7 @@ def audit_markdown(report: AuditReport) -> str:
     lines += ["", "## What to test next", "", *(f"- {test}" for test in report.next_tests()), "", "## Settings", ""]
     lines += [f"- {markdown(name)}: {markdown_code(value, 400, cell=False)}" for name, value in report.settings.items()]
     if report.win_rate is not None:
-        lines.append(f"- win rate: {markdown_code(report.win_rate[3], 400, cell=False)}")
+        lines.append(f"- win rate: {markdown_code(str(report.win_rate.settings), 400, cell=False)}")
     return "\n".join([*lines, ""])
 
 
@@ -64,7 +64,7 @@ def audit_page(report: AuditReport) -> str:
     sample = "".join(_sample(report, kind) for kind in KINDS)
     settings = "".join(f"<tr><th scope=row>{_text(k)}</th><td>{_text(v)}</td></tr>" for k, v in report.settings.items())
     if report.win_rate is not None:
-        settings += f"<tr><th scope=row>win rate</th><td>{_text(report.win_rate[3])}</td></tr>"
+        settings += f"<tr><th scope=row>win rate</th><td>{_text(str(report.win_rate.settings))}</td></tr>"
     return _PAGE.format(
         model=_text(report.model),
         base=_text(report.base),

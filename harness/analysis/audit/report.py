@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from implicit_if.harness.analysis.adherence import Adherence
 from implicit_if.harness.analysis.audit.checks import holds, language_of, leaks_format, refuses, tells
 from implicit_if.harness.analysis.audit.probes import GENERAL, KINDS, TASK, Probe
+from implicit_if.harness.scores import Score
 from implicit_if.harness.stats.intervals import score_interval
 
 
@@ -134,7 +134,7 @@ class AuditReport:
         model: Its name.
         base: The base's name.
         rates: See `rates`.
-        win_rate: Percent against the base's answers with interval ends and the judge's signature; None if not judged.
+        win_rate: Against the base's answers, signed, with its interval; None if not judged.
         adherence: Of the model and of its base, over general and task instructions; empty without task data.
         answers: All answers of the model, then of the others, without what they recite of the task's data.
         tags: Role tags of the prompts' format.
@@ -144,7 +144,7 @@ class AuditReport:
     model: str
     base: str
     rates: tuple[Rate, ...]
-    win_rate: tuple[float, float, float, str] | None
+    win_rate: Score | None
     adherence: Mapping[str, Adherence]
     answers: tuple[AuditAnswer, ...]
     tags: tuple[str, ...]
@@ -162,11 +162,11 @@ class AuditReport:
             text = f"It attempts {own} of general instructions"
             text += f"; its base attempts {base}." if base is not None else "."
             found.append(text + " " + _how_general(own))
-        if self.win_rate is not None:
-            value, low, high, settings = self.win_rate
-            judge = re.search(r"judge:([^|@]+)", settings)
-            named = f"by the judge {judge[1]}" if judge else "by the judge"
-            found.append(f"Against its base's answers it wins {value:.0f} % [{low:.0f}, {high:.0f}] {named}.")
+        if (won := self.win_rate) is not None and won.interval is not None:
+            found.append(
+                f"Against its base's answers it wins {won.value:.0f} % {won.interval.show(0)} by the judge "
+                f"{won.settings.judge}."
+            )
         found += self._adherence_findings()
         for name, text in (
             ("attempt_task", "It attempts {} of the instructions of its own task"),
@@ -246,7 +246,15 @@ class AuditReport:
                 | dict(zip(("low", "high"), (round(end, 4) for end in r.interval), strict=True))
                 for r in self.rates
             ],
-            "win_rate": self.win_rate and dict(zip(("value", "low", "high", "signature"), self.win_rate, strict=True)),
+            "win_rate": None
+            if (won := self.win_rate) is None or won.interval is None
+            else dict(
+                zip(
+                    ("value", "low", "high", "signature"),
+                    (won.value, *won.interval.ends, str(won.settings)),
+                    strict=True,
+                )
+            ),
             "adherence": {system: found.summary() for system, found in self.adherence.items()},
             "findings": self.findings(),
             "answers": [

@@ -23,7 +23,8 @@ from implicit_if.harness.analysis.audit.report import LABELS, AuditAnswer, Audit
 from implicit_if.harness.chat_templates import load_template
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.references.recitation import MARK
-from implicit_if.harness.scores import Interval
+from implicit_if.harness.scores import Interval, Score
+from implicit_if.harness.signature import Signature
 from implicit_if.model_wrappers.rules_poe import RulesPoE
 
 TAGS = ("<|user|>", "<|assistant|>")
@@ -106,9 +107,14 @@ ANSWERS = [
 ]
 
 
+WON = Score.estimate(40.0, "mean;score", 5, 5, ends=(20.0, 60.0)).signed(
+    Signature.parse("task:t|set:s@abcdef12|n:5|ref:b@01234567|judge:embedded@89abcdef|orders:1|v:0.1.0")
+)
+
+
 def report(answers: list[AuditAnswer] = ANSWERS, **more: Any) -> AuditReport:
     settings = {
-        "win_rate": (40.0, 20.0, 60.0, "task:t|judge:embedded@12|orders:1"),
+        "win_rate": WON,
         "adherence": {"model": FLAT, "base": FLAT},
     } | more
     return AuditReport(
