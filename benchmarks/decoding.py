@@ -117,7 +117,7 @@ def answer(args: argparse.Namespace) -> None:
     from implicit_if.harness.instructions import load_instructions
     from implicit_if.model_wrappers.embedded_model import ensure_embedded_model
     from implicit_if.model_wrappers.generate import decode_batch
-    from implicit_if.model_wrappers.prompts import left_padded
+    from implicit_if.model_wrappers.prompt_batches import left_padded
 
     folder = Path(args.pretrained) if args.pretrained else ensure_embedded_model()
     tokenizer = AutoTokenizer.from_pretrained(folder)

@@ -50,7 +50,7 @@ class Setting:
         """Prompts of the builtin instruction set, left-padded, on the model's device."""
         from implicit_if.harness.chat_templates import load_template
         from implicit_if.harness.instructions import load_instructions
-        from implicit_if.model_wrappers.prompts import Prompts
+        from implicit_if.model_wrappers.prompt_batches import Prompts
 
         texts = itertools.islice(itertools.cycle(load_instructions("builtin").texts().values()), rows)
         prompts = [load_template("tulu").render_prompt(text) for text in texts]

@@ -5,7 +5,7 @@ Each line may import what stands above it, never what stands below:
 embedded_model   the embedded base model, from pip packages
 arguments        model and generation arguments: they work, are noted or are refused
 prompt_tokens    a prompt's tokens: what users write stays text
-prompts          prompts as batches of tokens; a long one loses its middle
+prompt_batches   prompts as batches of tokens; a long one loses its middle
 sampling         samples that do not depend on the batch
 generate         decoding a batch
 answer_cache     answers kept in a file as they are made

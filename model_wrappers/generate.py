@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from implicit_if.harness.generation import Generation
-from implicit_if.model_wrappers.prompts import Prompts
+from implicit_if.model_wrappers.prompt_batches import Prompts
 from implicit_if.model_wrappers.sampling import RowSampler
 
 ProcessorFactory = Callable[[int, Tensor], LogitsProcessorList]

@@ -21,8 +21,8 @@ from implicit_if.model_wrappers.answer_cache import AnswerMemory
 from implicit_if.model_wrappers.arguments import read_generation
 from implicit_if.model_wrappers.generate import ProcessorFactory, decode_batch
 from implicit_if.model_wrappers.loading import LoadedLM, say
+from implicit_if.model_wrappers.prompt_batches import Prompts, cut_middle, left_padded, prompt_room
 from implicit_if.model_wrappers.prompt_tokens import encode, special_tokens, spells_special
-from implicit_if.model_wrappers.prompts import Prompts, cut_middle, left_padded, prompt_room
 from implicit_if.model_wrappers.sampling import row_seeds
 
 log = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from implicit_if.harness.generation import Generation
 from implicit_if.harness.model_fingerprint import model_fingerprint
 from implicit_if.harness.storage import sha256_json
 from implicit_if.model_wrappers.generate import ProcessorFactory
-from implicit_if.model_wrappers.prompts import Prompts
+from implicit_if.model_wrappers.prompt_batches import Prompts
 from implicit_if.model_wrappers.rules.likelihood import Head, Logits
 from implicit_if.model_wrappers.rules_poe import RulesPoE
 

@@ -18,8 +18,7 @@ from implicit_if.harness.analysis.token_shift import RankedToken
 from implicit_if.harness.errors import UserError
 from implicit_if.model_wrappers.generate import ProcessorFactory
 from implicit_if.model_wrappers.implicit_lm import ImplicitLM
-from implicit_if.model_wrappers.prompt_tokens import special_tokens
-from implicit_if.model_wrappers.prompts import (
+from implicit_if.model_wrappers.prompt_batches import (
     Prompts,
     common_prefix,
     cut_middle,
@@ -27,6 +26,7 @@ from implicit_if.model_wrappers.prompts import (
     place_after_cut,
     with_response,
 )
+from implicit_if.model_wrappers.prompt_tokens import special_tokens
 from implicit_if.model_wrappers.rules.arguments import WithRules
 from implicit_if.model_wrappers.rules.likelihood import Head, Text, TextScore
 from implicit_if.model_wrappers.rules.presets import Preset

@@ -121,7 +121,7 @@ def answer(folder: Path, sets: list[str], rows: int) -> dict[str, Any]:
     from implicit_if.harness.instructions import load_instructions
     from implicit_if.harness.outputs import package_versions
     from implicit_if.model_wrappers.generate import decode_batch
-    from implicit_if.model_wrappers.prompts import left_padded
+    from implicit_if.model_wrappers.prompt_batches import left_padded
 
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     device = "cuda" if torch.cuda.is_available() else "cpu"

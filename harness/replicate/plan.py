@@ -10,7 +10,7 @@ from implicit_if.harness.replicate.costs import LIMA_SHORT, TOKENS, Work, costs
 from implicit_if.harness.replicate.matrix import SIBLING, Matrix, Model
 from implicit_if.harness.tuning.data.encode import prompt_template
 from implicit_if.harness.tuning.recipe import load_recipe
-from implicit_if.harness.tuning.schema import Recipe
+from implicit_if.harness.tuning.recipe_schema import Recipe
 
 PROGRAM = ("implicit-if",)
 LM_EVAL = ("lm_eval",)

@@ -18,7 +18,7 @@ from implicit_if.harness.locks import locked
 from implicit_if.harness.provenance import load_provenance
 from implicit_if.harness.storage import write_json
 from implicit_if.harness.tuning.recipe import save_recipe
-from implicit_if.harness.tuning.schema import Recipe
+from implicit_if.harness.tuning.recipe_schema import Recipe
 
 Identity = dict[str, str]
 """What makes two runs the same: hashes of recipe, data and base."""

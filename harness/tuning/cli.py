@@ -10,7 +10,7 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.tuning.base_model import registered_models, resolve_base
 from implicit_if.harness.tuning.profile import profiles
 from implicit_if.harness.tuning.recipe import load_recipe, recipe_names
-from implicit_if.harness.tuning.schema import Recipe
+from implicit_if.harness.tuning.recipe_schema import Recipe
 
 HELP = "tune a base model by a recipe (instruction, response, mbpp, ...)"
 SECTION = "tune"

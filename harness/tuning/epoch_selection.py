@@ -32,7 +32,7 @@ from implicit_if.harness.storage import sha256_json, write_json
 from implicit_if.harness.tuning.cli import add_recipe_arguments, numbers, recipe_from
 from implicit_if.harness.tuning.data.encode import prompt_template
 from implicit_if.harness.tuning.recipe import save_recipe
-from implicit_if.harness.tuning.schema import Recipe
+from implicit_if.harness.tuning.recipe_schema import Recipe
 
 HELP = "choose the number of epochs on a validation set, as the paper does"
 SECTION = "tune"

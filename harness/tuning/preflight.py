@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from implicit_if.harness.errors import UserError, unknown_name
 from implicit_if.harness.storage import read_json
 from implicit_if.harness.tuning.base_model import hub_config, unreadable_config
-from implicit_if.harness.tuning.schema import Lora, Train
+from implicit_if.harness.tuning.recipe_schema import Lora, Train
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -16,7 +16,7 @@ from implicit_if.harness.errors import UserError, unknown_name
 from implicit_if.harness.storage import atomic_write
 from implicit_if.harness.tuning.base_model import check_name
 from implicit_if.harness.tuning.profile import choose_profile, merge, read_extended, registered_alias
-from implicit_if.harness.tuning.schema import Recipe, key_paths, validate
+from implicit_if.harness.tuning.recipe_schema import Recipe, key_paths, validate
 
 RECIPES = Path(__file__).parent / "recipes"
 

@@ -31,7 +31,7 @@ from implicit_if.harness.tuning.data.prepare import Prepared, prepare
 from implicit_if.harness.tuning.data.rephrasing import Ask, save_decisions
 from implicit_if.harness.tuning.dtype_trial import faster_type
 from implicit_if.harness.tuning.preflight import check_train, fill_note, without_known_warnings
-from implicit_if.harness.tuning.schema import Recipe, Train
+from implicit_if.harness.tuning.recipe_schema import Recipe, Train
 
 if TYPE_CHECKING:
     from trl.trainer.sft_config import SFTConfig

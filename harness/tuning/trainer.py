@@ -19,7 +19,7 @@ from trl.trainer.sft_trainer import SFTTrainer  # noqa: TID253
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.tuning import cpu_loss, row_attention
 from implicit_if.harness.tuning.data.encode import IGNORED, EncodedRow
-from implicit_if.harness.tuning.schema import Train
+from implicit_if.harness.tuning.recipe_schema import Train
 
 
 class NonFiniteLossError(UserError):

@@ -27,7 +27,7 @@ from implicit_if.harness.web.document import ANSWERS
 from implicit_if.leaderboards.boards import figures, tables
 from implicit_if.leaderboards.boards.board import Board, make_boards
 from implicit_if.leaderboards.boards.board_key import load_families
-from implicit_if.leaderboards.boards.markers import replace_part
+from implicit_if.leaderboards.boards.generated_parts import replace_part
 from implicit_if.leaderboards.site import page
 from implicit_if.leaderboards.verification.result import Verified
 from implicit_if.leaderboards.verification.verify_all import check_all

@@ -27,8 +27,8 @@ from implicit_if.harness.model_fingerprint import model_fingerprint
 from implicit_if.harness.outputs import FinishReason
 from implicit_if.model_wrappers.arguments import check_command_line, read_generation
 from implicit_if.model_wrappers.generate import after_thought
+from implicit_if.model_wrappers.prompt_batches import cut_middle, place_after_cut, prompt_room
 from implicit_if.model_wrappers.prompt_tokens import encode, special_tokens
-from implicit_if.model_wrappers.prompts import cut_middle, place_after_cut, prompt_room
 from implicit_if.model_wrappers.rules.arguments import WithRules
 from implicit_if.model_wrappers.rules.tokens import scope_start
 from implicit_if.model_wrappers.sampling import row_seeds

@@ -13,7 +13,7 @@ from transformers import LogitsProcessorList
 
 from implicit_if.harness.generation import Generation
 from implicit_if.model_wrappers.generate import decode_batch
-from implicit_if.model_wrappers.prompts import Prompts
+from implicit_if.model_wrappers.prompt_batches import Prompts
 from implicit_if.model_wrappers.rules.presets import load_preset
 from implicit_if.model_wrappers.rules.product import BoundRules, RulesProcessor
 

@@ -13,7 +13,7 @@ from lm_eval.api.instance import Instance
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.storage import cache_dir
-from implicit_if.model_wrappers.prompts import Prompts
+from implicit_if.model_wrappers.prompt_batches import Prompts
 from implicit_if.model_wrappers.proxy_tuned import ProxyTuned, ShiftProcessor
 from implicit_if.model_wrappers.rules_poe import RulesPoE
 

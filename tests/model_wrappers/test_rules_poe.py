@@ -224,7 +224,7 @@ def test_reference_preset_counts_the_prompt_after_the_user_tag(tiny_model_folder
         "BOS is no used token"
     )
     prompts = model.tok_batch_encode([context, "<|user|>\nlonger than the other by far\n<|assistant|>\n"])
-    from implicit_if.model_wrappers.prompts import Prompts
+    from implicit_if.model_wrappers.prompt_batches import Prompts
 
     starts = model._scope_starts(
         "<|user|>\n", [context, "<|user|>\nlonger than the other by far\n<|assistant|>\n"], Prompts(*prompts)

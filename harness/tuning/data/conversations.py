@@ -10,7 +10,7 @@ from implicit_if.harness.storage import sha256_json
 from implicit_if.harness.tuning.data.hub import fetch
 from implicit_if.harness.tuning.data.read_file import Placed, read_file
 from implicit_if.harness.tuning.data.row_formats import Message, null_words, row_format
-from implicit_if.harness.tuning.schema import Data
+from implicit_if.harness.tuning.recipe_schema import Data
 
 
 @dataclass(frozen=True)

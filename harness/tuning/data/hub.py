@@ -8,7 +8,7 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.hub import PATIENCE, dataset_file, why, within
 from implicit_if.harness.tuning.data.read_file import Placed, Record, read_file
 from implicit_if.harness.tuning.data.row_formats import null_words
-from implicit_if.harness.tuning.schema import Data
+from implicit_if.harness.tuning.recipe_schema import Data
 
 _STREAM_SECONDS = 60.0
 """Seconds in which a data set without files of its own has to be opened."""

@@ -15,7 +15,7 @@ from implicit_if.harness.tuning.data.rephrasing import Ask, Decision, remove_rep
 from implicit_if.harness.tuning.data.rephrasing_model import model_ask
 from implicit_if.harness.tuning.preflight import check_model, without_known_warnings
 from implicit_if.harness.tuning.profile import profile_note
-from implicit_if.harness.tuning.schema import Recipe
+from implicit_if.harness.tuning.recipe_schema import Recipe
 from implicit_if.harness.tuning.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.tuning.data.read_file import Record
-from implicit_if.harness.tuning.schema import Data
+from implicit_if.harness.tuning.recipe_schema import Data
 
 Message = dict[str, str]
 RowFormat = Callable[[str, Record], list[Message] | None]

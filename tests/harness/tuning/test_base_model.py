@@ -17,8 +17,8 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.tuning.base_model import Base, hub_commit, registered_models, resolve_base, weights_identity
 from implicit_if.harness.tuning.preflight import check_model
 from implicit_if.harness.tuning.recipe import load_recipe
+from implicit_if.harness.tuning.recipe_schema import Recipe
 from implicit_if.harness.tuning.runner import tune
-from implicit_if.harness.tuning.schema import Recipe
 from implicit_if.harness.tuning.tokenizer import load_tokenizer
 
 

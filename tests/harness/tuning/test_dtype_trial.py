@@ -12,8 +12,8 @@ from tuning_runs import Interrupted, assert_same, interrupt_at, weights
 
 from implicit_if.harness.tuning import dtype_trial
 from implicit_if.harness.tuning.recipe import load_recipe
+from implicit_if.harness.tuning.recipe_schema import Recipe
 from implicit_if.harness.tuning.runner import tune
-from implicit_if.harness.tuning.schema import Recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 MakeRecipe = Callable[..., Recipe]

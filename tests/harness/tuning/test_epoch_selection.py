@@ -17,8 +17,8 @@ from implicit_if.harness.storage import write_json
 from implicit_if.harness.tuning import epoch_selection as module
 from implicit_if.harness.tuning.epoch_selection import METRIC, lm_eval_evaluator, read_score, select
 from implicit_if.harness.tuning.recipe import load_recipe
+from implicit_if.harness.tuning.recipe_schema import Recipe
 from implicit_if.harness.tuning.runner import tune
-from implicit_if.harness.tuning.schema import Recipe
 
 MakeRecipe = Callable[..., Recipe]
 SIGNATURE = "set:builtin|n:80|ref:gpt@0123abcd|judge:longest@0123abcd|orders:1|lc:offline|v:0.1.0"

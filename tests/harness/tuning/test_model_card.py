@@ -10,7 +10,7 @@ import yaml
 from implicit_if.harness.provenance import Provenance
 from implicit_if.harness.tuning import model_card
 from implicit_if.harness.tuning.data.prepare import prepare
-from implicit_if.harness.tuning.schema import Recipe
+from implicit_if.harness.tuning.recipe_schema import Recipe
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,8 @@ from implicit_if.harness.tuning import row_attention
 from implicit_if.harness.tuning.data.prepare import prepare
 from implicit_if.harness.tuning.dry_run import preview
 from implicit_if.harness.tuning.preflight import check_model
+from implicit_if.harness.tuning.recipe_schema import Recipe
 from implicit_if.harness.tuning.runner import build_trainer, tune
-from implicit_if.harness.tuning.schema import Recipe
 
 MakeRecipe = Callable[..., Recipe]
 WAYS = [("packed", 1), ("packed", 2), ("padding_free", 4)]

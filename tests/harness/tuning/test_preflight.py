@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.tuning.data.prepare import prepare
 from implicit_if.harness.tuning.preflight import check_model, without_known_warnings
-from implicit_if.harness.tuning.schema import Recipe
+from implicit_if.harness.tuning.recipe_schema import Recipe
 
 MakeRecipe = Callable[..., Recipe]
 

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from implicit_if.harness.tuning.recipe import save_recipe
-from implicit_if.harness.tuning.schema import Recipe
+from implicit_if.harness.tuning.recipe_schema import Recipe
 
 pytestmark = pytest.mark.slow
 MakeRecipe = Callable[..., Recipe]

@@ -14,7 +14,7 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.tuning import cli
 from implicit_if.harness.tuning.profile import merge, profile_note, profiles
 from implicit_if.harness.tuning.recipe import RECIPES, load_recipe, recipe_names, save_recipe
-from implicit_if.harness.tuning.schema import Recipe, key_paths
+from implicit_if.harness.tuning.recipe_schema import Recipe, key_paths
 
 # Chosen on the paper's validation set (appendix), Llama-2-7B and OLMo-7B.
 EPOCHS = {

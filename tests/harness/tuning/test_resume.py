@@ -21,8 +21,8 @@ from implicit_if.harness.tuning import runner, saved_model
 from implicit_if.harness.tuning.checkpoints import last_checkpoint
 from implicit_if.harness.tuning.data.prepare import prepare
 from implicit_if.harness.tuning.preflight import without_known_warnings
+from implicit_if.harness.tuning.recipe_schema import Recipe
 from implicit_if.harness.tuning.runner import StoppedError, build_trainer, tune
-from implicit_if.harness.tuning.schema import Recipe
 from implicit_if.harness.tuning.trainer import RecipeTrainer
 
 MakeRecipe = Callable[..., Recipe]

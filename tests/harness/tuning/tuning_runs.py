@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from implicit_if.harness.tuning.callbacks import Progress
 from implicit_if.harness.tuning.data.prepare import prepare
-from implicit_if.harness.tuning.schema import Recipe
+from implicit_if.harness.tuning.recipe_schema import Recipe
 from implicit_if.harness.tuning.trainer import RecipeTrainer
 
 

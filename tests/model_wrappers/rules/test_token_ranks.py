@@ -14,7 +14,7 @@ from implicit_if.harness import cli
 from implicit_if.harness.analysis.token_shift import shift_tokens
 from implicit_if.harness.chat_templates import load_template
 from implicit_if.harness.outputs import Output
-from implicit_if.model_wrappers.prompts import pieces
+from implicit_if.model_wrappers.prompt_batches import pieces
 from implicit_if.model_wrappers.rules.product import RulesProcessor
 from implicit_if.model_wrappers.rules_poe import RulesPoE
 

@@ -13,7 +13,7 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.tuning.data import conversations
 from implicit_if.harness.tuning.data.conversations import Rows, drop_instructions, load_rows
 from implicit_if.harness.tuning.recipe import load_recipe, recipe_names
-from implicit_if.harness.tuning.schema import Data
+from implicit_if.harness.tuning.recipe_schema import Data
 
 
 def shipped(recipe: str, **options: Any) -> Data:

@@ -14,7 +14,7 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.tuning.data.encode import IGNORED
 from implicit_if.harness.tuning.data.prepare import Prepared, prepare
 from implicit_if.harness.tuning.dry_run import preview, render_mask
-from implicit_if.harness.tuning.schema import Recipe
+from implicit_if.harness.tuning.recipe_schema import Recipe
 
 SECRET = "zebra"
 

@@ -20,7 +20,7 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.tuning.data.rephrasing import PROMPT
 from implicit_if.harness.tuning.data.rephrasing_model import model_ask
 from implicit_if.harness.tuning.recipe import save_recipe
-from implicit_if.harness.tuning.schema import Recipe
+from implicit_if.harness.tuning.recipe_schema import Recipe
 
 
 def plain(body: dict[str, Any]) -> tuple[int, str]:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from lm_eval.api.instance import Instance
 
 from implicit_if.harness.errors import UserError
+from implicit_if.model_wrappers.prompt_batches import cut_middle, place_after_cut
 from implicit_if.model_wrappers.prompt_tokens import special_tokens
-from implicit_if.model_wrappers.prompts import cut_middle, place_after_cut
 from implicit_if.model_wrappers.rules_poe import RulesPoE
 
 LONG = "<|user|>\n" + "".join(chr(97 + i % 26) for i in range(500)) + "\n<|assistant|>\n"

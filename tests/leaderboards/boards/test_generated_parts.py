@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from implicit_if.harness.errors import UserError
-from implicit_if.leaderboards.boards.markers import replace_part
+from implicit_if.leaderboards.boards.generated_parts import replace_part
 
 BEGIN, END = "<!-- implicit-if: begin boards -->", "<!-- implicit-if: end boards -->"
 OTHER = "<!-- implicit-if: begin rules -->\nkept\n<!-- implicit-if: end rules -->\n"
