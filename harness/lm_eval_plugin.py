@@ -220,10 +220,19 @@ def _add_folders(manager_class: Any, folders: list[Path]) -> None:
         if bound.arguments["include_defaults"]:
             users = [given] if isinstance(given, str | os.PathLike) else list(given or ())
             bound.arguments["include_path"] = [*folders, *users]
+            bound.arguments["include_defaults"] = not _asks_for_ours_alone(folders)
         construct(*bound.args, **bound.kwargs)
         self.include_path = given
 
     manager_class.__init__ = __init__
+
+
+def _asks_for_ours_alone(folders: list[Path]) -> bool:
+    """Whether lm_eval's command line names our tasks only: its own are 13,000 files, which take seconds to read."""
+    if not runs_lm_eval(sys.argv):
+        return False
+    asked = {name for value in option_values(sys.argv, "--tasks", "-t") for name in value.split(",")}
+    return bool(asked) and asked <= {path.stem for folder in folders for path in folder.glob("*/*.yaml")}
 
 
 def _check_on_match(manager_class: Any, folders: list[Path]) -> None:

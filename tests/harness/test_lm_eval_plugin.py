@@ -105,6 +105,30 @@ def test_without_defaults_there_is_only_the_users_folder(manager: Callable[..., 
     assert manager(include_defaults=False).all_tasks == []
 
 
+@pytest.mark.parametrize(
+    ("words", "read"),
+    [
+        (["--tasks", "alpaca_winrate"], False),
+        (["run", "--tasks", "alpaca_winrate,chatbot_audit"], False),
+        (["run", "-t", "alpaca_winrate", "chatbot_audit", "--limit", "1"], False),
+        (["--tasks=alpaca_winrate", "only_built_in"], True),
+        (["--tasks", "alpaca_*"], True),
+        (["ls", "tasks"], True),
+        (["--config", "alpaca_winrate"], True),
+    ],
+)
+def test_built_in_tasks_are_not_read_where_only_ours_are_asked_for(
+    words: list[str], read: bool, manager: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tasks(tmp_path / "mine", "my_task")
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/lm_eval", *words])
+    names = manager(include_path=mine).all_tasks
+    assert ("only_built_in" in names) == read
+    assert {"alpaca_winrate", "chatbot_audit", "my_task"} <= set(names)
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/another_program", *words])
+    assert "only_built_in" in manager().all_tasks
+
+
 def test_activating_again_changes_nothing(manager: Callable[..., Any]) -> None:
     before = manager.__init__, manager.match_tasks  # type: ignore[misc]
     lm_eval_plugin.activate()
