@@ -37,6 +37,7 @@ class Cell:
         costs: Hours, memory, disk, judge calls and their cost.
         recipe: The recipe whose data it reads.
         recipe_sha256: Hash of all that the recipe says, where it is trained.
+        reads: The user's own files in its command, whose content it depends on.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Cell:
     costs: Costs = field(default_factory=lambda: costs(Work()))
     recipe: str | None = None
     recipe_sha256: str | None = None
+    reads: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """What `plan --json` writes of it."""

@@ -73,11 +73,12 @@ class Folder:
         return marker.get("damaged") or (None if marker.get("removed") else self._damage(marker))
 
     def identity(self, cell: Cell) -> dict[str, Any]:
-        """What the artefact depends on: the command, the recipe, local data, and the content of each input."""
+        """What the artefact depends on: the command, recipe, local data, the user's files, and each input's content."""
         found: dict[str, Any] = {"command": list(cell.command), "recipe": cell.recipe_sha256}
         if cell.recipe is not None:
             file = self.data_file(cell.recipe)
             found["data"] = None if file is None else self._sha256(file)
+        found |= {file: self._sha256(Path(file)) for file in cell.reads}
         for need in cell.needs:
             found[need] = (self._read(need) or {}).get("content")
         return found

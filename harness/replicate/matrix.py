@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -114,7 +115,7 @@ class Sweep(_Part):
 
 
 class Matrix(_Part):
-    """All of a replication.
+    """All of a replication. Files and folders that a matrix of one's own names are looked for in its folder.
 
     Attributes:
         name: In the name of its folder.
@@ -141,6 +142,12 @@ class Matrix(_Part):
     pairs: str = "builtin"
     judge: Judge
     sweep: Sweep | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files of one's own that it names: what is made of them depends on their content."""
+        named = (self.instructions, self.pairs, *([self.sweep.instructions] if self.sweep else []))
+        return tuple(dict.fromkeys(name for name in named if Path(name).is_absolute()))
 
     @model_validator(mode="after")
     def _distinct(self) -> Matrix:
@@ -170,7 +177,22 @@ def load_matrix(name_or_path: str | Path) -> Matrix:
         raise unknown_name("matrix", str(name_or_path), shipped, fix="A file of your own ends in .yaml.")
     values = read_yaml(path, f"a matrix, as {shipped[0]}.yaml")
     try:
-        return Matrix.model_validate({"name": path.stem, **values})
+        return _located(Matrix.model_validate({"name": path.stem, **values}), path.resolve())
     except ValidationError as error:
         detail = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'matrix'}: {e['msg']}" for e in error.errors())
         raise UserError(f"{path}: not a matrix ({detail}). Follow {MATRICES / 'embedded.yaml'}.") from error
+
+
+def _located(matrix: Matrix, source: Path) -> Matrix:
+    """The matrix with whole paths of the files and folders that it names: cells run in another folder than the user."""
+
+    def locate(name: str) -> str:
+        path = source.parent / Path(name).expanduser()
+        if not path.exists() and path.suffix in (".json", ".jsonl"):
+            raise UserError(f"{source}: names {name}, which is not there. Expected a path from {source.parent}.")
+        return str(path.resolve()) if path.exists() and (os.sep in name or path.suffix) else name
+
+    found = {"instructions": locate(matrix.instructions), "pairs": locate(matrix.pairs)}
+    models = tuple(model.model_copy(update={"base": locate(model.base)}) for model in matrix.models)
+    sweep = matrix.sweep and matrix.sweep.model_copy(update={"instructions": locate(matrix.sweep.instructions)})
+    return matrix.model_copy(update={**found, "models": models, "sweep": sweep})

@@ -34,7 +34,12 @@ def plan(matrix: Matrix) -> list[Cell]:
         (*PROGRAM, "replicate", "compare", TABLES, "--out", f"{TABLES}/comparison.md"),
         (f"{TABLES}/comparison.md",),
     )
-    return [*cells, boards, beside]
+    return [replace(cell, reads=_files(cell, matrix)) for cell in (*cells, boards, beside)]
+
+
+def _files(cell: Cell, matrix: Matrix) -> tuple[str, ...]:
+    words = cell.command
+    return tuple(f for f in matrix.files if any(word == f or word.endswith(f"={f}") for word in words))
 
 
 class _Plan:

@@ -1,18 +1,14 @@
-"""Launchers: Snakemake, SLURM by a stand-in, SkyPilot's YAML; and what kill -9 leaves of each."""
+"""Launchers: Snakemake, SLURM by a stand-in, SkyPilot's YAML."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import os
-import random
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +27,6 @@ from implicit_if.harness.replicate.snakemake import run_snakemake, snakefile
 
 HERE = Path(__file__).parent
 STAND_IN = HERE / "stand_in.py"
-ENGINES = ("local", "snakemake", "sbatch")
 
 
 def load(name: str) -> Any:
@@ -200,69 +195,3 @@ def test_levels_of_the_paper_s_matrix() -> None:
     assert kinds[1] == ["select"]
     assert kinds[2] == ["tune"]
     assert kinds[-2:] == [["tables"], ["comparison"]]
-
-
-def processes() -> Iterator[tuple[int, int, list[str]]]:
-    """Of every process: id, parent's id, command line."""
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (path / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
-            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, ValueError):
-            continue
-        yield int(path.name), parent, words
-
-
-def of_tree(root: int) -> list[tuple[int, list[str]]]:
-    """The processes below one, itself first."""
-    known = list(processes())
-    found = [(pid, words) for pid, _, words in known if pid == root]
-    for pid, _ in found:
-        found += [(child, words) for child, parent, words in known if parent == pid]
-    return found
-
-
-def is_worker(words: list[str]) -> bool:
-    return str(STAND_IN) in words[:2] and "run" in words[:5]
-
-
-def kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("engine", ENGINES)
-def test_five_kills_in_a_row_cost_no_finished_cell(
-    engine: str, tmp_path: Path, sbatch_calls: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CHAINS", "abcde")
-    undisturbed, stage = Stage(tmp_path / "undisturbed"), Stage(tmp_path / "killed")
-    command = [sys.executable, str(STAND_IN), "launch", engine, "--out"]
-    subprocess.run([*command, str(undisturbed.out)], check=True)
-    stage.set("sleep", "0.5")
-    chance = random.Random(engine)
-    for turn in range(5):
-        before = len(stage.started)
-        launcher = subprocess.Popen([*command, str(stage.out)])
-        while len(stage.started) <= before:
-            assert launcher.poll() is None, f"ended before kill {turn + 1}"
-            time.sleep(0.01)
-        time.sleep(chance.uniform(0, 0.7))
-        tree = of_tree(launcher.pid)
-        workers = [pid for pid, words in tree if is_worker(words)]
-        if turn % 2 and workers:
-            kill(workers[0])
-            time.sleep(chance.uniform(0, 0.7))
-        kill(launcher.pid)
-        if turn > 2:  # and all that it had started, but for the workers, which are on their own then
-            for pid in {pid for pid, words in tree[1:] if not is_worker(words)}:
-                kill(pid)
-        launcher.wait()
-    assert stage.launch.todo() != []
-    stage.set("sleep", "0")
-    subprocess.run([*command, str(stage.out)], check=True)
-    assert stage.launch.todo() == []
-    assert stage.results() == undisturbed.results()
-    assert {cell.name: finished(stage, cell.name) for cell in stage.cells} == dict.fromkeys(stage.place.cells, 1)

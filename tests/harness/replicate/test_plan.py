@@ -14,6 +14,7 @@ import yaml
 from implicit_if.harness.cli import main
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.replicate.cells import Cell, find, levels
+from implicit_if.harness.replicate.markers import Folder
 from implicit_if.harness.replicate.matrix import MATRICES, load_matrix, matrix_names
 from implicit_if.harness.replicate.plan import plan
 
@@ -120,6 +121,41 @@ def test_a_matrix_of_one_s_own(tmp_path: Path) -> None:
     assert [c.name for c in plan(matrix) if c.kind == "tune"] == [
         f"tune-gemma-3-270m-{recipe}-s{seed}" for seed in (1, 2) for recipe in ("instruction", "gsm")
     ]
+
+
+def test_files_that_a_matrix_names_stand_beside_it_and_their_content_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = tmp_path / "there"
+    (there / "models" / "m").mkdir(parents=True)
+    values = yaml.safe_load((MATRICES / "embedded.yaml").read_text())
+    values |= {"instructions": "few.jsonl", "pairs": "./pairs.jsonl"}
+    for name in ("few.jsonl", "pairs.jsonl"):
+        (there / name).write_text("{}")
+    (there / "mine.yaml").write_text(yaml.safe_dump(values))
+    monkeypatch.chdir(tmp_path)
+    cells = {cell.name: cell for cell in plan(load_matrix("there/mine.yaml"))}
+    few, pairs = str(there / "few.jsonl"), str(there / "pairs.jsonl")
+    answer = cells["answer-gemma-3-270m-base"]
+    assert f"instructions={few}" in answer.command
+    assert answer.reads == (few,)
+    assert cells["judge-gemma-3-270m-base-s1"].reads == cells["adherence-gemma-3-270m-gsm"].reads == (few,)
+    assert cells["ranking-gemma-3-270m-responses"].reads == (pairs,)
+    assert cells["tables"].reads == cells["tune-gemma-3-270m-gsm-s1"].reads == ()
+    before = Folder(tmp_path, [answer]).identity(answer)
+    (there / "few.jsonl").write_text("[]")
+    after = Folder(tmp_path, [answer]).identity(answer)
+    assert [key for key in after if after[key] != before[key]] == [few]
+    values["models"][0] |= {"base": "models/m", "profile": "other/reference"}
+    (there / "mine.yaml").write_text(yaml.safe_dump(values))
+    assert load_matrix("there/mine.yaml").models[0].base == str(there / "models" / "m")
+    (there / "few.jsonl").unlink()
+    with pytest.raises(UserError, match="names few.jsonl, which is not there"):
+        load_matrix("there/mine.yaml")
+
+
+def test_a_shipped_matrix_names_no_file() -> None:
+    assert [load_matrix(name).files for name in matrix_names()] == [()] * 3
 
 
 @pytest.mark.parametrize(
