@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, mo
 
 from implicit_if.harness.csv_rows import csv_rows
 from implicit_if.harness.errors import UserError, raise_all
+from implicit_if.harness.safe_text import one_line
 from implicit_if.harness.storage import read_json, read_rows, sha256_text, write_json
 
 _PACKAGES = ("implicit-if", "lm_eval", "torch", "transformers", "vllm")
@@ -136,13 +137,18 @@ def load_outputs(path: str | Path) -> list[Output]:
         UserError: If the file is missing, malformed, empty, or holds an instruction twice or several answers to one.
     """
     source = Path(path)
+    if source.is_dir():
+        inside = source / "outputs.json"
+        hint = f", e.g. {inside}" if inside.is_file() else ""
+        raise UserError(f"{source}: a folder. Expected a file of outputs{hint}.")
     outputs, first_at = [], dict[str, str]()
     for place, row in _rows(source):
         try:
             output = Output.model_validate(_from_sample(row, f"{source}, {place}") if "resps" in row else row)
         except ValidationError as error:
             detail = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'row'}: {e['msg']}" for e in error.errors())
-            raise UserError(f"{source}, {place}: {detail}. {_FORMAT}") from error
+            fields = one_line(", ".join(key for key in row if key != "generator") or "none")
+            raise UserError(f"{source}, {place}: {detail}. Found the fields: {fields}. {_FORMAT}") from error
         if (before := first_at.setdefault(output.instruction_id, place)) != place:
             raise UserError(
                 f"{source}: {before} and {place} answer the same instruction (id {output.instruction_id}). "

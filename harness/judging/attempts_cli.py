@@ -45,10 +45,10 @@ def run(args: argparse.Namespace) -> int:
     from implicit_if.harness.errors import UserError
     from implicit_if.harness.instructions import load_instructions
     from implicit_if.harness.instructions.identify import identify_set
-    from implicit_if.harness.judging.attempts import NONE, choose, single_answers
+    from implicit_if.harness.judging.attempts import EMBEDDED, NONE, choose, single_answers
     from implicit_if.harness.judging.cli import cost_of_attempts, missing_verdicts, parse_options
     from implicit_if.harness.judging.judged_run import ATTEMPTS_FILE, decide
-    from implicit_if.harness.judging.scoring import check_report, show_report, write_report
+    from implicit_if.harness.judging.scoring import check_report, read_with, show_report, write_report
 
     check_report(args.out, {"judge", ATTEMPTS})
     given = None if args.instructions is None else load_instructions(args.instructions)
@@ -74,6 +74,9 @@ def run(args: argparse.Namespace) -> int:
         ATTEMPTS: score.model_dump(),
         "answers": [{"instruction_id": key, "probability": probability} for key, probability in found],
     }
+    if args.judge == EMBEDDED and args.limit is None:
+        more = () if args.instructions is None else ("--instructions", args.instructions)
+        lines.append(read_with(args.outputs, *more))
     show_report(report, lambda: "\n".join(lines), args.json)
     if args.out is not None:
         write_report(args.out, report)

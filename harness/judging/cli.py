@@ -12,13 +12,13 @@ from implicit_if.harness.answer_settings import AnswerSettings
 from implicit_if.harness.cli import dollars, json_or_text, name_values, positive
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions.identify import identify_set, system_name
-from implicit_if.harness.judging.attempts import choose
+from implicit_if.harness.judging.attempts import EMBEDDED, choose
 from implicit_if.harness.judging.cost_limit import show_dollars
 from implicit_if.harness.judging.judged_run import ATTEMPTS_FILE, JudgedRun, default_store, judge_pairs
 from implicit_if.harness.judging.judgement import Judgement, Unjudged
 from implicit_if.harness.judging.pairs import Pair, make_pairs, unanswered
 from implicit_if.harness.judging.registry import check_judge_spec, get_judge, known_judges
-from implicit_if.harness.judging.scoring import check_report, show_report, write_report
+from implicit_if.harness.judging.scoring import check_report, read_with, show_report, write_report
 from implicit_if.harness.judging.sheets.export import SHEET, export_sheet, sheet_exists
 from implicit_if.harness.judging.system_answers import HELP_OUTPUTS, load_system
 from implicit_if.harness.outputs import join_instructions
@@ -149,9 +149,18 @@ def run(args: argparse.Namespace) -> int:
     show_report(told, lambda: render(judged, *names), args.json)
     if args.show is not None and not args.json:
         print(render_pairs(judged, *names, args.show))
+    if answers.path is not None and args.annotations is None and args.limit is None and not args.json:
+        print(read_with(args.outputs, *_to_read(args, judge.name)))
     if args.out is not None:
         write_report(args.out, told)
     return 0 if judged.complete else 1
+
+
+def _to_read(args: argparse.Namespace, judge: str) -> list[str]:
+    """The options by which `implicit-if view` finds what was judged."""
+    told = ["--reference", str(args.reference)]
+    told += [] if args.instructions is None else ["--instructions", str(args.instructions)]
+    return told + ([] if args.judge == EMBEDDED else ["--judge", judge])
 
 
 def render_pairs(run: JudgedRun, system: str, reference: str, count: int) -> str:

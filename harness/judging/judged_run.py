@@ -236,7 +236,7 @@ def judge_systems(
     for pairs in systems:
         _note_words(pairs)
     pairs = [pair for system in systems for pair in system]
-    singles = [SingleAnswer(p.instruction_id, p.instruction, o) for p in pairs for o in (p.system, p.reference)]
+    singles = _both_sides(pairs)
     more: float | None = 0.0
     if attempts is not None:
         file = attempts_file(attempts, attempts_store)
@@ -244,8 +244,7 @@ def judge_systems(
     judgement = annotate(pairs, judge, store, max_cost=max_cost, more=more, **options)
     decided = None
     if attempts is not None:
-        file = attempts_file(attempts, attempts_store)
-        decided = annotate(singles, attempts, file, max_cost=max_cost, spent=judgement.spent, **options)
+        decided = _decisions(singles, attempts, attempts_store, max_cost=max_cost, spent=judgement.spent, **options)
     runs, start = [], 0
     for system, settings in zip(systems, answers or [NOTHING_KNOWN] * len(systems), strict=True):
         part = slice(start, start := start + len(system))
@@ -255,6 +254,11 @@ def judge_systems(
             run = replace(run, attempts=own, reference_attempts=other)
         runs.append(run)
     return runs
+
+
+def _both_sides(pairs: Sequence[Pair]) -> list[SingleAnswer]:
+    """Each pair's system, then its reference, as `_sides` takes them apart."""
+    return [SingleAnswer(p.instruction_id, p.instruction, o) for p in pairs for o in (p.system, p.reference)]
 
 
 def _sides(answers: Sequence[SingleAnswer], decided: Judgement, part: slice) -> tuple[Attempts, Attempts]:
@@ -310,11 +314,9 @@ def with_attempts(run: JudgedRun, judge: Judge | None, store: Path | None = None
     """A run whose pairs were judged elsewhere, with what a judge says about attempts; without one as it is."""
     if judge is None:
         return run
-    sides = [
-        [SingleAnswer(p.instruction_id, p.instruction, o) for p, o in zip(run.pairs, outputs, strict=True)]
-        for outputs in (run.outputs, run.reference)
-    ]
-    own, other = (decide(answers, judge, store).expecting(run.judgement.expected) for answers in sides)
+    singles = _both_sides(run.pairs)
+    decided = _decisions(singles, judge, store)
+    own, other = (a.expecting(run.judgement.expected) for a in _sides(singles, decided, slice(0, len(run.pairs))))
     return replace(run, attempts=own, reference_attempts=other)
 
 
@@ -327,7 +329,13 @@ def decide(answers: Sequence[SingleAnswer], judge: Judge, store: Path | None = N
         store: Its file of annotations, but see `attempts_file`; None takes one in the user's cache.
         **options: Further arguments of `annotate`.
     """
-    return Attempts(answers, annotate(answers, judge, attempts_file(judge, store), **options))
+    return Attempts(answers, _decisions(answers, judge, store, **options))
+
+
+def _decisions(answers: Sequence[SingleAnswer], judge: Judge, store: Path | None, **options: Any) -> Judgement:
+    """What a judge of attempts says. That the shipped classifier's is stored is no news: it would say it again."""
+    told = judge.name != EMBEDDED
+    return annotate(answers, judge, attempts_file(judge, store), tell_reused=told, **options)
 
 
 def attempts_file(judge: Judge, file: Path | None) -> Path:

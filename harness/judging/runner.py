@@ -43,6 +43,7 @@ def annotate(
     dry_run: bool = False,
     flush_every: int = 64,
     flush_seconds: float = 2.0,
+    tell_reused: bool = True,
 ) -> Judgement:
     """Judges pairs, reusing the verdicts in a file and appending new ones to it.
 
@@ -65,6 +66,7 @@ def annotate(
         dry_run: Prints the estimate and judges nothing; no request is made.
         flush_every: Verdicts after which the file is written and synced.
         flush_seconds: Seconds after which verdicts are written, also while nothing more arrives.
+        tell_reused: Says on stderr how many stored verdicts were reused, if any.
 
     Returns:
         The verdicts; with `dry_run`, those already stored.
@@ -108,7 +110,7 @@ def annotate(
         except (KeyboardInterrupt, SystemExit):
             print(f"\ninterrupted. {run.kept()}", file=sys.stderr)
             raise
-    if run.reused and not dry_run and _rank() == 0:
+    if run.reused and tell_reused and not dry_run and _rank() == 0:
         print(
             f"judge {_label(judge)}: reused {run.reused} verdicts of {store.path}, asked {run.asked}", file=sys.stderr
         )

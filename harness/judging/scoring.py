@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -132,6 +133,11 @@ def show_report(content: Any, table: Callable[[], str], as_json: bool) -> None:
         write_json("-", content)
     else:
         print(table())
+
+
+def read_with(*arguments: object) -> str:
+    """The line that says which command shows the answers in a browser."""
+    return f"read the answers: implicit-if view {shlex.join(map(str, arguments))}"
 
 
 def write_report(path: Path, content: Any) -> None:

@@ -138,6 +138,8 @@ def _folder(path: Path, reading: Reading) -> Iterator[Run]:
         yield from (_submission(verify(folder)) for folder in submissions)
     elif (path / _ABLATION).is_file():
         yield from _ablation(path / _ABLATION)
+    elif (path / "outputs.json").is_file() and not (path / "annotations.jsonl").is_file():
+        yield _outputs(path / "outputs.json", reading)
     elif (path / "outputs.json").is_file():
         yield _of_source(read_source(path, None, None, partial=True), path, reading)
     elif results := judged_results(path):

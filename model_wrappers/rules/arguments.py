@@ -38,6 +38,7 @@ class WithRules(Identity):
         self.preset = customise(load_preset(rules), drop, overrides)
         self._missing = missing
         self._bound: dict[str | None, BoundRules] = {}
+        self._noted: set[tuple[str, ...]] = set()
 
     @property
     def head_width(self) -> int | None:
@@ -48,7 +49,8 @@ class WithRules(Identity):
         """The preset's rules with the ids of this model's tokenizer."""
         tokenizer, eos = self.tokenizer, list(self.eos_ids)  # type: ignore[attr-defined]
         bound = BoundRules.bind(preset, tokenizer, map(int, eos), missing=self._missing, width=self.head_width)
-        if bound.missing:
+        if bound.missing and tuple(bound.missing) not in self._noted:
+            self._noted.add(tuple(bound.missing))
             print(
                 f"note: rules: no token for {', '.join(map(repr, bound.missing))}: left out (missing={self._missing})"
             )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from implicit_if.harness.answer_form import form_of
 from implicit_if.harness.columns import ATTEMPTS, FORM, SCORES, form_cells, score_cells
+from implicit_if.harness.judging.scoring import read_with
 from implicit_if.harness.lm_eval_plugin import on_command_line, option_values
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.safe_text import html
@@ -54,7 +54,7 @@ def where_to_read(save: str | None) -> str:
     logged = on_command_line("--log_samples", "-s")
     kept = option_values(sys.argv, "--output_path", "-o") if logged else []
     if folder := save or "".join(kept[:1]):
-        return f"read the answers: implicit-if view {shlex.quote(folder)}\n"
+        return f"{read_with(folder)}\n"
     if logged is None:
         return ""
     return "to read the answers, run with --log_samples --output_path DIR, then: implicit-if view DIR\n"

@@ -31,7 +31,7 @@ COMMANDS = _commands()
 CARDS = "docs/judges/"  # generated; their one command is docs/judges.md's
 PAGES = [page for page in COMMANDS.PAGES if not page.startswith(CARDS)]
 RUN_HERE = {
-    "docs/start/outputs.md": ("implicit-if attempts", "implicit-if judge", "implicit-if score"),
+    "docs/start/outputs.md": ("implicit-if attempts", "implicit-if judge", "implicit-if score", "implicit-if view"),
     "docs/compare.md": ("implicit-if compare A.annotations",),
     "docs/start/narrow-task.md": ("implicit-if tune",),
 }
@@ -171,6 +171,8 @@ def test_the_reader_with_outputs_only(reader: Path, real_attempts: None, capsys:
             limited += " --limit 3"
         elif line.startswith("implicit-if judge"):
             limited += " --judge longest --judge-attempts none"
+        elif line.startswith("implicit-if view"):
+            limited += " --judge-attempts none --no-browser"
         if line.startswith(RUN_HERE["docs/start/outputs.md"]):
             assert main(shlex.split(limited)[1:]) in (0, 1), line
     assert "win rate" in capsys.readouterr().out.replace("_", " ")

@@ -113,6 +113,20 @@ def test_a_missing_value_never_becomes_text(tmp_path: Path, row: dict[str, Any],
         load_outputs(tmp_path / "a.json")
 
 
+def test_columns_of_other_names_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("question,answer\nName a colour.,Red.\n")
+    with pytest.raises(UserError, match=r"line 2: .*Found the fields: question, answer\. Expected objects like"):
+        load_outputs(tmp_path / "a.csv")
+
+
+def test_a_folder_is_no_file_and_its_outputs_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r": a folder\. Expected a file of outputs\.$"):
+        load_outputs(tmp_path)
+    (tmp_path / "outputs.json").write_text("[]")
+    with pytest.raises(UserError, match=r": a folder\. Expected a file of outputs, e\.g\. .*outputs\.json\.$"):
+        load_outputs(tmp_path)
+
+
 OWN = [("Name a colour.", "Red, or blue."), ("Say hi.", "")]
 
 

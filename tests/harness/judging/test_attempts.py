@@ -18,7 +18,7 @@ from implicit_if.harness.judging.api.prompts import ATTEMPT, PAIR, load_prompt
 from implicit_if.harness.judging.api.verdict_text import parse_text, reread, reread_attempt, weigh_letters
 from implicit_if.harness.judging.attempts import EmbeddedAttempts, choose, classify, is_installed, single_answers
 from implicit_if.harness.judging.cost_limit import CostLimitError
-from implicit_if.harness.judging.judged_run import ask_once, decide, judge_pairs
+from implicit_if.harness.judging.judged_run import ask_once, decide, judge_pairs, with_attempts
 from implicit_if.harness.judging.pairs import EMPTY, SingleAnswer
 from implicit_if.harness.judging.protocol import Verdict
 from implicit_if.harness.judging.registry import get_attempt_judge, get_judge
@@ -48,6 +48,25 @@ def answers(n: int) -> list[SingleAnswer]:
 
 
 # single answers in the runner
+
+
+def test_that_stored_verdicts_are_reused_is_told_once_and_not_of_the_classifier(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = [make_pair(i, system=f"s {i}", reference=f"r {i}") for i in range(3)]
+    run = judge_pairs(pairs, get_judge("longest"), store.with_name("pairs.jsonl"), "mine", "r1", progress=False)
+    fake = FakeAttempts(lambda c: 0.75)
+    first = with_attempts(run, fake, store)
+    assert len(fake.asked) == 6
+    assert "reused" not in capsys.readouterr().err
+    assert with_attempts(run, fake, store).scores == first.scores
+    assert capsys.readouterr().err == f"judge of attempts fake attempts: reused 6 verdicts of {store}, asked 0\n"
+    monkeypatch.setattr(fake, "name", "embedded")
+    monkeypatch.setenv("IMPLICIT_IF_CACHE", str(store.parent))
+    for _ in range(2):
+        with_attempts(run, fake)
+    assert len(fake.asked) == 12
+    assert "reused" not in capsys.readouterr().err
 
 
 def test_a_judge_sees_one_answer_without_thoughts_and_none_beside_it(store: Path) -> None:
@@ -348,6 +367,7 @@ def test_the_command_prints_the_rate_with_its_signature(outputs: Path, capsys: p
     out = outputs.with_name("report.json")
     assert command(str(outputs), "--out", str(out)) == 0
     printed = capsys.readouterr().out
+    assert printed.endswith(f"\nread the answers: implicit-if view {outputs}\n")
     assert "sys: attempt rate 50.0" in printed
     assert "|attempts:embedded@a7a7a7a7|" in printed
     report = json.loads(out.read_text())

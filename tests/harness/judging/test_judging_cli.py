@@ -620,6 +620,11 @@ def test_the_judge_defaults_as_in_lm_eval_and_clear_verdicts_are_shown(
     assert printed.count("=" * 100) == 2
     assert "my system: 1.00" in printed or "my system: 0.00" in printed
     assert "my system: 0.50" not in printed  # the tie is the least clear
+    shown = f"{folder / 'sys.json'} --reference {folder / 'ref.json'} --judge longest"
+    assert printed.endswith(f"\nread the answers: implicit-if view {shown}\n")
+    monkeypatch.setenv("IMPLICIT_IF_CACHE", str(folder / "cache"))
+    assert main(["view", *shown.split(), "--judge-attempts", "none", "--no-browser"]) == 0
+    assert "reused" not in "".join(capsys.readouterr())
 
 
 def test_lost_rows_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -166,6 +166,15 @@ def test_without_a_bundle_the_page_is_in_the_cache_and_its_address_is_said(
     assert capsys.readouterr().out.strip() == f"1 run: {page.resolve().as_uri()}"
 
 
+def test_a_folder_of_the_user_s_own_files_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("IMPLICIT_IF_CACHE", str(tmp_path / "cache"))
+    save_outputs(tmp_path / "mine" / "outputs.json", outputs("mine", 4, 5))
+    assert view(tmp_path / "mine", "--judge-attempts", "none") == 0
+    assert capsys.readouterr().out.startswith("1 run: file:")
+
+
 def test_many_answers_stand_beside_the_page(folder: Path, tmp_path: Path) -> None:
     from implicit_if.leaderboards.runs.loading import Reading, load_runs
     from implicit_if.leaderboards.runs.view import write_view
