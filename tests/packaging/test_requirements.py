@@ -82,6 +82,7 @@ def test_continuous_integration_tests_the_lowest_and_the_newest_set() -> None:
     commands = [step["run"] for step in job["steps"] if "run" in step]
     assert any("--resolution ${{ matrix.resolution }}" in command for command in commands)
     assert commands[-1].endswith("pytest")
+    assert job["steps"][-1]["env"]["PYTEST_ADDOPTS"] in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["typing-extensions", "transformers", "trl", "pydantic"])
