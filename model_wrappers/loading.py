@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -66,6 +67,10 @@ class LoadedLM(Identity, HFLM):
             RecursionError,
         ) as error:  # neither a folder nor on the hub, no model's name, a bad proxy
             first = re.split(r"\n|\. ", str(error).strip(), maxsplit=1)[0]
+            if (
+                re.match(r"[/.~]|.*/.*/", str(pretrained)) and not Path(str(pretrained)).exists()
+            ):  # no name of the hub's
+                first = "no such folder"
             raise UserError(
                 f"model {str(pretrained)!r} cannot be loaded ({first}). Expected a model's folder, or its hub name."
             ) from error

@@ -54,6 +54,7 @@ KINDS = {
     "leaderboards": Kind("verified submissions", "leaderboards", rf"{_HEX16}|attempts|judged-again|(build|submit)-\S*"),
     "models": Kind("the embedded base model", "models", rf"gemma-3-270m-\S+|gemma-terms-shown{_LOCK}"),
     "unjudged": Kind("answers whose judging did not end", "unjudged", _HEX16, "generated again"),
+    "view": Kind("pages of implicit-if view", "view", _HEX16),
 }
 
 

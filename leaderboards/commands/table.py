@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from implicit_if.leaderboards.runs.loading import Run
+    from implicit_if.leaderboards.runs.run import Run
     from implicit_if.leaderboards.runs.table import Table
 
 HELP = "the scores of any runs as a table for a paper: LaTeX, Markdown or CSV"
@@ -89,7 +89,8 @@ def read_runs(args: argparse.Namespace) -> list[tuple[str | None, list[Run]]]:
     from implicit_if.harness.errors import UserError
     from implicit_if.harness.instructions import load_instructions
     from implicit_if.harness.judging.attempts import choose
-    from implicit_if.leaderboards.runs.loading import Reading, load_runs
+    from implicit_if.leaderboards.runs.loading import load_runs
+    from implicit_if.leaderboards.runs.run import Reading
 
     instructions = None if args.instructions is None else load_instructions(args.instructions)
     reading = Reading(args.reference, args.judge, choose(args.judge_attempts), instructions)

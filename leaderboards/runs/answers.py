@@ -9,7 +9,7 @@ import numpy as np
 
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.stats.vectors import Floats
-from implicit_if.leaderboards.runs.loading import Run
+from implicit_if.leaderboards.runs.run import Run
 from implicit_if.leaderboards.verification.result import read_pairs
 
 

@@ -26,7 +26,7 @@ from implicit_if.harness.stats.length_control.offline_model import length_model
 from implicit_if.harness.stats.seeds import length_controlled_over_seeds
 from implicit_if.harness.storage import sha256_json
 from implicit_if.harness.system_kinds import Kind
-from implicit_if.leaderboards.runs.loading import Run
+from implicit_if.leaderboards.runs.run import Run
 
 FORMATS = ("latex", "markdown", "csv")
 _CHOICES = tuple(column for column in COLUMNS if column.kind in ("score", "form") or column.name == "n")

@@ -33,7 +33,7 @@ from implicit_if.harness.web.document import (
 )
 from implicit_if.harness.web.tables import CLIPPED, FIRST, category_table, form_data, pairing_data, score_data
 from implicit_if.leaderboards.runs.answers import Answered, answers_of
-from implicit_if.leaderboards.runs.loading import Run
+from implicit_if.leaderboards.runs.run import Run
 from implicit_if.leaderboards.runs.token_ranks import Ranks, ranks_of
 from implicit_if.leaderboards.verification.scores import form_measures
 

@@ -26,6 +26,7 @@ from implicit_if.harness.instructions import Instruction, InstructionSet
 from implicit_if.harness.judging.judged_run import ATTEMPTS_FILE, judge_systems, sidecar
 from implicit_if.harness.judging.pairs import Pair
 from implicit_if.harness.judging.protocol import Judge
+from implicit_if.harness.judging.scoring import read_with
 from implicit_if.harness.locks import locked
 from implicit_if.harness.outputs import Output, OutputsMeta, save_outputs
 from implicit_if.harness.references import BASE
@@ -175,7 +176,7 @@ class Ablation:
             _say(f"interrupted; {self.folder} holds what is done, the same command goes on from there")
             raise
         table.write(self.folder)
-        print(table.as_text())
+        print(f"{table.as_text()}\n{read_with(self.folder)}")
         return 0 if table.complete else 1
 
     def generate(self, systems: Sequence[Variant]) -> list[list[Output]]:

@@ -149,16 +149,20 @@ def test_what_has_no_effect_is_noted_once(
 
 
 @pytest.mark.parametrize(
-    ("name", "environment"),
-    [("no/such-model", {}), ("../nowhere", {}), ("org/model", {"HTTPS_PROXY": "proxy.example:8080"})],
+    ("name", "environment", "why"),
+    [
+        ("no/such-model", {}, ""),
+        ("../nowhere", {}, "no such folder"),
+        ("org/model", {"HTTPS_PROXY": "proxy.example:8080"}, ""),
+    ],
 )
 def test_a_model_that_cannot_be_loaded_is_one_sentence(
-    name: str, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    name: str, environment: dict[str, str], why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "0" if environment else "1")
     for key, value in environment.items():
         monkeypatch.setenv(key, value)
-    with pytest.raises(UserError, match=rf"model '{name}' cannot be loaded \([^\n]*\)\. Expected"):
+    with pytest.raises(UserError, match=rf"model '{name}' cannot be loaded \({why}[^\n]*\)\. Expected"):
         RulesPoE(name, device="cpu")
 
 

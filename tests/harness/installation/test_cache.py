@@ -18,6 +18,7 @@ OURS = {
     "models/gemma-3-270m-a5fd3b62-1/model.safetensors": "models",
     "leaderboards/0123456789abcdef/stamps.json": "leaderboards",
     "unjudged/0123456789abcdef/outputs.json": "unjudged",
+    "view/0123456789abcdef/index.html": "view",
 }
 OTHERS = [
     "thesis.tex",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from implicit_if.harness.judging.judged_run import sidecar
 from implicit_if.harness.outputs import Output, save_outputs
 from implicit_if.harness.storage import append_records, jsonl_bytes
 from implicit_if.leaderboards.commands import view as command
+from implicit_if.leaderboards.runs.loading import load_runs
+from implicit_if.leaderboards.runs.run import Reading
 from implicit_if.leaderboards.runs.token_ranks import load_ranks, ranks_of
 from implicit_if.leaderboards.runs.view import make_view
 
@@ -175,8 +178,33 @@ def test_a_folder_of_the_user_s_own_files_is_shown(
     assert capsys.readouterr().out.startswith("1 run: file:")
 
 
+def test_an_ablation_shows_the_answers_beside_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    systems = {name: outputs(name, 4, seed) for seed, name in enumerate(("base", "rules", "without eos"), start=5)}
+    for name, answers in systems.items():
+        save_outputs(tmp_path / "outputs" / f"{name.replace(' ', '-')}.json", answers)
+    verdicts = [judge_all(LongestJudge(), answers, systems["base"]) for answers in list(systems.values())[1:]]
+    (tmp_path / "annotations.jsonl").write_bytes(jsonl_bytes([a.model_dump() for one in verdicts for a in one]))
+    signature = (
+        f"task:alpaca_winrate|set:builtin@b0ca9101|n:4|ref:base@{'0' * 8}|judge:longest@{'1' * 8}|orders:1|v:0.1.0"
+    )
+    told = {"value": 62.5, "interval": None, "n_judged": 4, "n_expected": 4, "signature": signature}
+    rows = [{"system": n, "preset": n, "scores": {} if n == "base" else {"win_rate": told}} for n in systems]
+    table = {"setting": {"reference": "base"}, "rows": rows}
+    (tmp_path / "table.json").write_text(json.dumps(table))
+    runs = load_runs(str(tmp_path), Reading())
+    assert [run.name for run in runs] == list(systems)
+    for run, lines in zip(runs[1:], verdicts, strict=True):
+        assert run.scores["win_rate"].value == 62.5  # the table's
+        assert run.judged is not None
+        assert sorted(v.preference or 0 for v in run.judged.judgement) == sorted(a.preference or 0 for a in lines)
+        assert {o.output for o in run.judged.outputs} == {o.output for o in systems[run.name]}
+    shown = make_view(runs).html
+    assert all(json.dumps(o.output)[1:-1] in shown for answers in systems.values() for o in answers)
+    shutil.rmtree(tmp_path / "outputs")
+    assert load_runs(str(tmp_path), Reading())[1].judged is None
+
+
 def test_many_answers_stand_beside_the_page(folder: Path, tmp_path: Path) -> None:
-    from implicit_if.leaderboards.runs.loading import Reading, load_runs
     from implicit_if.leaderboards.runs.view import write_view
 
     runs = [run for name in ("first", "second") for run in load_runs(str(folder / name), Reading())]
