@@ -86,13 +86,13 @@ class PaperComparison:
         source: The paper's numbers.
         rows: In the paper's order.
         orders: By the paper's base model: Spearman's correlation between our numbers and the paper's over the systems
-            that both have, and how many these are. It can be read where levels cannot.
+            that both have, None where all have one value, and how many these are. It can be read where levels cannot.
         absent: The paper's rows that the replication lacks, of base models that it has.
     """
 
     source: Published
     rows: tuple[Comparison, ...]
-    orders: dict[str, tuple[float, int]]
+    orders: dict[str, tuple[float | None, int]]
     absent: tuple[PublishedRow, ...]
 
 
@@ -142,7 +142,7 @@ def compare_with_paper(results: Sequence[Result], source: Published | None = Non
         rows += [_compared(result, row, source) for result in same or others]
         if not same and not others:
             absent.append(row)
-    orders = {}
+    orders: dict[str, tuple[float | None, int]] = {}
     for base in dict.fromkeys(row.base_model for row in source.rows):
         pairs = [(c.result.score.value or 0.0, c.published.mean) for c in rows if c.published.base_model == base]
         if len(pairs) > 2:
@@ -201,7 +201,8 @@ def render(comparison: PaperComparison, agreement: Sequence[str] = ()) -> str:
         else "No system of the paper's is among these.",
     ]
     lines += [
-        f"Order of the systems against {markdown(base)}'s: Spearman {rho:.2f} over {n} systems."
+        f"Order of the systems against {markdown(base)}'s: "
+        + (f"none, all {n} systems have one value." if rho is None else f"Spearman {rho:.2f} over {n} systems.")
         for base, (rho, n) in comparison.orders.items()
     ]
     if comparison.absent:
@@ -298,7 +299,9 @@ def _reasons(result: Result, row: PublishedRow) -> Iterable[str]:
         yield "no interval"
 
 
-def _spearman(pairs: Sequence[tuple[float, float]]) -> float:
+def _spearman(pairs: Sequence[tuple[float, float]]) -> float | None:
     from scipy.stats import spearmanr
 
+    if any(len(set(values)) == 1 for values in zip(*pairs, strict=True)):
+        return None
     return float(spearmanr([a for a, _ in pairs], [b for _, b in pairs]).statistic)

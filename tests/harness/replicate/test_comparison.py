@@ -104,6 +104,13 @@ def test_another_base_model_stands_beside_both_and_its_order_is_told(tmp_path: P
     assert "which is retired" in render(comparison)
 
 
+def test_systems_of_one_value_have_no_order(tmp_path: Path) -> None:
+    rows = [row(s, 50.0, "single_task", base="b/x") for s in ("mbpp", "gsm", "chess")]
+    comparison = compare_with_paper(read_results(write(tmp_path, *rows)))
+    assert comparison.orders == {"Llama-2-7B": (None, 3), "OLMo-7B-Feb2024": (None, 3)}
+    assert "against Llama-2-7B's: none, all 3 systems have one value." in render(comparison)
+
+
 def test_variants_of_response_tuning_are_told_apart(tmp_path: Path) -> None:
     plain = row("response tuning", 43.0, "response")
     tags = row("response tuning", 42.0, "response", name="acme/llama2-7b-response_ab_tags")
