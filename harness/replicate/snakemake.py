@@ -45,7 +45,9 @@ def _rule(launch: Launch, cell: Cell, number: int) -> str:
         "disk_mb": int(costs.disk_gb * 1000),
         "runtime": max(10, int(costs.hours * 120)),  # minutes; twice the estimate
     }
-    shell = logged(launch, cell.name)[-1].removeprefix("exec ").replace("{", "{{").replace("}", "}}")
+    said = shlex.quote(f"{cell.name} begins; log: {launch.log(cell.name)}")
+    command = logged(launch, cell.name)[-1].removeprefix("exec ")
+    shell = f"echo {said}; {command}".replace("{", "{{").replace("}", "}}")
     lines = [
         f"\nrule {re.sub(r'[^A-Za-z0-9_]', '_', cell.name)}_{number}:",
         f"    input: {', '.join(f'ancient({json.dumps(_stamp(need))})' for need in cell.needs)}",
@@ -99,7 +101,7 @@ def run_snakemake(launch: Launch, cores: int, gpus: int, api: int, extra: Sequen
             print("an earlier Snakemake was killed: its lock is removed", file=sys.stderr, flush=True)
             run_stoppable([*words, "--cores", "1", "--unlock", "--quiet", "all"])
         words += ["--cores", str(cores), "--rerun-incomplete", "--keep-going", "--rerun-triggers", "mtime"]
-        words += ["--resources", f"gpu={gpus}", f"api={api}", "--quiet", "rules", *extra]
+        words += ["--resources", f"gpu={gpus}", f"api={api}", "--quiet", "rules", "host", *extra]
         if todo:
             with shared_gpus(gpus if not extra else 0):
                 status, stopped = run_stoppable(words, (lock,))

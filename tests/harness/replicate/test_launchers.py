@@ -66,7 +66,9 @@ def finished(stage: Any, cell: str) -> int:
 def test_snakemake_goes_on_beside_a_failed_cell_and_after_it(stage: Any, capfd: pytest.CaptureFixture[str]) -> None:
     stage.set("broken", "answer-b")
     assert run_snakemake(stage.launch, cores=2, gpus=1, api=1) == 1
-    assert "not whole: answer-b: error: answer-b is broken" in capfd.readouterr().out
+    said = capfd.readouterr().out
+    assert "not whole: answer-b: error: answer-b is broken" in said
+    assert f"answer-b begins; log: {stage.launch.log('answer-b')}\n" in said
     stage.set("broken", "")
     locks = stage.place.path / "snakemake" / ".snakemake" / "locks"
     locks.mkdir(exist_ok=True)
