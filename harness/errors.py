@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 
 class UserError(ValueError):
@@ -34,6 +34,15 @@ def unknown_name(kind: str, found: str, known: Iterable[str], *, fix: str = "") 
     return UserError(f"unknown {kind} {found!r}.{hint} Known: {listing}. {fix}".rstrip())
 
 
+def _lines(faults: Sequence[UserError]) -> Iterator[str]:
+    """A line each; what is said of the row before is not said again."""
+    before = ""
+    for fault in faults:
+        place, colon, what = str(fault).partition(": ")
+        yield f"\n  {place}: the same" if colon and what == before else f"\n  {fault}"
+        before = what
+
+
 def raise_all(faults: Sequence[UserError], source: object = None, most: int = 20) -> None:
     """Raises one error that names the source and lists the first `most` faults; returns where there are none.
 
@@ -45,6 +54,6 @@ def raise_all(faults: Sequence[UserError], source: object = None, most: int = 20
     if each:
         more = f"\n  and {len(each) - most} more" if len(each) > most else ""
         of = "" if source is None else f"{source}: "
-        error = UserError(f"{of}{len(each)} rows do not fit:" + "".join(f"\n  {f}" for f in each[:most]) + more)
+        error = UserError(f"{of}{len(each)} rows do not fit:" + "".join(_lines(each[:most])) + more)
         error.faults = tuple(each)
         raise error

@@ -71,6 +71,8 @@ class LoadedLM(Identity, HFLM):
                 re.match(r"[/.~]|.*/.*/", str(pretrained)) and not Path(str(pretrained)).exists()
             ):  # no name of the hub's
                 first = "no such folder"
+            elif "tokenizer" in first and Path(str(pretrained)).is_dir():
+                first = "its tokenizer's files, e.g. tokenizer.json, are missing in the folder or damaged"
             raise UserError(
                 f"model {str(pretrained)!r} cannot be loaded ({first}). Expected a model's folder, or its hub name."
             ) from error

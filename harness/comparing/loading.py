@@ -256,7 +256,8 @@ def make_table(systems: Sequence[JudgedSystem]) -> PreferenceTable:
             if _references(system, instruction_id) != _references(systems[0], instruction_id):
                 raise UserError(
                     f"{system.name} and {systems[0].name} were judged against different reference answers (instruction "
-                    f"{instruction_id}). Expected one reference, or the same one for each seed."
+                    f"{instruction_id}). Expected one reference, or the same one for each seed: implicit-if "
+                    f"judge OUTPUTS --reference FILE judges stored answers again."
                 )
     preferences = {
         system.name: np.array([[seed.preferences[i] for i in ids] for seed in system.seeds]) for system in systems

@@ -113,7 +113,7 @@ def tune(recipe: Recipe, out: str | Path, *, ask: Ask | None = None, keep_checkp
             saved_model.save(trainer, prepared, base, identity, work, target)
         if main and not keep_checkpoints:
             shutil.rmtree(work)
-    _say(main, f"tuned model: {target}")
+    _say(main, f"tuned model: {target}; the command that measures it is in {target / 'README.md'}")
     return target
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -85,13 +86,29 @@ def _folder(path: Path, reading: Reading) -> Iterator[Run]:
     elif (path / "outputs.json").is_file():
         yield _of_source(read_source(path, None, None, partial=True), path, reading)
     elif results := judged_results(path):
-        yield from (_of_source(read_source(one, None, None, partial=True), one, reading) for one in results)
+        yield from _lm_eval(list(results), reading)
     else:
         raise UserError(
             f"{path}: holds no run. Expected a submission ({read.METADATA}), lm-eval's results (results_*.json of a "
             f"task with a judge, run with --log_samples), a save= folder (outputs.json) or a folder of implicit-if "
             f"ablate ({TABLE})."
         )
+
+
+def _lm_eval(results: Sequence[Path], reading: Reading) -> Iterator[Run]:
+    """The runs in a folder of lm_eval's; one without its answers is left out with a note if there are others."""
+    lost: list[UserError] = []
+    for one in results:
+        try:
+            source = read_source(one, None, None, partial=True)
+        except UserError as error:
+            lost.append(error)
+        else:
+            yield _of_source(source, one, reading)
+    if len(lost) == len(results):
+        raise lost[0]
+    for fault in lost:
+        print(f"implicit-if: note: left out: {fault}", file=sys.stderr)
 
 
 def _submission(verified: Verified) -> Run:

@@ -19,8 +19,9 @@ from implicit_if.harness.judging.judged_run import sidecar
 from implicit_if.harness.outputs import Output, save_outputs
 from implicit_if.harness.storage import append_records, jsonl_bytes
 from implicit_if.leaderboards.commands import view as command
+from implicit_if.leaderboards.runs import loading
 from implicit_if.leaderboards.runs.loading import load_runs
-from implicit_if.leaderboards.runs.run import Reading
+from implicit_if.leaderboards.runs.run import Reading, Run
 from implicit_if.leaderboards.runs.token_ranks import load_ranks, ranks_of
 from implicit_if.leaderboards.runs.view import make_view
 
@@ -202,6 +203,26 @@ def test_an_ablation_shows_the_answers_beside_its_table(tmp_path: Path, monkeypa
     assert all(json.dumps(o.output)[1:-1] in shown for answers in systems.values() for o in answers)
     shutil.rmtree(tmp_path / "outputs")
     assert load_runs(str(tmp_path), Reading())[1].judged is None
+
+
+def test_a_run_of_lm_eval_without_answers_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = Run("whole", {}, {})
+
+    def read(path: Path, *_: Any, **__: Any) -> Path:
+        if path.name == "bare":
+            raise UserError("samples.jsonl: no such file.")
+        return path
+
+    monkeypatch.setattr(loading, "read_source", read)
+    monkeypatch.setattr(loading, "_of_source", lambda *_: whole)
+    monkeypatch.setattr(loading, "judged_results", lambda folder: {Path("bare"): {}, Path("whole"): {}})
+    assert load_runs(str(tmp_path), Reading()) == [whole]
+    assert capsys.readouterr().err == "implicit-if: note: left out: samples.jsonl: no such file.\n"
+    monkeypatch.setattr(loading, "judged_results", lambda folder: {Path("bare"): {}})
+    with pytest.raises(UserError, match=r"^samples\.jsonl"):
+        load_runs(str(tmp_path), Reading())
 
 
 def test_many_answers_stand_beside_the_page(folder: Path, tmp_path: Path) -> None:

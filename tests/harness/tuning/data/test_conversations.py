@@ -320,8 +320,10 @@ def test_every_bad_row_is_reported(tmp_path: Path) -> None:
         load(tmp_path, "pairs", [{"instruction": "a"}, good, {"instruction": "a", "response": " "}, {"response": "b"}])
     for place in ("line 1: no field 'response'", "line 3, message 2: the answer is empty", "line 4: no field 'instr"):
         assert place in str(caught.value)
-    with pytest.raises(UserError, match=r"30 rows do not fit:(?s:.*)\n  and 10 more$"):
+    with pytest.raises(UserError, match=r"30 rows do not fit:(?s:.*)\n  and 10 more$") as caught:
         load(tmp_path, "pairs", [{}] * 30)
+    assert str(caught.value).count("no field 'instruction'") == 1  # what is wrong with every row is said once
+    assert str(caught.value).count(": the same\n") == 19
 
 
 @pytest.mark.parametrize("bad", [{"instruction": "b", "response": ""}, {"instruction": "b"}, {"response": "c"}])
