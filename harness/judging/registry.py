@@ -248,7 +248,8 @@ def _checked(backend: Backend, argument: str | None) -> Backend:
         raise UserError(f"judge {backend.name!r} takes no argument, found {argument!r}. Use {backend.example!r}.")
     if backend.argument not in ("none", "optional") and not argument:
         raise UserError(
-            f"judge {backend.name!r} needs an argument after a colon, found none. Use e.g. {backend.example!r}."
+            f"judge {backend.name!r} needs an argument after a colon, found none. Use e.g. "
+            f"{backend.example!r}; in a YAML file it is `argument:`."
         )
     return backend
 

@@ -68,7 +68,7 @@ def position_bias(
 
     Returns:
         Percentage points, -100 to 100; 0 is unbiased, positive favours the first answer. Interval by Student's t on
-        the differences; equal differences give one of width 0. n < 2 has no interval.
+        the differences, within -100 to 100; equal differences give one of width 0. n < 2 has no interval.
 
     Raises:
         UserError: If a preference is missing or outside [0, 1], or the vectors differ in length.
@@ -81,7 +81,8 @@ def position_bias(
     mean, error = mean_and_error(100 * (first - second))
     if mean is None or error is None:
         return Score.estimate(mean, "order", first.size, expected)
-    interval = student_interval(mean, error, first.size - 1, level)
+    low, high = student_interval(mean, error, first.size - 1, level)
+    interval = max(-100.0, low), min(100.0, high)
     return Score.estimate(mean, "order;t", first.size, expected, error, interval, level)
 
 

@@ -172,6 +172,7 @@ def test_position_bias_edges() -> None:
     assert stats.position_bias([], []).value is None
     assert stats.position_bias([0.5], [0.25]).interval is None
     assert stats.position_bias([1.0, 1.0], [0.5, 0.5]).interval.ends == (50, 50)
+    assert stats.position_bias([1.0, 0.5], [0.0, 0.5]).interval.ends == (-100, 100)  # 50 ± 635 without the bounds
     with pytest.raises(UserError, match="reference_first: found 1 values, expected 2"):
         stats.position_bias([0.5, 0.5], [0.5])
 
