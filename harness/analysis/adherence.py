@@ -19,6 +19,8 @@ from implicit_if.harness.stats.vectors import Floats
 
 Embed = Callable[[Sequence[str]], Floats]
 """Texts to unit vectors `[n, d]`."""
+_MANY = 64
+"""Texts whose embedding takes seconds, so that a bar is shown."""
 
 
 @dataclass(frozen=True)
@@ -217,10 +219,17 @@ def embedder(name: str | None = None) -> Embed:
         UserError: If its package is missing, or the model cannot be loaded.
     """
     if name is None:
+        from tqdm import tqdm
+
         from implicit_if.harness.judging.sentence_embedding import SentenceEmbedder
 
         own = SentenceEmbedder(kept=20_000)
-        return lambda texts: np.array([own.embed(text) for text in texts], dtype=np.float64)
+
+        def embed(texts: Sequence[str]) -> Floats:
+            bar = tqdm(texts, "embedding", unit="text", disable=len(texts) < _MANY)
+            return np.array([own.embed(text) for text in bar], dtype=np.float64)
+
+        return embed
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:

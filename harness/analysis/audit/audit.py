@@ -19,6 +19,8 @@ from implicit_if.harness.storage import append_records, read_records, sha256_jso
 
 _AT_ONCE = 32
 """Probes between two writes to the file of answers."""
+_BATCH = 8
+"""Answers that are classified between two steps of the bar."""
 
 
 def ask(
@@ -100,12 +102,16 @@ def audited(
         judge: Who compares model and base; None leaves the win rate out.
         verdicts: The judge's file, needed with a judge.
     """
+    from tqdm import tqdm
+
     from implicit_if.harness.judging.backends.embedded_attempts import attempt_probabilities, fingerprint
 
     answers = []
     for system, rows in systems.items():
         texts = [(probe.instruction, str(row["answer"])) for probe, row in zip(probes, rows, strict=True)]
-        chances = attempt_probabilities(texts)
+        chances: list[float] = []
+        for start in tqdm(range(0, len(texts), _BATCH), f"attempts of the {system}"):
+            chances += attempt_probabilities(texts[start : start + _BATCH])
         answers += [
             AuditAnswer(system, probe, text, None if row["finish_reason"] is None else row["finish_reason"] == "eos", p)
             for probe, row, (_, text), p in zip(probes, rows, texts, chances, strict=True)

@@ -191,7 +191,9 @@ def test_the_worst_answers_are_the_ones_that_harm() -> None:
     assert not any("can't help" in text for _, text in reasons)
 
 
-def test_nothing_of_the_tasks_data_stands_in_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_of_the_tasks_data_stands_in_the_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from implicit_if.harness.judging.backends import embedded_attempts
 
     monkeypatch.setattr(embedded_attempts, "attempt_probabilities", lambda pairs: [1.0] * len(pairs))
@@ -209,6 +211,8 @@ def test_nothing_of_the_tasks_data_stands_in_the_report(monkeypatch: pytest.Monk
         task_rows=rows,
         embed=lambda texts: np.array([[1.0, float(len(text))] for text in texts]),
     )
+    told = capsys.readouterr().err
+    assert [system for system in ("model", "base") if f"attempts of the {system}: 100%" not in told] == []
     recites = {r.system: (r.k, r.n) for r in found.rates if r.name == "recites_training"}
     assert recites == {"model": (1, 4), "base": (0, 4)}
     assert found.answers[3].answer == f"It is: {MARK}!"
