@@ -33,7 +33,7 @@ PAGES = [page for page in COMMANDS.PAGES if not page.startswith(CARDS)]
 RUN_HERE = {
     "docs/start/outputs.md": ("implicit-if attempts", "implicit-if judge", "implicit-if score", "implicit-if view"),
     "docs/compare.md": ("implicit-if compare A.annotations",),
-    "docs/start/narrow-task.md": ("implicit-if tune",),
+    "docs/start/narrow-task.md": ("implicit-if tune", "implicit-if openings"),
 }
 PYTHON = {
     "docs/python.md": "tests/docs/test_python.py",
