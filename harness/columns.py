@@ -2,7 +2,8 @@
 
 Of the scores the attempt rate is first: it needs no reference.
 
-A measure of form is a function in `answer_form.MEASURES` and a column here; nothing else names it.
+A measure of form is a function in `answer_form.MEASURES` and a column here; nothing else names it. A column of text or
+counts also has its cell in `leaderboards/boards/tables.py`.
 """
 
 from __future__ import annotations
