@@ -53,8 +53,8 @@ def text_field(where: str, row: Record, field: str, hint: str = "") -> str:
     """
     value = row.get(field)
     if not isinstance(value, str):
-        found = f"{field!r} is {type(value).__name__}" if field in row else f"no field {field!r}"
-        found += ", which is nothing" if field in row and value is None else ""
+        kind = "null" if value is None else type(value).__name__
+        found = f"{field!r} is {kind}" if field in row else f"no field {field!r}"
         fields = ", ".join(map(repr, row)) or "none"
         raise UserError(f"{where}: {found} (it has {fields}). Expected text; fix the row.{hint}")
     return value

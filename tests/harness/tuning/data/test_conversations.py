@@ -130,7 +130,7 @@ def test_a_table_of_the_users_own_is_text_and_the_hubs_has_null_words(tmp_path: 
     ("source", "row", "message"),
     [
         ("pairs", {"instruction": "a"}, "line 2: no field 'response' .it has 'instruction'."),
-        ("pairs", {"instruction": None, "response": "b"}, "line 2: 'instruction' is NoneType"),
+        ("pairs", {"instruction": None, "response": "b"}, "line 2: 'instruction' is null"),
         ("pairs", {"instruction": "a", "response": " \n"}, "line 2, message 2: the answer is empty"),
         (
             "pairs",
@@ -142,7 +142,7 @@ def test_a_table_of_the_users_own_is_text_and_the_hubs_has_null_words(tmp_path: 
         ("messages", {"messages": "a"}, "line 2: 'messages' is 'a'"),
         ("messages", {"messages": ["a"]}, "line 2, message 1: found str"),
         ("messages", {"messages": [{"role": "user"}]}, "line 2, message 1: no field 'content'"),
-        ("messages", {"messages": [*MESSAGES, {"role": "assistant", "content": None}]}, "'content' is NoneType"),
+        ("messages", {"messages": [*MESSAGES, {"role": "assistant", "content": None}]}, "'content' is null"),
         ("messages", {"messages": MESSAGES[:1]}, "line 2: ends with 'user'"),
         ("messages", {"messages": MESSAGES[1:]}, "message 1: role is 'assistant', expected 'user'"),
         ("messages", {"messages": [*MESSAGES, MESSAGES[1]]}, "message 3: role is 'assistant', expected 'user'"),
@@ -157,7 +157,7 @@ def test_a_table_of_the_users_own_is_text_and_the_hubs_has_null_words(tmp_path: 
             "a Python list of texts",
         ),
         ("recipes", {**RECIPE, "Cleaned_Ingredients": "[1]"}, "a Python list of texts"),
-        ("recipes", {**RECIPE, "Title": None}, "'Title' is NoneType"),
+        ("recipes", {**RECIPE, "Title": None}, "'Title' is null"),
         ("poetry", {"content": "x"}, "no field 'poem name'"),
         ("chess", {"text": "1. e4"}, "moves without a WhiteElo and a BlackElo"),
     ],
