@@ -142,9 +142,17 @@ class _Plan:
             adapters=lora,
             gpus=self.model.gpus,
             memory_gb=self.model.memory_gb,
-            tokens=(LIMA_SHORT if short else TOKENS[like]) * epochs,
+            tokens=(LIMA_SHORT if short else TOKENS[like]) * epochs * self._share(recipe),
             models=models,
         )
+
+    def _share(self, recipe: str) -> float:
+        """How much of a recipe's rows the matrix's settings leave."""
+        kept = self.recipes[recipe].data.limit
+        if kept is None or not any(setting.startswith("data.limit=") for setting in self.model.settings):
+            return 1.0
+        usual = load_recipe(recipe, base=self.model.base, profile=self.model.profile).data.limit
+        return min(1.0, kept / usual) if usual else 1.0
 
     def _of_tuned(self, recipe: str, seed: int) -> tuple[str, tuple[str, ...], str]:
         """Model arguments, needs and template of a tuned model that answers."""

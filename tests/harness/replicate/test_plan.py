@@ -123,6 +123,19 @@ def test_a_matrix_of_one_s_own(tmp_path: Path) -> None:
     ]
 
 
+def test_fewer_rows_take_less_time(tmp_path: Path) -> None:
+    values = yaml.safe_load((MATRICES / "embedded.yaml").read_text())
+    values["models"][0]["settings"] += ["data.limit=103"]
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values))
+    cells = {cell.name: cell.costs.hours for cell in plan(load_matrix(tmp_path / "mine.yaml"))}
+    usual = {cell.name: cell.costs.hours for cell in cells_of("embedded")}
+    assert cells["tune-gemma-3-270m-instruction-s1"] == pytest.approx(
+        0.1 * usual["tune-gemma-3-270m-instruction-s1"], rel=0.05
+    )
+    assert cells["tune-gemma-3-270m-mbpp-s1"] == pytest.approx(103 / 374 * usual["tune-gemma-3-270m-mbpp-s1"], rel=0.05)
+    assert cells["answer-gemma-3-270m-base"] == usual["answer-gemma-3-270m-base"]
+
+
 def test_files_that_a_matrix_names_stand_beside_it_and_their_content_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
