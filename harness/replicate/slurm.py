@@ -11,7 +11,7 @@ from implicit_if.harness.child_process import STOPPED
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.replicate.cells import API_JOBS, Cell, levels
 from implicit_if.harness.replicate.launch import Launch
-from implicit_if.harness.storage import atomic_write
+from implicit_if.harness.storage import atomic_write, sha256_text
 
 FOLDER = "slurm"
 _TASK = """#!/bin/sh
@@ -57,7 +57,12 @@ def submission_script(launch: Launch, extra: Sequence[str] = (), api: int = API_
     for level, groups in _levels(launch):
         lines += ["", f"# level {level}", "ids="]
         for name, cells in groups:
-            words = [*_resources(cells, api), *map(shlex.quote, extra), f"{FOLDER}/task.sh", f"{FOLDER}/{name}.txt"]
+            words = [
+                *_resources(cells, api),
+                *map(shlex.quote, extra),
+                f"{FOLDER}/task.sh",
+                f"{FOLDER}/{_list(name, cells)[0]}",
+            ]
             job = f"--job-name={launch.place.path.name}-{name} --output={FOLDER}/%A_%a.out"
             lines.append(f"ids=$ids:$(sbatch --parsable $after {job} {' '.join(words)})")
         lines.append('after="--dependency=afterany$ids"')
@@ -93,11 +98,17 @@ def write(launch: Launch, extra: Sequence[str] = (), api: int = API_JOBS) -> Pat
     )
     files = {"task.sh": task, "submit.sh": submission_script(launch, extra, api)}
     for _, groups in _levels(launch):
-        files |= {f"{name}.txt": "".join(f"{cell.name}\n" for cell in cells) for name, cells in groups}
+        files |= dict(_list(name, cells) for name, cells in groups)
     for name, text in files.items():
         with atomic_write(folder / name) as file:
             file.write(text)
     return folder / "submit.sh"
+
+
+def _list(name: str, cells: Sequence[Cell]) -> tuple[str, str]:
+    """The list of an array's cells, named by its content: jobs that are queued still read that of their submission."""
+    text = "".join(f"{cell.name}\n" for cell in cells)
+    return f"{name}-{sha256_text(text)[:8]}.txt", text
 
 
 def _options(launch: Launch) -> str:

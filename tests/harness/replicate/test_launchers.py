@@ -129,14 +129,28 @@ def test_a_gpu_job_starts_its_cell_once(stage: Any, sbatch_calls: Path) -> None:
     assert stage.started.count("tune-a") == 1
 
 
+def test_queued_jobs_keep_their_cells_when_what_is_left_is_submitted(stage: Any, tmp_path: Path) -> None:
+    write(stage.launch)
+    [before] = (stage.place.path / "slurm").glob("level-1-*.txt")
+    assert stage.run("tune-a") == 0
+    again = write(stage.launch)
+    queued = ["sh", "slurm/task.sh", f"slurm/{before.name}"]
+    env = {**os.environ, "SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_JOB_ID": "7"}
+    subprocess.run(queued, cwd=stage.place.path, env=env, check=True)
+    assert stage.started == ["tune-a", "tune-b"]
+    [after] = {path.name for path in again.parent.glob("level-1-*.txt")} - {before.name}
+    assert f"slurm/{after} " in f"{again.read_text()} ".replace(")", " ")
+    assert (again.parent / after).read_text() == "tune-b\ntune-c\n"
+
+
 def test_a_job_that_is_told_to_end_is_queued_again(stage: Any, tmp_path: Path, sbatch_calls: Path) -> None:
     stage.set("sleep", "60")
-    write(stage.launch)
+    [cells] = write(stage.launch).parent.glob("level-1-gpu1-*.txt")
     requeue = tmp_path / "bin" / "scontrol"
     requeue.write_text(f'#!/bin/sh\necho "$@" > {tmp_path / "requeued"}\n')
     requeue.chmod(0o755)
     job = subprocess.Popen(
-        ["sh", "slurm/task.sh", "slurm/level-1-gpu1.txt"],
+        ["sh", "slurm/task.sh", str(cells)],
         cwd=stage.place.path,
         env={**os.environ, "SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_JOB_ID": "7"},
     )
