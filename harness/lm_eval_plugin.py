@@ -138,7 +138,7 @@ def option_values(argv: Sequence[str], *flags: str) -> list[str]:
 
 @functools.cache
 def _print_user_errors() -> None:
-    """Makes lm_eval's command end in one sentence on a user's mistake; LMEVAL_LOG_LEVEL=DEBUG keeps the traceback."""
+    """Makes lm_eval's command end in one line on a mistake or Ctrl-C; LMEVAL_LOG_LEVEL=DEBUG keeps the traceback."""
     hook = sys.excepthook
     if on_command_line() is None or os.environ.get("LMEVAL_LOG_LEVEL", "").upper() == "DEBUG":
         return
@@ -146,6 +146,8 @@ def _print_user_errors() -> None:
     def print_user_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, UserError):
             print(f"implicit-if: {printable(str(error))}", file=sys.stderr)
+        elif isinstance(error, KeyboardInterrupt):
+            print("\ninterrupted", file=sys.stderr)
         else:
             hook(kind, error, trace)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +83,16 @@ def make_view(runs: Sequence[Run], ranks: Ranks | None = None, budget: int = BUD
         boards.append(board)
         payloads |= held
     boards.sort(key=lambda board: -len(board["rows"]))  # what a reader sees first has most systems
-    size = len(html_document(TEXTS, boards, {}, __version__, without=_WITHOUT).encode())
+    texts = TEXTS
+    if (count := len(boards)) > 1:
+        apart = f" They were not all judged alike, so that they stand in {count} tables: choose one under Board."
+        texts = replace(TEXTS, lead=TEXTS.lead + apart)
+    size = len(html_document(texts, boards, {}, __version__, without=_WITHOUT).encode())
     size += sum(len(payload_element(key, text).encode()) + 1 for key, text in payloads.items())
     if size <= budget:
-        return View(html_document(TEXTS, boards, payloads, __version__, without=_WITHOUT), {})
+        return View(html_document(texts, boards, payloads, __version__, without=_WITHOUT), {})
     scripts = {f"{ANSWERS}/{key}.js": payload_script(key, text) for key, text in payloads.items()}
-    return View(html_document(TEXTS, boards, {}, __version__, beside=True, without=_WITHOUT), scripts)
+    return View(html_document(texts, boards, {}, __version__, beside=True, without=_WITHOUT), scripts)
 
 
 def _group(run: Run) -> str:

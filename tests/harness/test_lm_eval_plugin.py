@@ -231,6 +231,27 @@ def test_a_failed_registration_is_one_line(monkeypatch: pytest.MonkeyPatch, caps
     assert "lm_eval.tasks: RuntimeError('damaged')" in err
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (UserError("wrong path"), "implicit-if: wrong path\n"),
+        (KeyboardInterrupt(), "\ninterrupted\n"),
+        (OSError("x"), ""),
+    ],
+)
+def test_a_mistake_and_ctrl_c_are_one_line(
+    error: BaseException, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others: list[BaseException] = []
+    monkeypatch.setattr(sys, "argv", ["lm_eval", "--tasks", "alpaca_winrate"])
+    monkeypatch.delenv("LMEVAL_LOG_LEVEL", raising=False)
+    monkeypatch.setattr(sys, "excepthook", lambda kind, found, trace: others.append(found))
+    lm_eval_plugin._print_user_errors.__wrapped__()
+    sys.excepthook(type(error), error, None)
+    assert capsys.readouterr().err == told
+    assert others == ([] if told else [error])
+
+
 def test_two_hooks_of_one_kind_do_not_call_each_other_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     class OurHook:
         find_spec = staticmethod(lm_eval_plugin.find_spec)

@@ -189,6 +189,8 @@ function showBoard(slug) {
   }
   const controls = el("input", { type: "checkbox", onchange: changed("controls", "checked") });
   controls.checked = boardView.controls;
+  const check = el("label", { class: "check" }, controls, "control rows");
+  check.hidden = !all("kind").includes("control");
   table.fill();
   main.replaceChildren(
     el("h2", { class: "hidden" }, title(board)),
@@ -202,7 +204,7 @@ function showBoard(slug) {
       "div",
       { class: "bar" },
       find.label,
-      filters(base.label, kind.label, badge.label, el("label", { class: "check" }, controls, "control rows")),
+      filters(base.label, kind.label, badge.label, check),
     ),
     ...table.nodes,
     explained(board),

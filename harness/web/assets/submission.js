@@ -109,6 +109,7 @@ function answers(own, pairing, board, row, linked) {
     orders: Object.entries(own.orders).map(([order, values]) => [order, values[i]]),
     forms: own.forms?.[i] ?? [],
     ranks: own.ranks?.[i] ?? null,
+    unranked: Boolean(own.ranks && !own.ranks[i]),
     member: row.members.find((member) => member.key === own.key) ?? row.members[0],
   }));
   for (const item of items) {
@@ -219,7 +220,7 @@ function answers(own, pairing, board, row, linked) {
         )
       : "",
     el("div", { class: "bar" }, find.label, filters(category.label, result.label, form.label, sort.label)),
-    items.some((item) => item.ranks) ? rankLegend() : "",
+    items.some((item) => item.ranks) ? rankLegend(items.filter((item) => item.ranks).length, items.length) : "",
     count,
     list,
     more,
@@ -229,7 +230,7 @@ function answers(own, pairing, board, row, linked) {
 function answer(item, board, row) {
   const what = outcome(item.preference);
   const ended = { eos: "ended by itself", length: "cut at the limit", stop: "ended at a stop string" }[item.ended];
-  const notes = [item.tokens === null ? null : plural(item.tokens, "token"), ended ?? null].filter(Boolean).join(", ");
+  const notes = [item.tokens === null ? null : plural(item.tokens, "token"), ended ?? null, item.unranked ? "tokens not ranked" : null].filter(Boolean).join(", ");
   const verdicts =
     item.orders.length < 2 ? [] : item.orders.map(([order, p]) => el("span", {}, `${ORDERS[order]}: ${fixed(p, 2)}`));
   return el(
@@ -276,11 +277,11 @@ function ranked(tokens) {
   );
 }
 
-function rankLegend() {
+function rankLegend(count, all) {
   return el(
     "p",
     { class: "quiet" },
-    "Tokens by their rank under the base model: unmarked its first choice, ",
+    `Tokens${count < all ? ` of ${count} of ${all} answers` : ""} by their rank under the base model: unmarked its first choice, `,
     el("mark", { class: "marginal" }, "marginal"),
     " its second or third, ",
     el("mark", { class: "shifted" }, "shifted"),

@@ -93,6 +93,7 @@ def tab(browser: Any, page: Path) -> Iterator[Any]:
 
 
 def test_the_summary_has_every_run_and_the_reference(tab: Any, folder: Path) -> None:
+    assert "stand in 2 tables: choose one under Board" in tab.locator("body").inner_text()
     rows = [text.split("\t")[0].strip() for text in tab.locator("table.chart tbody tr").all_inner_texts()]
     assert rows == ["A", "second", "sibling"]
     own = json.loads((folder / "second" / "outputs.json").read_text())
@@ -124,6 +125,7 @@ def test_answers_side_by_side_can_be_filtered_by_form_and_outcome(tab: Any) -> N
 
 
 def test_tokens_are_coloured_by_their_rank(tab: Any, folder: Path) -> None:
+    assert not tab.get_by_label("control rows").is_visible()
     answer = json.loads((folder / "first" / "outputs.json").read_text())[2]
     tab.locator("table.chart").get_by_role("link", name="A", exact=True).click()
     tab.wait_for_selector("article")
