@@ -9,6 +9,7 @@ csv_rows            rows of CSV files
 child_process       commands that can be stopped and continued
 hub                 the Hugging Face hub, asked in bounded time
 safe_text           text from outside, made safe where it is shown
+plain_text          our Markdown as a terminal shows it
 side_by_side        answers beside each other, as text
 cpu_threads         CPU threads: how they wait, and how many
 commands            sub-commands: found, grouped, their parsers

@@ -11,6 +11,7 @@ from implicit_if.harness.analysis.training_rows import HELP_ROWS, load_training_
 from implicit_if.harness.cli import positive
 from implicit_if.harness.instructions import load_instructions
 from implicit_if.harness.judging.system_answers import load_system
+from implicit_if.harness.plain_text import plain_text
 from implicit_if.harness.safe_text import markdown
 from implicit_if.harness.storage import atomic_write, write_json
 
@@ -52,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
     for name, text in (("adherence.md", report), ("adherence.svg", adherence_figure(found))):
         with atomic_write(args.out / name) as file:
             file.write(text)
-    print(report)
+    print(plain_text(report))
+    print(f"written: {args.out / 'adherence.md'} and {args.out / 'adherence.svg'}")
     return 0
 
 

@@ -13,6 +13,7 @@ from implicit_if.harness.analysis.openings import POSITIONS, Openings, find_open
 from implicit_if.harness.analysis.training_rows import HELP_ROWS, load_training_rows
 from implicit_if.harness.cli import name_values
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.plain_text import plain_text
 from implicit_if.harness.safe_text import markdown, markdown_code
 from implicit_if.harness.storage import atomic_write, read_json, write_json
 
@@ -61,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
     for name, text in (("openings.md", table), ("openings.svg", openings_figure(found))):
         with atomic_write(args.out / name) as file:
             file.write(text)
-    print(table)
+    print(plain_text(table))
+    print(f"written: {args.out / 'openings.md'} and {args.out / 'openings.svg'}")
     return 0
 
 

@@ -16,6 +16,7 @@ from implicit_if.harness.analysis.response_ranking import (
 )
 from implicit_if.harness.analysis.systems import HELP_SYSTEM, add_model_arguments, model_settings, parse_system
 from implicit_if.harness.cli import positive
+from implicit_if.harness.plain_text import plain_text
 from implicit_if.harness.safe_text import markdown
 from implicit_if.harness.storage import atomic_write, check_writable, sha256_json, write_json
 from implicit_if.harness.svg import GREEN, PALE_GREEN, Bar, BarRow, bar_panels
@@ -71,7 +72,8 @@ def run(args: argparse.Namespace) -> int:
     for name, text in (("ranking.md", table), ("ranking.svg", ranking_figure(rankings))):
         with atomic_write(args.out / name) as file:
             file.write(text)
-    print(table)
+    print(plain_text(table))
+    print(f"written: {args.out / 'ranking.md'} and {args.out / 'ranking.svg'}")
     return 0
 
 

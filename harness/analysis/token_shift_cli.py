@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from implicit_if.harness.embedded_base import EMBEDDED
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions import load_instructions
 from implicit_if.harness.outputs import Output, join_instructions, load_outputs
+from implicit_if.harness.plain_text import plain_text
 from implicit_if.harness.references import load_reference
 from implicit_if.harness.references.recitation import MARK
 from implicit_if.harness.safe_text import printable
@@ -104,7 +106,11 @@ def run(args: argparse.Namespace) -> int:
     for file_name, text in texts.items():
         with atomic_write(args.out / file_name) as file:
             file.write(text)
-    print(table)
+    print(plain_text(table))
+    print(
+        f"written: {args.out / 'token-shift.html'}\n"
+        f"in a run's page: implicit-if view RUN --token-shift {shlex.quote(str(args.out))}"
+    )
     for shift in shifts if args.show else []:
         for answer in shift.answers[: args.show]:
             print(f"--- {printable(shift.system)}: {printable(answer.instruction)}\n{colour_answer(answer)}")

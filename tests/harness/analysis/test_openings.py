@@ -44,7 +44,8 @@ def test_the_command_puts_scores_beside_the_sets(tmp_path: Path, capsys: pytest.
     arguments = ["openings", f"mine={data}", f"gsm={gsm}", "--scores", f"gsm={scores}", "--out", str(out)]
     assert cli.main(arguments) == 0
     shown = capsys.readouterr().out
-    assert "| 23.8 [20.0, 30.2] | 61.0 |" in shown
+    assert "| 23.8 [20.0, 30.2] | 61.0 |" in (out / "openings.md").read_text()
+    assert shown.splitlines()[3].split()[-4:] == ["23.8", "[20.0,", "30.2]", "61.0"]
     assert "- gsm, win rate: `task:t|n:3`" in shown
     assert "- gsm, attempt rate: `not signed`" in shown
     found = json.loads((out / "openings.json").read_text())
