@@ -180,6 +180,7 @@ def _load_answers(paths: list[Path], instructions: str) -> tuple[list[Output], l
     strange = sorted({o.instruction_id for o in first} - texts.keys())
     if strange:
         raise UserError(
-            f"{paths[0]}: {len(strange)} answers are to no instruction of {instructions!r}. Name their set."
+            f"{paths[0]}: {len(strange)} answers are to no instruction of {instructions!r}. Name their set: "
+            f"--instructions {paths[0]}, if that file holds the texts."
         )
     return first, second

@@ -128,7 +128,8 @@ def cost_text(measured: Measured | None) -> str:
     if measured is None or measured.seconds is None:
         return ""
     seconds = measured.seconds
-    took = f"{1000 * seconds:.2g} ms" if seconds < 1 else f"{seconds:.2g} s"
+    amount, unit = (1000 * seconds, "ms") if seconds < 1 else (seconds, "s")
+    took = f"{float(f'{amount:.2g}'):g} {unit}"  # two digits, and no exponent
     where = f" ({measured.machine})" if measured.machine else ""
     dollars = "not known" if measured.dollars is None else f"${measured.dollars:g}"
     return f"{took} of wall time a comparison, under the runner{where}; cost a comparison: {dollars}."

@@ -16,7 +16,7 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging import Comparison, known_judges
 from implicit_if.harness.judging.cards import cli
 from implicit_if.harness.judging.cards.measurements import Measured
-from implicit_if.harness.judging.cards.page import about, card_names, render_card
+from implicit_if.harness.judging.cards.page import about, card_names, cost_text, render_card
 from implicit_if.harness.judging.cards.pairs import read_labelled
 from implicit_if.harness.outputs import Output, save_outputs
 
@@ -327,6 +327,15 @@ def test_a_judge_of_ones_own_has_its_configuration_on_the_card(
     assert "list price" not in page
 
 
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0.1371, "140 ms"), (0.0042, "4.2 ms"), (0.9996, "1000 ms"), (1.26, "1.3 s"), (137.0, "140 s")],
+)
+def test_time_has_two_digits_and_no_exponent(seconds: float, told: str) -> None:
+    measured = Measured(judge="x", fingerprint="0" * 64, seconds=seconds)
+    assert cost_text(measured).startswith(f"{told} of wall time")
+
+
 def test_wrong_arguments(card: Run, answers: list[str], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing to judge"):
         card("longest", "--dry-run")
@@ -334,7 +343,7 @@ def test_wrong_arguments(card: Run, answers: list[str], tmp_path: Path) -> None:
         card("longest", "--labelled", "labels.json")
     with pytest.raises(UserError, match="Did you mean 'longest'"):
         card("longst")
-    with pytest.raises(UserError, match="to no instruction of 'builtin'"):
+    with pytest.raises(UserError, match=r"to no instruction of 'builtin'\. Name their set: --instructions .*\.json"):
         card("longest", *answers[:3])
     (tmp_path / "card.json").write_text('{"judge": 1}')
     with pytest.raises(UserError, match="Delete it and measure again"):
