@@ -40,6 +40,7 @@ tuning/             recipes, one runner, `tune` and `select`
 analysis/           response ranking, token shift, openings, task adherence, the audit
 replicate/          `replicate`: matrices, their plan, and what runs it
 comparing/          `compare`: which of several systems is better
+model_folders       folders of models that a command line names
 lm_eval_plugin      how lm_eval finds us
 installation/       `doctor`, `cache`, `completion`: what works here, what is kept here
 """

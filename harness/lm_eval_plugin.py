@@ -8,17 +8,15 @@ itself, nothing is registered twice.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import importlib.metadata
 import importlib.util
 import inspect
 import os
-import re
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -26,6 +24,7 @@ from typing import Any
 
 from implicit_if.harness.cpu_threads import spin_briefly
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.model_folders import check_model_folders
 from implicit_if.harness.safe_text import printable
 
 DISTRIBUTION = "implicit-if"
@@ -261,31 +260,9 @@ def _preflight(task_manager: Any, names: list[str], folders: list[Path]) -> None
             continue
         source = task_manager.task_index[point.name].yaml_path
         if source is not None and any(Path(source).is_relative_to(folder) for folder in folders):
-            _check_model_folders(task_manager.metadata)
+            check_model_folders(task_manager.metadata)
             point.load()(dict(task_manager.metadata))
             checked.add(point.name)
-
-
-def _check_model_folders(arguments: Mapping[str, Any]) -> None:
-    """Refuses the path of a model that is not there: transformers would ask the hub for it, and end in a traceback.
-
-    A relative path may as well be a name on the hub, unless a folder of nearly the same name lies beside it.
-
-    Args:
-        arguments: `--metadata` with `--model_args`, as lm_eval's command gives them to tasks.
-
-    Raises:
-        UserError: Names the argument and a folder that may have been meant.
-    """
-    for name in ("pretrained", "peft", "tokenizer"):
-        value = arguments.get(name)
-        if not isinstance(value, str) or "/" not in value or (path := Path(value).expanduser()).exists():
-            continue
-        there = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
-        near = difflib.get_close_matches(path.name, there, n=1, cutoff=0.75)
-        if near or re.match(r"[/~]|\.\.?/|.*/.*/", value):
-            hint = f" Did you mean {str(path.parent / near[0])!r}?" if near else ""
-            raise UserError(f"{name}={value}: no such folder.{hint} Expected a model's folder, or its hub name.")
 
 
 _EXTEND: dict[str, Callable[[], None]] = {MODELS: _extend_models, TASKS: _extend_tasks}

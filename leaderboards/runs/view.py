@@ -85,7 +85,7 @@ def make_view(runs: Sequence[Run], ranks: Ranks | None = None, budget: int = BUD
     boards.sort(key=lambda board: -len(board["rows"]))  # what a reader sees first has most systems
     texts = TEXTS
     if (count := len(boards)) > 1:
-        apart = f" They were not all judged alike, so that they stand in {count} tables: choose one under Board."
+        apart = f" By reference and judge, if any, they stand in {count} tables: choose one under Board."
         texts = replace(TEXTS, lead=TEXTS.lead + apart)
     size = len(html_document(texts, boards, {}, __version__, without=_WITHOUT).encode())
     size += sum(len(payload_element(key, text).encode()) + 1 for key, text in payloads.items())
