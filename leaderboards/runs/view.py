@@ -122,9 +122,10 @@ def _board(runs: Sequence[Run], slug: str, ranks: Ranks | None) -> tuple[dict[st
             key = _add_payloads(payloads, reading, ranks)
             members = [{"id": f"{slug}.{number + 1}", "revision": "", "key": key}]
         rows.append(_row(run, members))
-    judged = next((run.judged for run in runs if run.judged is not None), None)
+    judged, beside = next((run.judged for run in runs if run.judged is not None), None), None
     if judged is not None and judged.reference_attempt_rate is not None:
         rows.append(_reference_row(judged, next(run.tags for run in runs if run.judged is judged)))
+        beside = len(rows) - 1
     found = [reading for reading in readings if reading is not None]
     board = {
         "slug": slug,
@@ -136,7 +137,7 @@ def _board(runs: Sequence[Run], slug: str, ranks: Ranks | None) -> tuple[dict[st
         "signatures": list(signatures),
         "warnings": _warnings(runs),
         "rows": rows,
-        "gallery": _gallery(readings),
+        "gallery": _gallery(readings, beside),
     }
     names = {item.id: item.category or "other" for item in load_instructions("builtin").items}
     if found and all(set(reading.ids) <= names.keys() and reading.ids == found[0].ids for reading in found):
@@ -200,24 +201,36 @@ def _warnings(runs: Sequence[Run]) -> list[str]:
     return [one_line(text, 500) for text in dict.fromkeys(found)]
 
 
-def _gallery(readings: Sequence[Answered | None]) -> list[dict[str, Any]]:
-    """The first instructions that all runs answered, in the order of the set."""
+def _gallery(readings: Sequence[Answered | None], beside: int | None = None) -> list[dict[str, Any]]:
+    """The first instructions that all runs answered, in the order of the set; `beside`: the row of the reference."""
     found = [(at, reading) for at, reading in enumerate(readings) if reading is not None][:_CARDS]
     if not found:
         return []
     place = {item.id: number for number, item in enumerate(load_instructions("builtin").items)}
     common = set.intersection(*(set(reading.ids) for _, reading in found))
+    other = next((reading for _, reading in found if reading.run.judged is not None), None)
     gallery = []
     for i in sorted(common, key=lambda i: (place.get(i, len(place)), i))[:FIRST]:
-        answers = []
-        for at, reading in found:
-            k = reading.ids.index(i)
-            tries = _or_none(float(reading.probabilities[k])) if reading.probabilities.size else None
-            text = reading.answers[k].output[:CLIPPED]
-            answers.append([at, text, None if tries is None else tries >= THRESHOLD, _forms(reading, k)])
+        answers = [_card(at, reading, reading.ids.index(i)) for at, reading in found]
+        if beside is not None and other is not None:
+            answers.append(_reference_card(beside, other, other.ids.index(i)))
         first = found[0][1]
         gallery.append({"id": i, "instruction": first.texts[first.ids.index(i)], "answers": answers})
     return gallery
+
+
+def _card(at: int, reading: Answered, k: int) -> list[Any]:
+    tries = _or_none(float(reading.probabilities[k])) if reading.probabilities.size else None
+    text = reading.answers[k].output[:CLIPPED]
+    return [at, text, None if tries is None else tries >= THRESHOLD, _forms(reading, k)]
+
+
+def _reference_card(at: int, reading: Answered, k: int) -> list[Any]:
+    decided = reading.run.judged.reference_attempts if reading.run.judged is not None else None
+    probability = None if decided is None else decided.probabilities[k]
+    answer = reading.references[k]
+    forms = failure_forms(answer.output, answer.finish_reason, reading.texts[k] or "", reading.run.tags)
+    return [at, answer.output[:CLIPPED], None if probability is None else probability >= THRESHOLD, forms]
 
 
 def _add_payloads(payloads: dict[str, str], reading: Answered, ranks: Ranks | None) -> str:

@@ -96,6 +96,8 @@ def test_the_summary_has_every_run_and_the_reference(tab: Any, folder: Path) -> 
     assert "stand in 2 tables: choose one under Board" in tab.locator("body").inner_text()
     rows = [text.split("\t")[0].strip() for text in tab.locator("table.chart tbody tr").all_inner_texts()]
     assert rows == ["A", "second", "sibling"]
+    cards = tab.locator(".gallery .cards").first.locator(".card h4").all_inner_texts()
+    assert [card.partition(" (")[0] for card in cards] == ["A", "second", "sibling"]
     own = json.loads((folder / "second" / "outputs.json").read_text())
     other = {o["instruction_id"]: o for o in json.loads((folder / "second" / "reference.json").read_text())}
     wins = [
