@@ -10,6 +10,8 @@ from typing import Any
 
 from implicit_if.harness.errors import UserError
 
+_WHOLE = ("pretrained", "expert", "anti_expert")
+"""Arguments that name a whole model."""
 _PATH = re.compile(r"[/~]|\.\.?/|.*/.*/")
 """What no name on the hub looks like."""
 _TOKENIZER = re.compile(r"(tokeniz|vocab|spiece|spm|merges|tekken).*|.*\.(model|tiktoken|gguf)")
@@ -26,15 +28,15 @@ def check_model_folders(arguments: Mapping[str, Any]) -> None:
     Raises:
         UserError: Names the argument, what is wrong, and what may have been meant.
     """
-    for name in ("pretrained", "peft", "tokenizer"):
+    for name in (*_WHOLE, "peft", "tokenizer"):
         value = arguments.get(name)
         if not isinstance(value, str):
             continue
         path = Path(value).expanduser()
         if not path.exists():
             _check_missing(name, value, path)
-        elif name == "pretrained" and path.is_dir():
-            _check_model(value, {file.name for file in path.iterdir()}, "tokenizer" in arguments)
+        elif name in _WHOLE and path.is_dir():
+            _check_model(name, value, {file.name for file in path.iterdir()}, "tokenizer" in arguments)
 
 
 def _check_missing(name: str, value: str, path: Path) -> None:
@@ -47,11 +49,11 @@ def _check_missing(name: str, value: str, path: Path) -> None:
         raise UserError(f"{name}={value}: no such folder.{hint} Expected a model's folder, or its hub name.")
 
 
-def _check_model(value: str, files: set[str], own_tokenizer: bool) -> None:
-    if "adapter_config.json" in files and "config.json" not in files:
+def _check_model(name: str, value: str, files: set[str], own_tokenizer: bool) -> None:
+    if name == "pretrained" and "adapter_config.json" in files and "config.json" not in files:
         raise UserError(f"pretrained={value}: an adapter. Expected its base as well: pretrained=BASE,peft={value}")
     if "config.json" in files and not own_tokenizer and not any(map(_TOKENIZER.fullmatch, files)):
         raise UserError(
-            f"pretrained={value}: holds no tokenizer. Copy its tokenizer.json and tokenizer_config.json there too, or "
-            f"name another folder: tokenizer=PATH"
+            f"{name}={value}: holds no tokenizer. Copy its tokenizer.json and tokenizer_config.json there too, or name "
+            f"another folder: tokenizer=PATH"
         )

@@ -17,7 +17,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["pretrained", "peft", "tokenizer"])
+@pytest.mark.parametrize("name", ["pretrained", "expert", "peft", "tokenizer"])
 def test_a_path_that_is_not_there(name: str, here: Path) -> None:
     with pytest.raises(UserError, match=rf"^{name}=tuned/respnse: no such folder\. Did you mean 'tuned/response'\?"):
         check_model_folders({name: "tuned/respnse"})
