@@ -25,7 +25,7 @@ from typing import Any
 from implicit_if.harness.cpu_threads import spin_briefly
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.model_folders import check_model_folders
-from implicit_if.harness.safe_text import printable
+from implicit_if.harness.safe_text import one_line, printable
 
 DISTRIBUTION = "implicit-if"
 MODELS = "lm_eval.models"  # lm_eval named its entry-point groups after these modules
@@ -34,6 +34,8 @@ PREFLIGHT = "implicit_if.preflight"
 
 _MARK = "_implicit_if"
 _search = threading.local()
+_matched: set[str] = set()
+"""Our tasks that this process runs."""
 
 
 def find_spec(name: str, path: Sequence[str] | None, target: ModuleType | None) -> ModuleSpec | None:
@@ -145,12 +147,27 @@ def _print_user_errors() -> None:
     def print_user_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, UserError):
             print(f"implicit-if: {printable(str(error))}", file=sys.stderr)
+        elif _is_about_a_model(error, trace):
+            told = one_line(str(error).partition("\n")[0], 300)
+            print(
+                f"implicit-if: the model cannot be loaded ({told}). Expected --model_args pretrained= with a model's "
+                f"folder or its hub name; LMEVAL_LOG_LEVEL=DEBUG shows where it failed.",
+                file=sys.stderr,
+            )
         elif isinstance(error, KeyboardInterrupt):
             print("\ninterrupted", file=sys.stderr)
         else:
             hook(kind, error, trace)
 
     sys.excepthook = print_user_error
+
+
+def _is_about_a_model(error: BaseException, trace: TracebackType | None) -> bool:
+    """Whether transformers found neither a folder nor the hub's model, in a run of one of our tasks."""
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = Path("" if trace is None else trace.tb_frame.f_code.co_filename)
+    return bool(_matched) and isinstance(error, OSError) and place.parts[-3:] == ("transformers", "utils", "hub.py")
 
 
 def _own_entry_points(group: str) -> list[importlib.metadata.EntryPoint]:
@@ -263,6 +280,7 @@ def _preflight(task_manager: Any, names: list[str], folders: list[Path]) -> None
             check_model_folders(task_manager.metadata)
             point.load()(dict(task_manager.metadata))
             checked.add(point.name)
+            _matched.add(point.name)
 
 
 _EXTEND: dict[str, Callable[[], None]] = {MODELS: _extend_models, TASKS: _extend_tasks}

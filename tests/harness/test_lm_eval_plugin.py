@@ -238,6 +238,33 @@ def test_a_mistake_and_ctrl_c_are_one_line(
     assert others == ([] if told else [error])
 
 
+def test_a_model_that_is_nowhere_is_one_line_in_a_run_of_our_tasks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from transformers.utils.hub import cached_file
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    try:
+        cached_file("no/such-model", "config.json", local_files_only=True)
+    except OSError as error:
+        found = error
+    others: list[BaseException] = []
+    monkeypatch.setattr(sys, "argv", ["lm_eval", "--tasks", "alpaca_winrate"])
+    monkeypatch.delenv("LMEVAL_LOG_LEVEL", raising=False)
+    monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: others.append(error))
+    lm_eval_plugin._print_user_errors.__wrapped__()
+    monkeypatch.setattr(lm_eval_plugin, "_matched", set())
+    sys.excepthook(type(found), found, found.__traceback__)
+    assert (others, capsys.readouterr().err) == ([found], "")
+    monkeypatch.setattr(lm_eval_plugin, "_matched", {"alpaca_winrate"})
+    sys.excepthook(type(found), found, found.__traceback__)
+    told = capsys.readouterr().err
+    assert told.startswith("implicit-if: the model cannot be loaded (")
+    assert told.count("\n") == 1
+    sys.excepthook(OSError, OSError("disk"), None)
+    assert len(others) == 2
+
+
 def test_two_hooks_of_one_kind_do_not_call_each_other_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     class OurHook:
         find_spec = staticmethod(lm_eval_plugin.find_spec)
