@@ -67,9 +67,12 @@ class Launch:
         todo, failed = self.todo(), self.failed()
         print(f"{len(self.cells) - len(todo)} of {len(self.cells)} cells are whole in {self.place.path}")
         for cell in failed:
-            print(f"not whole: {cell.name}: {self.reason(cell.name)}\n  log: {self.log(cell.name)}")
+            log = self.log(cell.name)
+            print(f"not whole: {cell.name}: {self.reason(cell.name)}" + (f"\n  log: {log}" if log.is_file() else ""))
         if waiting := len(todo) - len(failed):
-            print(f"{waiting} more wait for these. Run the same command again once the reasons are gone.")
+            print(f"{waiting} more wait for these.")
+        if todo:
+            print("`implicit-if replicate run` goes on from there; what failed needs its reason gone first.")
         return int(bool(todo))
 
     def reason(self, cell: str) -> str:

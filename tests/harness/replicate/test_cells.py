@@ -220,6 +220,12 @@ def test_answers_are_named_after_their_cell(tmp_path: Path, monkeypatch: pytest.
 def test_a_failing_cell_leaves_the_others_and_is_listed_with_its_log(
     stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert stage.launch.report() == 1
+    out = capsys.readouterr().out
+    assert "0 of 10 cells are whole" in out
+    assert "not whole: tune-a: has not run yet\n" in out
+    assert "log: " not in out  # there is none yet
+    assert "`implicit-if replicate run` goes on from there" in out
     stage.set("broken", "answer-b")
     assert run_in_order(stage.launch) == 1
     out = capsys.readouterr().out
@@ -229,6 +235,7 @@ def test_a_failing_cell_leaves_the_others_and_is_listed_with_its_log(
     assert "2 more wait for these" in out
     stage.set("broken", "")
     assert run_in_order(stage.launch) == 0
+    assert "goes on from there" not in capsys.readouterr().out
     assert sorted(stage.started) == sorted([c.name for c in stage.cells] + ["answer-b"])
 
 

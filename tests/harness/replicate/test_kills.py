@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,67 +41,67 @@ launchers = load("test_launchers")
 sbatch_calls, finished, Stage = launchers.sbatch_calls, launchers.finished, launchers.Stage
 
 
-def processes() -> Iterator[tuple[int, int, list[str]]]:
-    """Of every process: id, parent's id, command line."""
+def processes(out: Path) -> list[tuple[int, list[str]]]:
+    """The processes that have to do with a folder, by id, with their command lines; orphans, too."""
+    found = []
     for path in Path("/proc").glob("[0-9]*"):
-        try:
+        with contextlib.suppress(OSError):
             words = (path / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
-            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, ValueError):
-            continue
-        yield int(path.name), parent, words
-
-
-def of_tree(root: int) -> list[tuple[int, list[str]]]:
-    """The processes below one, itself first."""
-    known = list(processes())
-    found = [(pid, words) for pid, _, words in known if pid == root]
-    for pid, _ in found:
-        found += [(child, words) for child, parent, words in known if parent == pid]
+            if any(str(out) in word for word in (*words, str((path / "cwd").readlink()))):
+                found.append((int(path.name), words))
     return found
 
 
-def kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+def kill(*pids: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def kill_in_a_row(
     command: list[str],
+    out: Path,
     is_worker: Callable[[list[str]], bool],
     begun: Callable[[], int],
     seconds: float,
     chance: random.Random,
-) -> None:
+) -> int:
     """Starts a launcher five times, and kills it each time at a moment after another cell began.
 
-    In turn, the launcher is killed alone, after one of its workers, and with all it had started but for the workers,
-    which are on their own then.
+    The first is killed alone: what it started goes on. Then, in turn, a worker is killed before the launcher, and the
+    launcher with all but the workers, which are on their own then.
 
     Args:
         command: The launcher.
+        out: The folder; all processes that have to do with it are the launchers' and theirs.
         is_worker: Whether a command line is that of a cell.
         begun: How many cells have begun.
         seconds: The longest time between the beginning of a cell and a kill.
         chance: Chooses the moments.
+
+    Returns:
+        How many workers were killed.
     """
+    killed = 0
     for turn in range(5):
         before = begun()
         launcher = subprocess.Popen(command)
         while begun() <= before:
             assert launcher.poll() is None, f"ended before kill {turn + 1}"
-            time.sleep(0.01)
+            time.sleep(0.05)
         time.sleep(chance.uniform(0, seconds))
-        tree = of_tree(launcher.pid)
-        workers = [pid for pid, words in tree if is_worker(words)]
-        if turn % 2 and workers:
-            kill(workers[0])
-            time.sleep(chance.uniform(0, seconds))
+        if turn % 2:
+            workers: list[int] = []
+            while not workers and launcher.poll() is None:
+                workers = [pid for pid, words in processes(out) if is_worker(words)]
+            kill(*workers[:1])
+            killed += len(workers[:1])
+            time.sleep(chance.uniform(0, seconds / 4))
         kill(launcher.pid)
-        if turn > 2:
-            for pid in {pid for pid, words in tree[1:] if not is_worker(words)}:
-                kill(pid)
+        if turn % 2 == 0 and turn:
+            kill(*(pid for pid, words in processes(out) if not is_worker(words)))
         launcher.wait()
+    return killed
 
 
 @pytest.mark.slow
@@ -115,13 +115,15 @@ def test_five_kills_in_a_row_cost_no_finished_cell(
     command = [sys.executable, str(STAND_IN), "launch", engine, "--out"]
     subprocess.run([*command, str(undisturbed.out)], check=True)
     stage.set("sleep", "0.5")
-    kill_in_a_row(
+    killed = kill_in_a_row(
         [*command, str(stage.out)],
+        stage.out,
         lambda words: str(STAND_IN) in words[:2] and "run" in words[:5],
         lambda: len(stage.started),
         0.7,
         random.Random(engine),
     )
+    assert killed > 0
     assert stage.launch.todo() != []
     stage.set("sleep", "0")
     subprocess.run([*command, str(stage.out)], check=True)
@@ -225,13 +227,13 @@ def test_a_tiny_model_s_tables_are_the_same_after_five_kills(
     def is_worker(words: list[str]) -> bool:
         return words[:4] == [*PROGRAM, "replicate"] and not place.cells.keys().isdisjoint(words)
 
-    kill_in_a_row(command, is_worker, begun, tiny.seconds, random.Random(engine))
+    assert kill_in_a_row(command, tmp_path, is_worker, begun, tiny.seconds, random.Random(engine)) > 0
     left = {name for name in place.cells if place.unfinished(name) is not None}
     markers = {name: place.marker(name).stat().st_mtime_ns for name in place.cells.keys() - left}
     assert left
     place.forget()
     subprocess.run(command, check=True)
-    while any(str(tmp_path) in word for _, _, words in processes() for word in words):
+    while processes(tmp_path):
         time.sleep(0.1)  # of workers and job scripts that a kill left
     assert [name for name in place.cells if place.unfinished(name) is not None] == []
     assert {name: place.marker(name).stat().st_mtime_ns for name in markers} == markers
