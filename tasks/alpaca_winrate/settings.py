@@ -136,7 +136,8 @@ def typed_metadata(argv: Sequence[str]) -> dict[str, str]:
     with contextlib.suppress(ValueError):
         if isinstance(found := json.loads(" ".join(values)), dict):
             return found
-    return dict(value.split("=", 1) for value in values if "=" in value)
+    parts = [part for value in values for part in value.split(",")]  # lm_eval takes both ways of writing several
+    return dict(part.split("=", 1) for part in parts if "=" in part)
 
 
 def asked_places(argv: Sequence[str], n: int) -> range | None:

@@ -495,6 +495,7 @@ LM_EVAL = ["/x/lm_eval", "run", "--model", "rules_poe", "--model_args", "pretrai
         (["--metadata", "instruct=builtin"], "Did you mean 'instructions'"),
         (["--metadata", "judge=longest", "--limit", "2", "--metadata", "seve=x"], "Did you mean 'save'"),
         (["--metadata=foo=bar"], "'foo'"),
+        (["--metadata", "judge=longest,foo=bar"], "'foo'"),
         (["--metadata", '{"foo": 1, "judge": "longest"}'], "'foo'"),
     ],
 )
@@ -510,6 +511,7 @@ def test_metadata_that_nothing_takes_is_refused(typed: list[str], said: str, mon
         [*LM_EVAL, "--tasks", "alpaca_winrate,ruler", "--metadata", "max_seq_lengths=[4096]"],
         [*LM_EVAL, "--tasks", "alpaca_winrate", "ruler", "--metadata", "max_seq_lengths=[4096]"],
         [*LM_EVAL, "--tasks", "alpaca_winrate", "--metadata", "judge=longest", "judge_base_url=http://x", "save=y"],
+        [*LM_EVAL, "--tasks", "alpaca_winrate", "--metadata", "judge=longest,save=y"],
         [*LM_EVAL, "--tasks", "alpaca_winrate", "--metadata", '{"judge": "longest"}'],
         ["/x/pytest", "--tasks", "alpaca_winrate", "--metadata", "foo=bar"],
     ],
