@@ -387,6 +387,7 @@ def test_nothing_is_fetched_or_run(folder: Path) -> None:
     """Verification opens no connection and starts no process."""
     code = f"""
         import sys
+        import numpy.testing  # NumPy 2.1 asks lscpu while this is imported
         forbidden = {"socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.system", "os.exec"}
         from implicit_if.leaderboards.verification.verify import verify
         def hook(event, arguments):
