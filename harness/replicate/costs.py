@@ -18,8 +18,8 @@ LIMA_SHORT = 300_000
 """Tokens of the 786 rows of LIMA that have no more than 768 (docs/tuning.md)."""
 GPU_FLOPS = 350e12
 """Floating-point operations that an H100 does in a second of tuning, an assumption: 35 % of its 989e12 in bfloat16."""
-CPU_TOKENS = 140 * 2.68e8
-"""Tokens a second times parameters on two CPU cores in float32, with adapters (docs/tuning.md)."""
+CPU_TOKENS = 195 * 2.68e8
+"""Tokens a second times parameters on two CPU cores, with adapters on weights in bfloat16 (docs/tuning.md)."""
 MEASURED_FLOPS = 6 * 2.68e8 * 41_000
 """What an H200 did, measured: five trainings of the 270M model made 41,000 tokens a second in all (docs/tuning.md)."""
 OFFLOAD = 2.0
@@ -92,7 +92,7 @@ def costs(work: Work) -> Costs:
         disk += weights * (1 if work.adapters else 3) + work.models * weights
     if work.answers:
         steps = work.answers * work.new_tokens / ANSWER_BATCH
-        second = work.parameters * 2 / GPU_BANDWIDTH * 2 if work.gpus else 0.6 * work.parameters / 2.68e8
+        second = work.parameters * 2 / GPU_BANDWIDTH * 2 if work.gpus else 0.4 * work.parameters / 2.68e8
         hours += steps * second / 3600
         memory += weights
     if work.verdicts:
