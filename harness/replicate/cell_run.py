@@ -13,6 +13,7 @@ from implicit_if.harness.child_process import STOPPED, run_stoppable
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.locks import locked
 from implicit_if.harness.outputs import load_meta, load_outputs, save_outputs
+from implicit_if.harness.references.recitation import TrainingTexts
 from implicit_if.harness.replicate.cells import Cell, folder
 from implicit_if.harness.replicate.held import held, own_gpus
 from implicit_if.harness.replicate.markers import Folder
@@ -50,7 +51,7 @@ def run_cell(place: Folder, cell: Cell, matrix: Matrix) -> int:
                 write_families(matrix)
             status = execute(words, target.with_name(f"{target.name}.command.lock"))
             if status == 0 and cell.kind == "answer":
-                name_answers(cell)
+                finish_answers(cell, place.rows(cell.recipe) if cell.withhold and cell.recipe else None)
         if status == 0:
             place.finish(cell)
             _say(f"{cell.name} is done")
@@ -103,11 +104,24 @@ def _lm_eval(arguments: Sequence[str]) -> int:
     return 0
 
 
-def name_answers(cell: Cell) -> None:
-    """Names the answers after their cell: all plain models call theirs alike, and a board tells references by name."""
+def finish_answers(cell: Cell, rows: str | None = None) -> None:
+    """Names the answers after their cell: all plain models call theirs alike, and a board tells references by name.
+
+    Args:
+        cell: The cell.
+        rows: Training data, as analyses take them; what the answers recite of it is left out, and counted.
+    """
     path = Path(cell.artefacts[0])
     name, meta = cell.name.removeprefix("answer-"), load_meta(path)
     outputs = [output.model_copy(update={"generator": name}) for output in load_outputs(path)]
+    if rows is not None:
+        from implicit_if.harness.analysis.training_rows import load_training_rows
+
+        texts = TrainingTexts(text for row in load_training_rows(rows)[1] for text in row)
+        shown = [texts.withhold(output.output) for output in outputs]
+        outputs = [o.model_copy(update={"output": text}) for o, (text, _) in zip(outputs, shown, strict=True)]
+        if meta is not None:
+            meta.model["recited_passages_withheld"] = sum(passages for _, passages in shown)
     save_outputs(path, outputs, meta and meta.model_copy(update={"generator": name}))
 
 

@@ -36,6 +36,7 @@ class Cell:
         scratch: What may be removed once it is whole, as a pattern.
         costs: Hours, memory, disk, judge calls and their cost.
         recipe: The recipe whose data it reads.
+        withhold: Whether what its answers recite of that recipe's data is left out of them.
         recipe_sha256: Hash of all that the recipe says, where it is trained.
         reads: The user's own files in its command, whose content it depends on.
     """
@@ -50,6 +51,7 @@ class Cell:
     scratch: str = ""
     costs: Costs = field(default_factory=lambda: costs(Work()))
     recipe: str | None = None
+    withhold: bool = False
     recipe_sha256: str | None = None
     reads: tuple[str, ...] = ()
 

@@ -78,6 +78,8 @@ class Folder:
         if cell.recipe is not None:
             file = self.data_file(cell.recipe)
             found["data"] = None if file is None else self._sha256(file)
+        if cell.withhold:
+            found["withhold"] = True
         found |= {file: self._sha256(Path(file)) for file in cell.reads}
         for need in cell.needs:
             found[need] = (self._read(need) or {}).get("content")
@@ -190,6 +192,11 @@ class Folder:
                         return found[0].resolve()
         return None
 
+    def rows(self, recipe: str) -> str:
+        """A recipe's data as analyses take them: its name, with the local file if there is one."""
+        file = self.data_file(recipe)
+        return recipe if file is None else f"{recipe}={file}"
+
     def words(self, cell: Cell) -> list[str]:
         """A cell's command with the number of epochs and the data file that were open in the plan."""
         words: list[str] = []
@@ -198,8 +205,7 @@ class Folder:
                 file = self.data_file(match[1])
                 words = words[:-1] if file is None else [*words, str(file)]
             elif match := re.fullmatch(r"\{rows of (\S+)\}", word):
-                file = self.data_file(match[1])
-                words.append(match[1] if file is None else f"{match[1]}={file}")
+                words.append(self.rows(match[1]))
             elif match := re.fullmatch(r"\{source of (\S+?)\|(.*)\}", word):
                 file = self.data_file(match[1])
                 words.append(match[2] if file is None else f"local file {file.name}")

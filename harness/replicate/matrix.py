@@ -126,6 +126,8 @@ class Matrix(_Part):
         n_instructions: How many it has, for the plan's arithmetic.
         max_new_tokens: Tokens that an answer may have.
         organisation: Before the "/" of the systems' names.
+        withhold: Whether what a tuned model's answers recite of its training data is left out of them before they are
+            judged, so that its submission may be passed on where the data may not.
         pairs: Of the response ranking: `builtin`, `alpaca`, or a file.
         judge: Who judges.
         sweep: How the epochs are chosen, if not by the profile.
@@ -139,6 +141,7 @@ class Matrix(_Part):
     n_instructions: int = Field(ge=1)
     max_new_tokens: int = Field(ge=1)
     organisation: Name = "implicit-if"
+    withhold: bool = False
     pairs: str = "builtin"
     judge: Judge
     sweep: Sweep | None = None

@@ -57,7 +57,7 @@ class _Plan:
             yield from (self._select(recipe) for recipe in m.recipes)
         for seed in self.matrix.seeds:
             yield from (self._tune(recipe, seed) for recipe in m.recipes)
-            yield from (self._answer(f"{recipe}-s{seed}", self._of_tuned(recipe, seed)) for recipe in m.recipes)
+            yield from (self._answer(f"{recipe}-s{seed}", self._of_tuned(recipe, seed), recipe) for recipe in m.recipes)
         untuned = dict(self._untuned())
         yield from (self._answer(system, args) for system, args in untuned.items())
         for seed in self.matrix.seeds:
@@ -173,14 +173,15 @@ class _Plan:
         for rule, dropped in m.only.items():
             yield f"only-{rule}", (f"{base}rules={m.rules},drop={'+'.join(dropped)}", (), "tulu")
 
-    def _answer(self, system: str, how: tuple[str, tuple[str, ...], str]) -> Cell:
+    def _answer(self, system: str, how: tuple[str, tuple[str, ...], str], recipe: str = "") -> Cell:
         arguments, needs, template = how
         name, m, matrix = self._name("answer", system), self.model, self.matrix
         command = [*LM_EVAL, "--model", "rules_poe", "--model_args", f"{arguments},dtype={m.dtype}"]
         command += answering(name, matrix.instructions, template, matrix.max_new_tokens)
         gpus = min(m.gpus, 1)
         work = Work(parameters=m.parameters, gpus=gpus, answers=matrix.n_instructions, new_tokens=matrix.max_new_tokens)
-        return Cell(name, "answer", needs, tuple(command), answers_of(name), gpus=gpus, costs=costs(work))
+        cell = Cell(name, "answer", needs, tuple(command), answers_of(name), gpus=gpus, costs=costs(work))
+        return replace(cell, recipe=recipe, withhold=True) if recipe and matrix.withhold else cell
 
     def _judged(self, short: str, system: str, sibling: str, seed: int, told: list[str]) -> Iterator[Cell]:
         """A system's verdicts against the sibling of a seed, and its submission."""

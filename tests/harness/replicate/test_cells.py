@@ -17,7 +17,8 @@ import pytest
 
 from implicit_if.harness.child_process import STOPPED
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.replicate.cell_run import run_cell
+from implicit_if.harness.outputs import Output, OutputsMeta, load_meta, load_outputs, save_outputs
+from implicit_if.harness.replicate.cell_run import finish_answers, run_cell
 from implicit_if.harness.replicate.cells import Cell, find
 from implicit_if.harness.replicate.launch import Launch, run_in_order
 from implicit_if.harness.replicate.markers import Folder
@@ -205,16 +206,38 @@ def test_models_that_have_answered_can_be_removed_and_are_made_again_when_needed
 
 
 def test_answers_are_named_after_their_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from implicit_if.harness.outputs import Output, load_outputs, save_outputs
-    from implicit_if.harness.replicate.cell_run import name_answers
-
     monkeypatch.chdir(tmp_path)
     cell = find(plan(load_matrix("embedded")), "answer-gemma-3-270m-gsm-s1")
     rows = [Output.model_validate({"instruction": "Say a.", "output": "a", "generator": "rules:none@4f53cda1"})]
     save_outputs(cell.artefacts[0], rows)
-    name_answers(cell)
+    finish_answers(cell)
     [named] = load_outputs(cell.artefacts[0])
     assert (named.generator, named.output) == ("gemma-3-270m-gsm-s1", "a")
+
+
+def test_what_answers_recite_of_their_training_data_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recited = "Lena has nine red apples and gives three of them away to Omar"
+    rows = [{"question": "How many?", "answer": f"{recited}. #### 6"}, {"question": "And now?", "answer": "#### 2"}]
+    (tmp_path / "gsm8k.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    cells = plan(load_matrix("embedded"))
+    place = Folder(tmp_path, cells, tmp_path)
+    cell = find(cells, "answer-gemma-3-270m-gsm-s1")
+    meta = OutputsMeta(generator="m", instruction_set="builtin", instruction_revision="0")
+    made = [
+        {"instruction": q, "output": a, "generator": "m"} for q, a in (("a", f"So {recited}!"), ("b", "Six apples."))
+    ]
+    save_outputs(cell.artefacts[0], [Output.model_validate(row) for row in made], meta)
+    assert cell.withhold
+    finish_answers(cell, place.rows("gsm"))
+    assert [o.output for o in load_outputs(cell.artefacts[0])] == ["So [… recited …]!", "Six apples."]
+    told = load_meta(cell.artefacts[0])
+    assert told is not None
+    assert told.model["recited_passages_withheld"] == 1
+    assert place.identity(cell)["withhold"] is True
+    assert not any(c.withhold for c in plan(load_matrix("paper")))
 
 
 def test_a_failing_cell_leaves_the_others_and_is_listed_with_its_log(
