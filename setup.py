@@ -6,7 +6,7 @@ ROOMS = ("harness", "tasks", "model_wrappers", "leaderboards")
 DATA = ("yaml", "jinja", "json", "jsonl", "md", "csv", "html", "css", "js", "svg", "smk")
 # What `implicit-if leaderboard` makes from submissions is published, not installed.
 GENERATED = (
-    *("submissions/*", "answers/*", "figures/*", "page.html", "README.md"),
+    *("submissions/*", "replications/*", "answers/*", "figures/*", "page.html", "README.md"),
     *(f"{table}.{suffix}" for table in ("leaderboard", "rules") for suffix in ("md", "csv", "json")),
 )
 

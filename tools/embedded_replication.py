@@ -2,77 +2,39 @@
 
     python tools/embedded_replication.py [--check]
 
-Everything on the page follows from `leaderboards/leaderboard.json`, `leaderboards/rules.json`, the submissions that
-they name, the published numbers and the embedded judge's card: run it after `implicit-if leaderboard`. `--check` writes
-nothing and has the exit status 1 if the page is out of date.
+Everything on the page follows from the boards under `leaderboards/` and `leaderboards/replications/embedded/`, the
+submissions that they name, the published numbers and the embedded judge's card: run it after `implicit-if leaderboard`.
+`--check` writes nothing and has the exit status 1 if the page is out of date.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 import sys
 import textwrap
-from collections import defaultdict
-from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 from answer_examples import SHOWN, quoted
+from paper_findings import Results
 from tabulate import tabulate
 
 from implicit_if.harness.columns import ATTEMPTS
 from implicit_if.harness.instructions import load_instructions
 from implicit_if.harness.outputs import load_outputs
-from implicit_if.harness.published_numbers import load_published
-from implicit_if.harness.replicate.comparison import compare_with_paper, read_results
 from implicit_if.harness.replicate.matrix import load_matrix
 from implicit_if.harness.safe_text import html, printable
 from implicit_if.harness.scores import Score
-from implicit_if.harness.stats.comparison import compare
-from implicit_if.harness.storage import atomic_write, read_rows
-from implicit_if.harness.system_kinds import SYSTEM_KINDS
+from implicit_if.harness.storage import atomic_write
 
 ROOT = Path(__file__).resolve().parents[1]
 BOARDS = ROOT / "leaderboards"
+MATRIX = BOARDS / "replications" / "embedded"
 PAGE = ROOT / "docs" / "embedded-replication.md"
 CARD = ROOT / "docs" / "judges" / "embedded.md"
 EXAMPLES = 3
-PUBLISHED_NAMES = {"rules": "all rules", "response": "response tuning"}
 
-
-class Claim(NamedTuple):
-    """A finding of the paper: one system beats another.
-
-    Attributes:
-        text: In words.
-        better: Kind and label of the system that does better there.
-        worse: Of the other one.
-        gain: Whether the paper found a gain; False where it found none.
-    """
-
-    text: str
-    better: str
-    worse: str
-    gain: bool = True
-
-
-CLAIMS = (
-    Claim("Tuned on responses alone, a base model follows instructions (Table 1)", "response", "base"),
-    Claim("Tuned on instructions as well, it follows them better still (Table 1)", "instruction", "response"),
-    Claim("So does one tuned on maths problems (Table 3)", "gsm", "base"),
-    Claim("... on Python functions (Table 3)", "mbpp", "base"),
-    Claim("... on recipes (Table 3)", "recipes", "base"),
-    Claim("... on poems (Table 3)", "poetry", "base"),
-    Claim("... but not on chess games, by Llama-2 (Table 3)", "chess", "base", gain=False),
-    Claim("Maths problems do more than Python functions (Table 3)", "gsm", "mbpp"),
-    Claim("Three hand-written rules make a base model follow instructions (Table 4)", "rules", "base"),
-    Claim("The rules need the rising end of the answer (Table 4)", "rules", "without eos"),
-    Claim("... the penalty on tokens used before (Table 4)", "rules", "without diversity"),
-    Claim("... the uniform changes of token weights (Table 4)", "rules", "without uniform"),
-)
 
 TITLE = """# The paper at 270 million parameters
 
@@ -90,6 +52,14 @@ Newcombe's (1998) method from the two rates' intervals, which ignores the pairin
 means that both 95 % intervals lie above 0, "holds in part" that one does and the other is not below; "not shown"
 that neither does; "reversed" that one lies below 0. These are {k} comparisons without correction for their number:
 with none true, one in forty intervals lies above 0 by chance."""
+
+SMALL = """The matrix [`embedded`](replicate.md) has all five tasks of the paper. It tunes adapters on the first {rows}
+rows of each recipe, twice, answers, judges, and builds [tables of its
+own](../leaderboards/replications/embedded/README.md), by `implicit-if replicate run embedded`, in TIME on two CPU
+cores. The reference is its own instruction-tuned model, which is weaker than the one above: attempt rates compare with
+those above, win rates do not. After so few steps hardly any model has learned to end its answer, and most repeat
+themselves until the limit. Chess is where this differs from the paper, whose model saw 1000 games fifteen times: here
+many answers are still the base model's own language, not games."""
 
 CAVEATS = (
     "**They are no AlpacaEval win rates.** The embedded judge orders systems and finds gross faults, and it was fitted "
@@ -118,26 +88,45 @@ def main(*arguments: str) -> int:
 
 def page() -> str:
     """The whole page."""
-    known = systems()
-    found = [(claim, _verdict(claim)) for claim in CLAIMS if {claim.better, claim.worse} <= known.keys()]
-    rows = [[claim.text, *_differences(claim), _published(claim), verdict] for claim, verdict in found]
-    head = ["finding", "attempts, points", "win rate, points", "published LC %", "here"]
-    holds = sum(verdict == "holds" for _, verdict in found)
+    full, small = Results(BOARDS), Results(MATRIX)
+    found = full.findings()
     parts = [
         TITLE,
-        _filled(ABOUT.format(n=_board("leaderboard.json")["n"])),
-        _filled(f"**{holds} of {len(found)} findings hold** in attempt rate and win rate alike. {_order()}"),
+        _filled(ABOUT.format(n=full.board("leaderboard.json")["n"])),
+        _told(full),
         "![Attempt rate and win rate of every system](figures/systems.svg)",
         "## Findings",
-        str(tabulate(rows, head, "github", disable_numparse=True)),
+        _findings_table(found),
         _filled(METHOD.format(k=2 * len(found))),
         "## Systems",
-        _systems_table(known),
+        _systems_table(full),
+        "## With one command and little training",
+        _filled(SMALL.format(rows=_rows())),
+        _told(small),
+        _findings_table(small.findings()),
+        _systems_table(small),
         "## What these numbers are not",
-        _caveats(known),
-        _examples(known),
+        _caveats(full),
+        _examples(full),
     ]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def _told(results: Results) -> str:
+    found = results.findings()
+    holds = sum(row[-1] == "holds" for row in found)
+    return _filled(f"**{holds} of {len(found)} findings hold** in attempt rate and win rate alike. {results.order()}")
+
+
+def _rows() -> str:
+    """How many rows of each recipe the matrix takes."""
+    settings = dict(setting.split("=", 1) for setting in load_matrix("embedded").models[0].settings)
+    return settings["data.limit"]
+
+
+def _findings_table(rows: list[list[str]]) -> str:
+    head = ["finding", "attempts, points", "win rate, points", "published LC %", "here"]
+    return str(tabulate(rows, head, "github", disable_numparse=True))
 
 
 def _filled(text: str, indent: str = "") -> str:
@@ -145,96 +134,7 @@ def _filled(text: str, indent: str = "") -> str:
     return textwrap.fill(text, 118, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
-@cache
-def _board(name: str) -> dict[str, Any]:
-    board: dict[str, Any] = json.loads((BOARDS / name).read_text(encoding="utf-8"))["boards"][0]
-    return board
-
-
-@cache
-def systems() -> dict[str, dict[str, Any]]:
-    """The boards' rows, controls apart, by a short name: a kind, a single task, or an ablation's label."""
-    order = list(SYSTEM_KINDS)
-    known: dict[str, dict[str, Any]] = {}
-    rows = [*_board("leaderboard.json")["rows"], *_board("rules.json")["rows"]]
-    for row in sorted(rows, key=lambda row: order.index(row["kind"])):
-        if row["kind"] == "control":
-            continue
-        own = row["kind"] == "single_task" or row["system"].startswith(("without ", "only "))
-        known.setdefault(row["system"] if own else row["kind"], row)
-    return known
-
-
-@cache
-def preferences(name: str) -> tuple[np.ndarray[Any, Any], tuple[str, ...]]:
-    """`[s, n]` preferences for a system, a row a seed, and the instructions' ids."""
-    seeds = []
-    for submission in systems()[name]["submissions"]:
-        told: dict[str, list[float]] = defaultdict(list)
-        for _, row in read_rows(BOARDS / "submissions" / submission / "annotations.jsonl", "annotations"):
-            told[row["instruction_id"]].append(row["preference"])
-        ids = tuple(sorted(told))
-        seeds.append([float(np.mean(told[key])) for key in ids])
-    return np.array(seeds), ids
-
-
-def win_difference(better: str, worse: str) -> Score:
-    """Win rate of the one minus that of the other, paired over instructions."""
-    (first, ids), (second, others) = preferences(better), preferences(worse)
-    assert ids == others, f"{better} and {worse} answer different instructions"
-    return compare(first, second, ids, n_permutations=0).difference
-
-
-def attempts_difference(better: str, worse: str) -> tuple[float, float, float]:
-    """Attempt rate of the one minus that of the other with Newcombe's interval: value, low, high."""
-    (a, la, ua), (b, lb, ub) = (
-        (s["value"], s["interval"]["low"], s["interval"]["high"])
-        for s in (systems()[better][ATTEMPTS], systems()[worse][ATTEMPTS])
-    )
-    return a - b, a - b - math.hypot(a - la, ub - b), a - b + math.hypot(ua - a, b - lb)
-
-
-def _differences(claim: Claim) -> tuple[str, str]:
-    value, low, high = attempts_difference(claim.better, claim.worse)
-    wins = win_difference(claim.better, claim.worse)
-    ends = wins.interval.ends if wins.interval else (math.nan, math.nan)
-    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]", f"{wins.value:+.1f} [{ends[0]:+.1f}, {ends[1]:+.1f}]"
-
-
-def _verdict(claim: Claim) -> str:
-    _, low, high = attempts_difference(claim.better, claim.worse)
-    interval = win_difference(claim.better, claim.worse).interval
-    lows, highs = (low, interval.low if interval else -math.inf), (high, interval.high if interval else math.inf)
-    if not claim.gain:
-        return "reversed" if min(lows) > 0 else "holds" if max(lows) <= 0 else "holds in part"
-    if min(highs) < 0:
-        return "reversed"
-    above = sum(end > 0 for end in lows)
-    return ("not shown", "holds in part", "holds")[above]
-
-
-def _published(claim: Claim) -> str:
-    """The two systems' published numbers, Llama-2's before OLMo's."""
-    source = load_published()[0]
-    shown = []
-    for base in dict.fromkeys(row.base_model for row in source.rows):
-        means = {row.system: row.mean for row in source.rows if row.base_model == base}
-        pair = [
-            50.0 if name == "instruction" else means.get(PUBLISHED_NAMES.get(name, name))
-            for name in (claim.better, claim.worse)
-        ]
-        if None not in pair:
-            shown.append(f"{pair[0]:g} and {pair[1]:g}")
-    return "; ".join(shown)
-
-
-def _order() -> str:
-    told = compare_with_paper(read_results(BOARDS)).orders
-    parts = [f"{rho:.2f} with {base}'s ({n} systems)" for base, (rho, n) in told.items()]
-    return f"In length-controlled win rate the order of the systems correlates {' and '.join(parts)} (Spearman)."
-
-
-def _systems_table(known: dict[str, dict[str, Any]]) -> str:
+def _systems_table(results: Results) -> str:
     def cell(row: dict[str, Any], name: str) -> str:
         return "-" if row[name] is None else Score.model_validate(row[name]).bracketed(row[f"{name}_sd"])
 
@@ -246,21 +146,21 @@ def _systems_table(known: dict[str, dict[str, Any]]) -> str:
             cell(row, "lc"),
             f"{row['form']['finish_rate']:.0f}",
         ]
-        for row in known.values()
+        for row in results.systems.values()
     ]
     table = tabulate(rows, ["system", "attempts %", "win rate %", "LC win rate %", "finish %"], "github")
-    board = _board("leaderboard.json")
+    board = results.board("leaderboard.json")
     told = [f"- `{board[key]}`" for key in ("attempts_signature", "signature", "lc_signature") if board[key]]
     return f"{table}\n\nBrackets: 95 % intervals. Finish: answers ended by the model itself.\n\n" + "\n".join(told)
 
 
-def _caveats(known: dict[str, dict[str, Any]]) -> str:
-    matrix = load_matrix("embedded")
-    left = [recipe for recipe in matrix.models[0].recipes if recipe not in known]
+def _caveats(results: Results) -> str:
+    known = results.systems
+    left = [recipe for recipe in load_matrix("embedded").models[0].recipes if recipe not in known]
     seeds = sorted({seed for row in known.values() for seed in row["seeds"] if seed is not None})
     numbers = ", ".join(map(str, seeds))
     one = f"One seed of each tuned system ({numbers})." if len(seeds) == 1 else f"Seeds {numbers} of tuned systems."
-    absent = [f"tuning on {', '.join(left)}"] if left else []
+    absent = [f"tuning at length on {', '.join(left)}"] if left else []
     absent += (
         [f"seeds {', '.join(str(s) for s in range(1, 6) if s not in seeds)}"] if set(range(1, 6)) - {*seeds} else []
     )
@@ -295,7 +195,7 @@ def _agreement() -> str:
     )
 
 
-def _examples(known: dict[str, dict[str, Any]]) -> str:
+def _examples(results: Results) -> str:
     """The first instructions of the set, answered by every system that is no ablation."""
     items = load_instructions("builtin").items[:EXAMPLES]
     about = (
@@ -304,9 +204,9 @@ def _examples(known: dict[str, dict[str, Any]]) -> str:
     )
     parts = [f"## Unpicked answers\n\n{_filled(about)}"]
     answers = {}
-    for name, row in known.items():
+    for name, row in results.systems.items():
         if not name.startswith(("without ", "only ")):
-            folder = BOARDS / "submissions" / row["submissions"][0]
+            folder = results.root / "submissions" / row["submissions"][0]
             answers[row["system"]] = {o.instruction_id: o for o in load_outputs(folder / "outputs.jsonl")}
     for number, item in enumerate(items, start=1):
         asked = "<br>".join(html(line) for line in printable(item.text).splitlines())

@@ -32,7 +32,7 @@ NOT_COPIED = (".*", "__pycache__", "*.egg-info", "build", "dist", "tests", "benc
 BUILT_IN = "hellaswag"
 USER_TASK = "{task: TASK, dataset_path: none, output_type: generate_until, doc_to_text: a, doc_to_target: b}"
 GENERATED = re.compile(
-    r"leaderboards/(submissions/|answers/|figures/|page\.html|README\.md|(leaderboard|rules)\.(md|csv|json))"
+    r"leaderboards/(submissions/|replications/|answers/|figures/|page\.html|README\.md|(leaderboard|rules)\.(md|csv|json))"
 )
 HOOK_FILES = {"implicit_if.pth", "implicit_if.start", "_implicit_if_autoload.py"}
 
