@@ -55,7 +55,7 @@ with none true, one in forty intervals lies above 0 by chance."""
 
 SMALL = """The matrix [`embedded`](replicate.md) has all five tasks of the paper. It tunes adapters on the first {rows}
 rows of each recipe, twice, answers, judges, and builds [tables of its
-own](../leaderboards/replications/embedded/README.md), by `implicit-if replicate run embedded`, in TIME on two CPU
+own](../leaderboards/replications/embedded/README.md), by `implicit-if replicate run embedded`, in two hours on two CPU
 cores. The reference is its own instruction-tuned model, which is weaker than the one above: attempt rates compare with
 those above, win rates do not. After so few steps hardly any model has learned to end its answer, and most repeat
 themselves until the limit. Chess is where this differs from the paper, whose model saw 1000 games fifteen times: here
