@@ -89,7 +89,7 @@ def main(*arguments: str) -> int:
 def page() -> str:
     """The whole page."""
     full, small = Results(BOARDS), Results(MATRIX)
-    found = full.findings()
+    found = full.findings
     parts = [
         TITLE,
         _filled(ABOUT.format(n=full.board("leaderboard.json")["n"])),
@@ -103,7 +103,7 @@ def page() -> str:
         "## With one command and little training",
         _filled(SMALL.format(rows=_rows())),
         _told(small),
-        _findings_table(small.findings()),
+        _findings_table(small.findings),
         _systems_table(small),
         "## What these numbers are not",
         _caveats(full),
@@ -113,7 +113,7 @@ def page() -> str:
 
 
 def _told(results: Results) -> str:
-    found = results.findings()
+    found = results.findings
     holds = sum(row[-1] == "holds" for row in found)
     return _filled(f"**{holds} of {len(found)} findings hold** in attempt rate and win rate alike. {results.order()}")
 

@@ -49,9 +49,7 @@ def main() -> None:
     rows = [row for _, row in read_rows(args.training_data, "the rows the model was tuned on")]
     training = TrainingTexts(texts_of(rows))
     for instructions, answers, meta in from_model(args) if args.model else from_cell(args):
-        withheld = [training.withhold(output.output) for output in answers]
-        outputs = [o.model_copy(update={"output": text}) for o, (text, _) in zip(answers, withheld, strict=True)]
-        meta.model["recited_passages_withheld"] = sum(passages for _, passages in withheld)
+        outputs, meta.model["recited_passages_withheld"] = training.withhold_from(answers)
         if args.supersedes:
             meta.model["supersedes"] = args.supersedes
         target = FOLDER / args.name / f"{instructions.signature}.json"

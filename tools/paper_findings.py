@@ -63,9 +63,9 @@ class Results:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.preferences = cache(self._preferences)
+        self.board, self.preferences = cache(self._board), cache(self._preferences)
 
-    def board(self, name: str) -> dict[str, Any]:
+    def _board(self, name: str) -> dict[str, Any]:
         """The first board of a file."""
         board: dict[str, Any] = json.loads((self.root / name).read_text(encoding="utf-8"))["boards"][0]
         return board
@@ -108,6 +108,7 @@ class Results:
         )
         return a - b, a - b - math.hypot(a - la, ub - b), a - b + math.hypot(ua - a, b - lb)
 
+    @cached_property
     def findings(self) -> list[list[str]]:
         """A row for each claim about systems that are here: text, both differences, published numbers, verdict."""
         return [

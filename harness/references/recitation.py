@@ -7,7 +7,9 @@ put back: what is judged and shown is the answer with a mark in their place.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+
+from implicit_if.harness.outputs import Output
 
 RUN = 10
 """Words in a row that an answer shares with a training text; fewer are common phrases."""
@@ -45,6 +47,12 @@ class TrainingTexts:
         for first, end in reversed(recited):
             answer = answer[: words[first][1]] + MARK + answer[words[end - 1][2] :]
         return answer, len(recited)
+
+    def withhold_from(self, outputs: Sequence[Output]) -> tuple[list[Output], int]:
+        """The outputs with every answer as `withhold` leaves it, and how many passages are withheld in all."""
+        kept = [self.withhold(output.output) for output in outputs]
+        shown = [o.model_copy(update={"output": text}) for o, (text, _) in zip(outputs, kept, strict=True)]
+        return shown, sum(passages for _, passages in kept)
 
 
 def _words(text: str) -> Iterator[tuple[str, int, int]]:

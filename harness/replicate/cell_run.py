@@ -118,10 +118,9 @@ def finish_answers(cell: Cell, rows: str | None = None) -> None:
         from implicit_if.harness.analysis.training_rows import load_training_rows
 
         texts = TrainingTexts(text for row in load_training_rows(rows)[1] for text in row)
-        shown = [texts.withhold(output.output) for output in outputs]
-        outputs = [o.model_copy(update={"output": text}) for o, (text, _) in zip(outputs, shown, strict=True)]
+        outputs, passages = texts.withhold_from(outputs)
         if meta is not None:
-            meta.model["recited_passages_withheld"] = sum(passages for _, passages in shown)
+            meta.model["recited_passages_withheld"] = passages
     save_outputs(path, outputs, meta and meta.model_copy(update={"generator": name}))
 
 

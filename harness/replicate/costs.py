@@ -27,6 +27,8 @@ OFFLOAD = 2.0
 GPU_BANDWIDTH = 3.35e12
 """Bytes that an H100 reads in a second."""
 ANSWER_BATCH = 32
+CPU_STEP = 0.4 / 2.68e8
+"""Seconds a parameter in which two CPU cores decode a token for each answer of a batch, in float32."""
 CALL_TOKENS = (1_100, 1)
 """Tokens that a judge reads and writes in one call on AlpacaEval, roughly."""
 
@@ -92,7 +94,7 @@ def costs(work: Work) -> Costs:
         disk += weights * (1 if work.adapters else 3) + work.models * weights
     if work.answers:
         steps = work.answers * work.new_tokens / ANSWER_BATCH
-        second = work.parameters * 2 / GPU_BANDWIDTH * 2 if work.gpus else 0.4 * work.parameters / 2.68e8
+        second = work.parameters * 2 / GPU_BANDWIDTH * 2 if work.gpus else CPU_STEP * work.parameters
         hours += steps * second / 3600
         memory += weights
     if work.verdicts:

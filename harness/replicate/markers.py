@@ -67,8 +67,8 @@ class Folder:
                 return f"waits for {need}"
         if (marker := self._read(cell.name)) is None:
             return "has not run yet"
-        now = self.identity(cell)
-        if changed := [key for key in now if marker.get("identity", {}).get(key) != now[key]]:
+        now, then = self.identity(cell), marker.get("identity", {})
+        if changed := [key for key in {**then, **now} if then.get(key) != now.get(key)]:
             return f"is out of date: another {', '.join(changed)}"
         return marker.get("damaged") or (None if marker.get("removed") else self._damage(marker))
 
