@@ -4,7 +4,8 @@ Each line may import what stands above it, never what stands below:
 
 errors              the one error class, with did-you-mean
 locks               locks between processes
-storage             strict reading, atomic writing, JSON Lines, canonical bytes, hashes
+storage             strict reading, atomic writing, canonical bytes, hashes
+records             JSON Lines that grow
 csv_rows            rows of CSV files
 child_process       commands that can be stopped and continued
 hub                 the Hugging Face hub, asked in bounded time

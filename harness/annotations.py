@@ -9,7 +9,8 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from implicit_if.harness.errors import UserError
-from implicit_if.harness.storage import append_records, read_records, sha256_json
+from implicit_if.harness.records import append_records, read_records
+from implicit_if.harness.storage import sha256_json
 
 Order = Literal["system_first", "reference_first", "none"]
 """Which answer the judge saw first; "none" for judges that score answers one by one or symmetrically."""

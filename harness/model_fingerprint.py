@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from implicit_if.harness.storage import append_records, cache_dir, read_records, sha256_file, sha256_json
+from implicit_if.harness.records import append_records, read_records
+from implicit_if.harness.storage import cache_dir, sha256_file, sha256_json
 
 _FILES = (
     *("*.safetensors", "*.bin", "*.gguf", "*.safetensors.index.json", "adapter_config.json"),

@@ -8,7 +8,8 @@ from typing import Any
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.generation import Generation
-from implicit_if.harness.storage import append_records, read_records, sha256_json
+from implicit_if.harness.records import append_records, read_records
+from implicit_if.harness.storage import sha256_json
 
 DECODING = 2
 """Goes up whenever an equal request gets another answer, as since long prompts lose their middle."""

@@ -23,8 +23,9 @@ from pathlib import Path
 
 import numpy as np
 from cached_embedder import CachedEmbedder
-from embedded_judge_card import measure, page
+from embedded_judge_card import page
 from embedded_judge_data import Data, Pair, corruption_pairs, implied_pairs, judged_pairs, read_data
+from embedded_judge_measures import measure
 from embedded_judge_panel import (
     Differences,
     control_differences,

@@ -18,9 +18,10 @@ from implicit_if import __version__
 from implicit_if.harness.analysis.response_pairs import ResponsePairs
 from implicit_if.harness.chat_templates import ChatTemplate, load_template
 from implicit_if.harness.errors import UserError
+from implicit_if.harness.records import append_records, read_records
 from implicit_if.harness.scores import Interval
 from implicit_if.harness.stats.vectors import Floats
-from implicit_if.harness.storage import append_records, read_records, sha256_json, sha256_text
+from implicit_if.harness.storage import sha256_json, sha256_text
 
 TASK = "response_ranking"
 MEASURES = {

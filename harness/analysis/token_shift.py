@@ -17,10 +17,11 @@ import numpy as np
 from implicit_if import __version__
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.outputs import Output
+from implicit_if.harness.records import append_records, read_records
 from implicit_if.harness.references.recitation import MARK
 from implicit_if.harness.scores import Interval
 from implicit_if.harness.stats.bootstrap import replicates
-from implicit_if.harness.storage import append_records, read_records, sha256_json
+from implicit_if.harness.storage import sha256_json
 
 CATEGORIES = ("unshifted", "marginal", "shifted")
 MARGINAL = 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from implicit_if.harness.comparing.loading import PreferenceTable
+from implicit_if.harness.comparing.preference_table import PreferenceTable
 from implicit_if.harness.outputs import Output
 from implicit_if.harness.side_by_side import side_by_side
 

@@ -9,14 +9,8 @@ from pathlib import Path
 from implicit_if.harness.answer_settings import AnswerSettings
 from implicit_if.harness.cli import level, not_negative
 from implicit_if.harness.comparing.answers import most_different, render_answers
-from implicit_if.harness.comparing.loading import (
-    JudgedSystem,
-    PreferenceTable,
-    length_models,
-    load_seed,
-    make_table,
-    parse_system,
-)
+from implicit_if.harness.comparing.loading import load_seed, parse_system
+from implicit_if.harness.comparing.preference_table import JudgedSystem, PreferenceTable, length_models, make_table
 from implicit_if.harness.comparing.published import is_published, read_published
 from implicit_if.harness.comparing.report import as_json, make_report, render
 from implicit_if.harness.errors import UserError

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from implicit_if.harness.comparing.attempts import AttemptsPart, rates
-from implicit_if.harness.comparing.loading import PreferenceTable
+from implicit_if.harness.comparing.preference_table import PreferenceTable
 from implicit_if.harness.instructions.identify import identify_set
 from implicit_if.harness.judging.attempts import Attempts
 from implicit_if.harness.safe_text import one_line

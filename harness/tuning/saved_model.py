@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.provenance import PROVENANCE, Provenance, TunedBase
-from implicit_if.harness.storage import append_records, atomic_write, write_json
+from implicit_if.harness.records import append_records
+from implicit_if.harness.storage import atomic_write, write_json
 from implicit_if.harness.tuning import model_card
 from implicit_if.harness.tuning.base_model import Base
 from implicit_if.harness.tuning.data.prepare import Prepared

@@ -8,8 +8,8 @@ from typing import Any
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.outputs import Output
+from implicit_if.harness.records import read_records
 from implicit_if.harness.references.recitation import MARK
-from implicit_if.harness.storage import read_records
 
 Ranked = list[tuple[str, int, str]]
 """An answer's tokens: text, rank under the base model, and what the base would have chosen."""

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from implicit_if.harness.answer_settings import AnswerSettings
-from implicit_if.harness.comparing.loading import JudgedSystem, Seed, judgement_of, length_models, load_seed, make_table
+from implicit_if.harness.comparing.loading import Seed, judgement_of, load_seed
+from implicit_if.harness.comparing.preference_table import JudgedSystem, length_models, make_table
 from implicit_if.harness.comparing.published import read_published
 from implicit_if.harness.comparing.report import Report, make_report
 from implicit_if.harness.errors import UserError

@@ -13,9 +13,10 @@ from implicit_if.harness.analysis.audit.report import AuditAnswer, AuditReport, 
 from implicit_if.harness.chat_templates import ChatTemplate
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.outputs import Output, instruction_id
+from implicit_if.harness.records import append_records, read_records
 from implicit_if.harness.references.recitation import TrainingTexts
 from implicit_if.harness.scores import Score
-from implicit_if.harness.storage import append_records, read_records, sha256_json
+from implicit_if.harness.storage import sha256_json
 
 _AT_ONCE = 32
 """Probes between two writes to the file of answers."""

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.locks import locked
-from implicit_if.harness.storage import append_records, cache_dir, read_records, sha256_json
+from implicit_if.harness.records import append_records, read_records
+from implicit_if.harness.storage import cache_dir, sha256_json
 from implicit_if.harness.tuning.data.rephrasing import REMINDER, Ask, find_verdict
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from implicit_if.harness import stats
-from implicit_if.harness.comparing.loading import JudgedSystem, PreferenceTable, Seed
+from implicit_if.harness.comparing.loading import Seed
+from implicit_if.harness.comparing.preference_table import JudgedSystem, PreferenceTable
 from implicit_if.harness.comparing.report import make_report
 from implicit_if.harness.stats.seeds import Part, seed_part
 from implicit_if.harness.stats.tie_groups import Sample, paired_p, tie_groups

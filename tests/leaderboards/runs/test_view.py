@@ -17,7 +17,8 @@ from implicit_if.harness.errors import UserError
 from implicit_if.harness.instructions import load_instructions
 from implicit_if.harness.judging.judged_run import sidecar
 from implicit_if.harness.outputs import Output, save_outputs
-from implicit_if.harness.storage import append_records, jsonl_bytes
+from implicit_if.harness.records import append_records
+from implicit_if.harness.storage import jsonl_bytes
 from implicit_if.leaderboards.commands import view as command
 from implicit_if.leaderboards.runs import loading
 from implicit_if.leaderboards.runs.loading import load_runs

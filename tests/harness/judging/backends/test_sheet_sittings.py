@@ -9,7 +9,8 @@ import pytest
 from judge_samples import fill_in
 
 from implicit_if.harness.annotations import AnnotationStore
-from implicit_if.harness.comparing.loading import JudgedSystem, load_seed, make_table
+from implicit_if.harness.comparing.loading import load_seed
+from implicit_if.harness.comparing.preference_table import JudgedSystem, make_table
 from implicit_if.harness.errors import UserError
 from implicit_if.harness.judging.backends.sheet import build
 from implicit_if.harness.judging.judgement import Judgement
