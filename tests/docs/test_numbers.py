@@ -88,6 +88,20 @@ def test_the_readme_s_scores_are_the_boards() -> None:
     assert [score for score in shown_scores() if score not in boards] == []
 
 
+def test_the_readme_s_measures_of_form_are_the_boards() -> None:
+    forms = ("finish %", "leak %", "repetition %", "length")
+    made: dict[str, list[float]] = {}
+    shown: dict[str, list[float]] = {}
+    for name, found in (("leaderboards/README.md", made), ("README.md", shown)):
+        for head, *rows in tables((ROOT / name).read_text(encoding="utf-8")):
+            if set(forms) <= set(head):
+                found |= {
+                    row[head.index("attempts %")]: [float(row[head.index(form)]) for form in forms] for row in rows
+                }
+    assert len(shown) == 2
+    assert shown == {attempts: made[attempts] for attempts in shown}
+
+
 def test_a_number_of_the_readme_is_made_again(capsys: pytest.CaptureFixture[str]) -> None:
     """The first win rate that the README shows: `implicit-if verify` judges its row's answers again and scores them."""
     score = shown_scores()[0]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -236,7 +237,11 @@ def test_what_answers_recite_of_their_training_data_is_left_out(
     told = load_meta(cell.artefacts[0])
     assert told is not None
     assert told.model["recited_passages_withheld"] == 1
-    assert place.identity(cell)["withhold"] is True
+    alone = replace(cell, needs=())
+    Folder(tmp_path, [alone], tmp_path).finish(alone)
+    assert Folder(tmp_path, [alone], tmp_path).unfinished(cell.name) is None
+    whole_answers = Folder(tmp_path, [replace(alone, withhold=False)], tmp_path)
+    assert whole_answers.unfinished(cell.name) == "is out of date: another withhold"
     assert not any(c.withhold for c in plan(load_matrix("paper")))
 
 
